@@ -1,0 +1,574 @@
+//! The whole vocabulary between shim and broker: one [`Request`] and one [`Reply`] per ticket.
+//!
+//! A ticket is a fresh `SOCK_SEQPACKET` connection, so a frame is one packet of exactly [`LEN`] bytes, never split and
+//! never joined. The socket that a request is about travels beside it by `SCM_RIGHTS` (see [`Request::carries_socket`]).
+//! Anything that does not decode is an error for the receiver; nothing is guessed.
+//!
+//! Layout (all integers big-endian):
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 0–3 | magic `psk1` |
+//! | 4 | operation |
+//! | 5 | family (0 any, 4, 6) or, in a list of addresses, their number |
+//! | 6 | kind of the address field (0 none, 4, 6) |
+//! | 7 | length of the body in bytes |
+//! | 8–23 | secret: the token in a request, the proof in a reply |
+//! | 24–39 | address (IPv4 in the first four bytes) |
+//! | 40–41 | port |
+//! | 42–43 | zero |
+//! | 44–47 | errno, or an IPv6 address's scope |
+//! | 48–55 | socket cookie (`SO_COOKIE`, socket(7)) |
+//! | 56–311 | body: a name, or a list of 17-byte addresses |
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use crate::name::Name;
+use crate::session::{SECRET_LEN, Secret};
+
+/// Length of every frame in bytes.
+pub const LEN: usize = 312;
+
+/// Most addresses in one reply.
+pub const MAX_ADDRESSES: usize = 15;
+
+const MAGIC: [u8; 4] = *b"psk1";
+const ADDRESS_LEN: usize = 17;
+
+/// An encoded frame.
+pub type Frame = [u8; LEN];
+
+/// The address families a resolver call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Whatever serves (`AF_UNSPEC`).
+    Any,
+    /// IPv4 only (`AF_INET`).
+    V4,
+    /// IPv6 only (`AF_INET6`).
+    V6,
+}
+
+/// What the shim asks. Each is answered by exactly one [`Reply`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Connect the attached stream socket. Answer: [`Reply::Done`] once the far end is connected or has failed.
+    Connect {
+        /// Where the program wants to go; a stand-in means its name.
+        destination: SocketAddr,
+    },
+    /// Addresses for a name. Answer: [`Reply::Addresses`] or [`Reply::Done`] with an errno.
+    Resolve {
+        /// The name.
+        name: Name,
+        /// The families that the program can use.
+        family: Family,
+    },
+    /// The name of an address. Answer: [`Reply::Name`], or [`Reply::Done`] with `ENOENT` when there is none.
+    Reverse {
+        /// The address; never looked up in the DNS.
+        address: IpAddr,
+    },
+    /// Where the socket with this cookie was connected to. Answer: [`Reply::Address`], or [`Reply::Done`] with `ENOENT` for
+    /// a socket that the broker did not connect.
+    Peer {
+        /// The socket's `SO_COOKIE`.
+        cookie: u64,
+    },
+    /// A datagram socket's connect(), the socket attached. Answer: [`Reply::Direct`] when the program may connect it
+    /// itself, [`Reply::Address`] with the loopback address to connect it to instead, or [`Reply::Done`] with an errno.
+    DatagramConnect {
+        /// Where the program wants to go.
+        destination: SocketAddr,
+    },
+    /// May a datagram go to this destination? Answer: [`Reply::Direct`], or [`Reply::Done`] with an errno.
+    DatagramSend {
+        /// Where the program wants to send.
+        destination: SocketAddr,
+    },
+}
+
+/// What the broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The operation ended with this errno, 0 for success.
+    Done {
+        /// An errno value as the kernel numbers them (errno(3)).
+        errno: i32,
+    },
+    /// The program may go there itself.
+    Direct,
+    /// One socket address.
+    Address(SocketAddr),
+    /// A list of addresses, never empty.
+    Addresses(Addresses),
+    /// A name.
+    Name(Name),
+}
+
+/// Up to [`MAX_ADDRESSES`] addresses in their order of preference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    len: usize,
+    list: [Option<IpAddr>; MAX_ADDRESSES],
+}
+
+impl Addresses {
+    /// The addresses in order.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.list.iter().take(self.len).flatten().copied()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl FromIterator<IpAddr> for Addresses {
+    /// Takes the first [`MAX_ADDRESSES`]; a longer list is cut, as a resolver's answer is.
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut all = Self::default();
+        for (place, address) in all.list.iter_mut().zip(addresses) {
+            *place = Some(address);
+            all.len += 1;
+        }
+        all
+    }
+}
+
+/// Why a frame was not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Not [`LEN`] bytes, another magic, or an unknown operation.
+    NotAFrame,
+    /// The secret is not the session's.
+    WrongSecret,
+    /// A field holds a value that no sender writes.
+    BadField,
+}
+
+impl Request {
+    /// Whether a socket is attached to this request.
+    #[must_use]
+    pub fn carries_socket(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::DatagramConnect { .. })
+    }
+
+    /// The frame of this request, signed with the session's token.
+    #[must_use]
+    pub fn encode(&self, token: &Secret) -> Frame {
+        let mut fields = Fields::new(token);
+        match self {
+            Self::Connect { destination } => {
+                fields.operation = 1;
+                fields.put_socket_address(*destination);
+            }
+            Self::Resolve { name, family } => {
+                fields.operation = 2;
+                fields.family = match family {
+                    Family::Any => 0,
+                    Family::V4 => 4,
+                    Family::V6 => 6,
+                };
+                fields.put_name(name);
+            }
+            Self::Reverse { address } => {
+                fields.operation = 3;
+                fields.address = Some(*address);
+            }
+            Self::Peer { cookie } => {
+                fields.operation = 4;
+                fields.cookie = *cookie;
+            }
+            Self::DatagramConnect { destination } => {
+                fields.operation = 5;
+                fields.put_socket_address(*destination);
+            }
+            Self::DatagramSend { destination } => {
+                fields.operation = 6;
+                fields.put_socket_address(*destination);
+            }
+        }
+        fields.encode()
+    }
+
+    /// Reads a packet as a request.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the packet is not what [`Request::encode`] writes with this token.
+    pub fn decode(packet: &[u8], token: &Secret) -> Result<Self, Malformed> {
+        let fields = Fields::decode(packet, token)?;
+        match fields.operation {
+            1 => Ok(Self::Connect {
+                destination: fields.socket_address()?,
+            }),
+            2 => {
+                let family = match fields.family {
+                    0 => Family::Any,
+                    4 => Family::V4,
+                    6 => Family::V6,
+                    _ => return Err(Malformed::BadField),
+                };
+                Ok(Self::Resolve {
+                    name: fields.name()?,
+                    family,
+                })
+            }
+            3 => Ok(Self::Reverse {
+                address: fields.address.ok_or(Malformed::BadField)?,
+            }),
+            4 => Ok(Self::Peer {
+                cookie: fields.cookie,
+            }),
+            5 => Ok(Self::DatagramConnect {
+                destination: fields.socket_address()?,
+            }),
+            6 => Ok(Self::DatagramSend {
+                destination: fields.socket_address()?,
+            }),
+            _ => Err(Malformed::NotAFrame),
+        }
+    }
+}
+
+impl Reply {
+    /// The frame of this reply, signed with the session's proof.
+    #[must_use]
+    pub fn encode(&self, proof: &Secret) -> Frame {
+        let mut fields = Fields::new(proof);
+        match self {
+            Self::Done { errno } => {
+                fields.operation = 129;
+                fields.number = errno.cast_unsigned();
+            }
+            Self::Direct => fields.operation = 130,
+            Self::Address(address) => {
+                fields.operation = 131;
+                fields.put_socket_address(*address);
+            }
+            Self::Addresses(addresses) => {
+                fields.operation = 132;
+                fields.put_addresses(addresses);
+            }
+            Self::Name(name) => {
+                fields.operation = 133;
+                fields.put_name(name);
+            }
+        }
+        fields.encode()
+    }
+
+    /// Reads a packet as a reply.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the packet is not what [`Reply::encode`] writes with this proof.
+    pub fn decode(packet: &[u8], proof: &Secret) -> Result<Self, Malformed> {
+        let fields = Fields::decode(packet, proof)?;
+        match fields.operation {
+            129 => Ok(Self::Done {
+                errno: fields.number.cast_signed(),
+            }),
+            130 => Ok(Self::Direct),
+            131 => Ok(Self::Address(fields.socket_address()?)),
+            132 => Ok(Self::Addresses(fields.addresses()?)),
+            133 => Ok(Self::Name(fields.name()?)),
+            _ => Err(Malformed::NotAFrame),
+        }
+    }
+}
+
+/// The layout's columns; which of them mean something depends on the operation.
+struct Fields {
+    operation: u8,
+    family: u8,
+    secret: Secret,
+    address: Option<IpAddr>,
+    port: u16,
+    number: u32,
+    cookie: u64,
+    body_len: u8,
+    body: [u8; 256],
+}
+
+impl Fields {
+    fn new(secret: &Secret) -> Self {
+        Self {
+            operation: 0,
+            family: 0,
+            secret: *secret,
+            address: None,
+            port: 0,
+            number: 0,
+            cookie: 0,
+            body_len: 0,
+            body: [0; 256],
+        }
+    }
+
+    fn put_socket_address(&mut self, address: SocketAddr) {
+        self.address = Some(address.ip());
+        self.port = address.port();
+        if let SocketAddr::V6(v6) = address {
+            self.number = v6.scope_id();
+        }
+    }
+
+    fn socket_address(&self) -> Result<SocketAddr, Malformed> {
+        match self.address.ok_or(Malformed::BadField)? {
+            IpAddr::V4(v4) => Ok(SocketAddr::from((v4, self.port))),
+            IpAddr::V6(v6) => Ok(SocketAddrV6::new(v6, self.port, 0, self.number).into()),
+        }
+    }
+
+    fn put_name(&mut self, name: &Name) {
+        for (to, from) in self.body.iter_mut().zip(name.as_bytes()) {
+            *to = *from;
+        }
+        self.body_len = u8::try_from(name.as_bytes().len()).unwrap_or(u8::MAX);
+    }
+
+    fn name(&self) -> Result<Name, Malformed> {
+        self.body
+            .get(..usize::from(self.body_len))
+            .and_then(Name::new)
+            .ok_or(Malformed::BadField)
+    }
+
+    fn put_addresses(&mut self, addresses: &Addresses) {
+        for (entry, address) in self.body.chunks_exact_mut(ADDRESS_LEN).zip(addresses.iter()) {
+            let (kind, octets) = address_octets(Some(address));
+            if let Some((first, rest)) = entry.split_first_mut() {
+                *first = kind;
+                rest.copy_from_slice(&octets);
+            }
+            self.family += 1;
+        }
+    }
+
+    fn addresses(&self) -> Result<Addresses, Malformed> {
+        let count = usize::from(self.family);
+        if count == 0 || count > MAX_ADDRESSES {
+            return Err(Malformed::BadField);
+        }
+        let mut all = Addresses {
+            len: count,
+            list: [None; MAX_ADDRESSES],
+        };
+        for (place, entry) in all
+            .list
+            .iter_mut()
+            .zip(self.body.chunks_exact(ADDRESS_LEN))
+            .take(count)
+        {
+            let (kind, octets) = entry.split_first().ok_or(Malformed::BadField)?;
+            let address = read_address(*kind, octets)?;
+            *place = Some(address.ok_or(Malformed::BadField)?);
+        }
+        Ok(all)
+    }
+
+    fn encode(&self) -> Frame {
+        let mut frame = [0; LEN];
+        let mut rest = &mut frame[..];
+        let (kind, octets) = address_octets(self.address);
+        write(&mut rest, &MAGIC);
+        write(&mut rest, &[self.operation, self.family, kind, self.body_len]);
+        write(&mut rest, &self.secret.0);
+        write(&mut rest, &octets);
+        write(&mut rest, &self.port.to_be_bytes());
+        write(&mut rest, &[0, 0]);
+        write(&mut rest, &self.number.to_be_bytes());
+        write(&mut rest, &self.cookie.to_be_bytes());
+        write(&mut rest, &self.body);
+        frame
+    }
+
+    fn decode(packet: &[u8], secret: &Secret) -> Result<Self, Malformed> {
+        if packet.len() != LEN {
+            return Err(Malformed::NotAFrame);
+        }
+        let mut rest = packet;
+        if read::<4>(&mut rest)? != MAGIC {
+            return Err(Malformed::NotAFrame);
+        }
+        let [operation, family, kind, body_len] = read::<4>(&mut rest)?;
+        if !Secret(read::<SECRET_LEN>(&mut rest)?).matches(secret) {
+            return Err(Malformed::WrongSecret);
+        }
+        let octets = read::<16>(&mut rest)?;
+        let port = u16::from_be_bytes(read(&mut rest)?);
+        let _zero = read::<2>(&mut rest)?;
+        let number = u32::from_be_bytes(read(&mut rest)?);
+        let cookie = u64::from_be_bytes(read(&mut rest)?);
+        let body = read::<256>(&mut rest)?;
+        let address = read_address(kind, &octets)?;
+        Ok(Self {
+            operation,
+            family,
+            secret: *secret,
+            address,
+            port,
+            number,
+            cookie,
+            body_len,
+            body,
+        })
+    }
+}
+
+fn address_octets(address: Option<IpAddr>) -> (u8, [u8; 16]) {
+    let mut octets = [0; 16];
+    let kind = match address {
+        None => 0,
+        Some(IpAddr::V4(v4)) => {
+            let (first, _) = octets.split_at_mut(4);
+            first.copy_from_slice(&v4.octets());
+            4
+        }
+        Some(IpAddr::V6(v6)) => {
+            octets = v6.octets();
+            6
+        }
+    };
+    (kind, octets)
+}
+
+fn read_address(kind: u8, octets: &[u8]) -> Result<Option<IpAddr>, Malformed> {
+    match (kind, octets) {
+        (0, _) => Ok(None),
+        (4, [a, b, c, d, ..]) => Ok(Some(Ipv4Addr::new(*a, *b, *c, *d).into())),
+        (6, octets) => {
+            let octets: [u8; 16] = octets.try_into().map_err(|_| Malformed::BadField)?;
+            Ok(Some(Ipv6Addr::from(octets).into()))
+        }
+        _ => Err(Malformed::BadField),
+    }
+}
+
+fn write(rest: &mut &mut [u8], bytes: &[u8]) {
+    // The fields add up to LEN (`fields_fill_the_frame`), so there is always room.
+    if let Some((to, left)) = core::mem::take(rest).split_at_mut_checked(bytes.len()) {
+        to.copy_from_slice(bytes);
+        *rest = left;
+    }
+}
+
+fn read<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
+    let (bytes, left) = rest.split_first_chunk::<N>().ok_or(Malformed::NotAFrame)?;
+    *rest = left;
+    Ok(*bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const TOKEN: Secret = Secret([0x5a; 16]);
+
+    fn name(text: &[u8]) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn requests() -> Vec<Request> {
+        let destinations = ["192.0.2.1:80", "[2001:db8::1]:65535", "[fe80::1%7]:1"];
+        let mut all: Vec<_> = destinations
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .flat_map(|destination| {
+                [
+                    Request::Connect { destination },
+                    Request::DatagramConnect { destination },
+                    Request::DatagramSend { destination },
+                ]
+            })
+            .collect();
+        for family in [Family::Any, Family::V4, Family::V6] {
+            all.push(Request::Resolve {
+                name: name(b"a.example"),
+                family,
+            });
+            all.push(Request::Resolve {
+                name: name(&[b'x'; 255]),
+                family,
+            });
+        }
+        all.push(Request::Reverse {
+            address: "192.0.2.1".parse().unwrap(),
+        });
+        all.push(Request::Peer { cookie: u64::MAX - 1 });
+        all
+    }
+
+    fn replies() -> Vec<Reply> {
+        let addresses = |count: u8| (0..count).map(|n| IpAddr::from([n, 0, 0, 1])).collect();
+        [
+            Reply::Done { errno: 0 },
+            Reply::Done { errno: -1 },
+            Reply::Done { errno: 111 },
+            Reply::Direct,
+            Reply::Address("[::1]:9".parse().unwrap()),
+            Reply::Addresses(addresses(1)),
+            Reply::Addresses(addresses(15)),
+            Reply::Addresses(
+                ["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()]
+                    .into_iter()
+                    .collect(),
+            ),
+            Reply::Name(name(b"b.example")),
+        ]
+        .into()
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_to_the_same() {
+        for request in requests() {
+            assert_eq!(Request::decode(&request.encode(&TOKEN), &TOKEN), Ok(request));
+        }
+        for reply in replies() {
+            assert_eq!(Reply::decode(&reply.encode(&TOKEN), &TOKEN), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn fields_fill_the_frame() {
+        let mut fields = Fields::new(&TOKEN);
+        fields.body = [0xee; 256];
+        assert_eq!(fields.encode()[LEN - 1], 0xee);
+    }
+
+    #[test]
+    fn a_frame_of_another_length_secret_or_direction_is_refused() {
+        let frame = Request::Peer { cookie: 1 }.encode(&TOKEN);
+        for len in 0..LEN {
+            assert_eq!(Request::decode(&frame[..len], &TOKEN), Err(Malformed::NotAFrame));
+        }
+        assert_eq!(
+            Request::decode(&frame, &Secret([0; 16])),
+            Err(Malformed::WrongSecret)
+        );
+        assert_eq!(Reply::decode(&frame, &TOKEN), Err(Malformed::NotAFrame));
+    }
+
+    #[test]
+    fn a_list_is_cut_at_fifteen_and_never_empty_on_arrival() {
+        let many: Addresses = (0..40).map(|n| IpAddr::from([10, 0, 0, n])).collect();
+        assert_eq!(many.iter().count(), MAX_ADDRESSES);
+        let none = Reply::Addresses(Addresses::default()).encode(&TOKEN);
+        assert_eq!(Reply::decode(&none, &TOKEN), Err(Malformed::BadField));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), LEN), operation: u8) {
+            bytes[..4].copy_from_slice(&MAGIC);
+            bytes[4] = operation;
+            bytes[8..24].copy_from_slice(&TOKEN.0);
+            let _ = Request::decode(&bytes, &TOKEN);
+            let _ = Reply::decode(&bytes, &TOKEN);
+        }
+    }
+}

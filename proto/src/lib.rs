@@ -1,0 +1,21 @@
+//! Every byte format that presocks speaks, as data in and data out.
+//!
+//! Nothing here does I/O, allocates, or knows the time: the shim uses it inside other people's processes, the
+//! broker drives it with tokio, the tests drive it byte by byte.
+//!
+//! * [`session`]: what the broker hands to the wrapped command in the environment.
+//! * [`frame`]: the requests and replies between shim and broker, one of each per ticket.
+//! * [`name`]: a host name as it may stand in a frame and in a SOCKS request.
+//! * [`standin`]: the reserved addresses that stand for names.
+//! * [`socks5`]: the client's side of RFC 1928 and RFC 1929 with an exact-read contract.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod frame;
+pub mod name;
+pub mod session;
+pub mod socks5;
+pub mod standin;

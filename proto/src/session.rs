@@ -1,0 +1,185 @@
+//! What the broker hands to the wrapped command: one environment variable, no address of a proxy, no password.
+//!
+//! [`Session`] names the rendezvous (an abstract Unix socket) and holds two secrets: the *token* that the shim shows to
+//! the broker and the *proof* that the broker shows to the shim, so that neither a stranger's request nor a stranger
+//! squatting on a dead broker's address is believed. 16 random bytes each.
+
+use core::fmt;
+use core::str;
+
+/// The environment variable that carries a [`Session`].
+pub const VARIABLE: &str = "PRESOCKS_SESSION";
+
+/// Length of the variable's text in bytes.
+pub const TEXT_LEN: usize = 3 * 2 * SECRET_LEN + 4;
+
+/// Length of each secret in bytes.
+pub const SECRET_LEN: usize = 16;
+
+/// Length in bytes of [`Session::rendezvous`].
+pub const RENDEZVOUS_LEN: usize = 1 + RENDEZVOUS_PREFIX.len() + 2 * SECRET_LEN;
+
+const RENDEZVOUS_PREFIX: &[u8] = b"presocks-";
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// 16 bytes that only the session's processes know. Shown as `…` so that no log can hold one.
+#[derive(Clone, Copy)]
+pub struct Secret(pub [u8; SECRET_LEN]);
+
+impl Secret {
+    /// Compares without a data-dependent branch.
+    #[must_use]
+    pub fn matches(&self, other: &Secret) -> bool {
+        self.0
+            .iter()
+            .zip(&other.0)
+            .fold(0, |differ, (a, b)| differ | (a ^ b))
+            == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A wrapped command's way to its broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// Random part of the rendezvous' name.
+    pub id: [u8; SECRET_LEN],
+    /// What the shim shows to the broker.
+    pub token: Secret,
+    /// What the broker shows to the shim.
+    pub proof: Secret,
+    /// The user asked for silence (`-q`).
+    pub quiet: bool,
+}
+
+impl Session {
+    /// The abstract Unix socket address, leading NUL included (unix(7)).
+    #[must_use]
+    pub fn rendezvous(&self) -> [u8; RENDEZVOUS_LEN] {
+        let mut address = [0; RENDEZVOUS_LEN];
+        let (prefix, id) = address.split_at_mut(1 + RENDEZVOUS_PREFIX.len());
+        if let Some(prefix) = prefix.get_mut(1..) {
+            prefix.copy_from_slice(RENDEZVOUS_PREFIX);
+        }
+        write_hex(&self.id, id);
+        address
+    }
+
+    /// The variable's text: `1q:` or `1n:` (format and quietness), then id, token and proof in hexadecimal.
+    #[must_use]
+    pub fn to_text(&self) -> [u8; TEXT_LEN] {
+        let mut text = [b':'; TEXT_LEN];
+        let (head, body) = text.split_at_mut(3);
+        head.copy_from_slice(if self.quiet { b"1q:" } else { b"1n:" });
+        for (secret, field) in [&self.id, &self.token.0, &self.proof.0]
+            .into_iter()
+            .zip(body.chunks_mut(2 * SECRET_LEN))
+        {
+            write_hex(secret, field);
+        }
+        // The last byte ends the text, so that a truncated copy is recognised as such.
+        if let Some(last) = text.last_mut() {
+            *last = b'.';
+        }
+        text
+    }
+
+    /// Reads the variable's text; `None` unless it is exactly what [`Session::to_text`] writes.
+    #[must_use]
+    pub fn from_text(text: &[u8]) -> Option<Self> {
+        let text: &[u8; TEXT_LEN] = text.try_into().ok()?;
+        let (head, body) = text.split_at(3);
+        let quiet = match head {
+            b"1q:" => true,
+            b"1n:" => false,
+            _ => return None,
+        };
+        let (fields, end) = body.split_at(3 * 2 * SECRET_LEN);
+        if end != b"." {
+            return None;
+        }
+        let mut secrets = fields.chunks(2 * SECRET_LEN).map(read_hex);
+        Some(Self {
+            id: secrets.next()??,
+            token: Secret(secrets.next()??),
+            proof: Secret(secrets.next()??),
+            quiet,
+        })
+    }
+}
+
+fn write_hex(bytes: &[u8], text: &mut [u8]) {
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        let digit = |value: u8| HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0');
+        pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+    }
+}
+
+fn read_hex(text: &[u8]) -> Option<[u8; SECRET_LEN]> {
+    let mut bytes = [0; SECRET_LEN];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        let pair = str::from_utf8(pair)
+            .ok()
+            .filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    fn session(quiet: bool) -> Session {
+        Session {
+            id: [0x1f; 16],
+            token: Secret([0xa0; 16]),
+            proof: Secret([7; 16]),
+            quiet,
+        }
+    }
+
+    #[test]
+    fn text_comes_back_as_the_same_session() {
+        for quiet in [true, false] {
+            let there = session(quiet);
+            let back = Session::from_text(&there.to_text()).unwrap();
+            assert_eq!(
+                (back.id, back.token.0, back.proof.0, back.quiet),
+                ([0x1f; 16], [0xa0; 16], [7; 16], quiet)
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_cut_grown_or_garbled_is_refused() {
+        let text = session(false).to_text();
+        for len in 0..text.len() {
+            assert!(Session::from_text(&text[..len]).is_none());
+        }
+        for place in [0, 1, 2, 3, 40, TEXT_LEN - 1] {
+            let mut garbled = text;
+            garbled[place] = b'+';
+            assert!(Session::from_text(&garbled).is_none(), "byte {place}");
+        }
+    }
+
+    #[test]
+    fn the_rendezvous_is_abstract_and_named_by_the_id() {
+        assert_eq!(
+            &session(true).rendezvous()[..],
+            b"\0presocks-1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f"
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert!(!format!("{:?}", session(true)).contains("160"));
+    }
+}

@@ -1,0 +1,333 @@
+//! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT
+//! (RFC 1928 sections 4–6).
+//!
+//! A [`Handshake`] does no I/O. Its caller asks [`Handshake::next`] what to do, sends what it is told to send, receives *at
+//! most* as many bytes as it is told to, and hands them to [`Handshake::handle_input`] in pieces of any size. The machine never asks for a
+//! byte beyond the proxy's reply: the byte after it belongs to the program, and may already be waiting.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::name::Name;
+
+const VERSION: u8 = 5;
+const AUTH_VERSION: u8 = 1;
+const CONNECT: u8 = 1;
+const METHOD_NONE: u8 = 0;
+const METHOD_PASSWORD: u8 = 2;
+const METHOD_REFUSED: u8 = 0xff;
+const TYPE_V4: u8 = 1;
+const TYPE_NAME: u8 = 3;
+const TYPE_V6: u8 = 4;
+
+/// Longest message that we send: an RFC 1929 request with two fields of 255 bytes.
+const MAX_MESSAGE: usize = 3 + 255 + 255;
+/// Longest message that we receive: a reply with a bound address of 255 bytes by name.
+const MAX_REPLY: usize = 4 + 1 + 255 + 2;
+
+/// Where the proxy is asked to connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Name or address.
+    pub host: Host,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A host as a SOCKS5 request can carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address; IPv4-mapped ones are sent as IPv4.
+    Address(IpAddr),
+    /// A name, resolved by the proxy.
+    Name(Name),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            Host::Address(address) => SocketAddr::new(address, self.port).fmt(f),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// User name and password of RFC 1929: 1 to 255 bytes and 0 to 255 bytes.
+///
+/// The RFC asks for at least one byte of password too; servers take an empty one, and users have them.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    user: &'a [u8],
+    password: &'a [u8],
+}
+
+impl<'a> Credentials<'a> {
+    /// `None` when a field does not fit RFC 1929.
+    #[must_use]
+    pub fn new(user: &'a [u8], password: &'a [u8]) -> Option<Self> {
+        ((1..=255).contains(&user.len()) && password.len() <= 255).then_some(Self { user, password })
+    }
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// What the caller does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Send all of these bytes, then ask again.
+    Send(&'a [u8]),
+    /// Receive between one and this many bytes, hand them to [`Handshake::handle_input`], then ask again.
+    Receive(usize),
+    /// The far end is connected; the next byte from the proxy is the program's.
+    Connected,
+}
+
+/// Why the proxy did not connect us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A message began with this byte instead of its version: the peer does not speak SOCKS5.
+    NotSocks5(u8),
+    /// The proxy accepts none of the methods that we offered.
+    NoAcceptableMethod,
+    /// The proxy chose a method that we did not offer.
+    UnofferedMethod(u8),
+    /// RFC 1929: the user name or password was rejected with this status.
+    AuthenticationRejected(u8),
+    /// The request failed with this reply code (RFC 1928 section 6).
+    Refused(ReplyCode),
+    /// A reply carries an address of an unknown type.
+    BadAddressType(u8),
+}
+
+/// A reply code other than 0 (RFC 1928 section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyCode(pub u8);
+
+impl fmt::Display for ReplyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meaning = match self.0 {
+            1 => "general SOCKS server failure",
+            2 => "connection not allowed by ruleset",
+            3 => "network unreachable",
+            4 => "host unreachable",
+            5 => "connection refused",
+            6 => "TTL expired",
+            7 => "command not supported",
+            8 => "address type not supported",
+            _ => "unassigned",
+        };
+        write!(f, "{meaning} (reply {})", self.0)
+    }
+}
+
+/// One CONNECT through one SOCKS5 proxy.
+#[derive(Debug)]
+pub struct Handshake<'a> {
+    target: Target,
+    credentials: Option<Credentials<'a>>,
+    state: State,
+    output: Buffer<MAX_MESSAGE>,
+    input: Buffer<MAX_REPLY>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Sending a message whose answer is `Awaiting…`.
+    Sending(Answer),
+    Awaiting(Answer),
+    Connected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Method,
+    Authentication,
+    Reply,
+}
+
+impl<'a> Handshake<'a> {
+    /// A handshake that starts by offering "no authentication", and user and password where there are any.
+    #[must_use]
+    pub fn new(target: Target, credentials: Option<Credentials<'a>>) -> Self {
+        let mut output = Buffer::new();
+        match credentials {
+            Some(_) => output.push(&[VERSION, 2, METHOD_NONE, METHOD_PASSWORD]),
+            None => output.push(&[VERSION, 1, METHOD_NONE]),
+        }
+        Self {
+            target,
+            credentials,
+            state: State::Sending(Answer::Method),
+            output,
+            input: Buffer::new(),
+        }
+    }
+
+    /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
+    pub fn next(&mut self) -> Step<'_> {
+        match self.state {
+            State::Sending(answer) => {
+                self.state = State::Awaiting(answer);
+                Step::Send(self.output.as_slice())
+            }
+            State::Awaiting(answer) => Step::Receive(self.missing(answer)),
+            State::Connected => Step::Connected,
+        }
+    }
+
+    /// Takes bytes from the proxy: any number up to the last [`Step::Receive`].
+    ///
+    /// # Errors
+    /// [`Error`] when the proxy refuses or does not speak SOCKS5, at the earliest byte that shows it. The handshake is over then.
+    pub fn handle_input(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let State::Awaiting(answer) = self.state else {
+            return Ok(());
+        };
+        self.input.push(bytes);
+        self.check_version(answer)?;
+        if self.missing(answer) > 0 {
+            return self.check_reply_code(answer);
+        }
+        match answer {
+            Answer::Method => self.handle_method()?,
+            Answer::Authentication => self.handle_authentication()?,
+            Answer::Reply => self.handle_reply()?,
+        }
+        self.input = Buffer::new();
+        Ok(())
+    }
+
+    /// How many bytes are certain to belong to the awaited message and have not come yet.
+    fn missing(&self, answer: Answer) -> usize {
+        let whole = match (answer, self.input.as_slice()) {
+            (Answer::Method | Answer::Authentication, _) => 2,
+            // Version, code, reserved, type; then what the type says. A name's length is in its first byte.
+            (Answer::Reply, [_, _, _, TYPE_V4, ..]) => 4 + 4 + 2,
+            (Answer::Reply, [_, _, _, TYPE_V6, ..]) => 4 + 16 + 2,
+            (Answer::Reply, [_, _, _, TYPE_NAME, len, ..]) => 4 + 1 + usize::from(*len) + 2,
+            (Answer::Reply, [_, _, _, TYPE_NAME]) => 5,
+            (Answer::Reply, _) => 4,
+        };
+        whole.saturating_sub(self.input.as_slice().len())
+    }
+
+    fn check_version(&self, answer: Answer) -> Result<(), Error> {
+        match (answer, self.input.as_slice().first()) {
+            (Answer::Authentication, Some(&AUTH_VERSION)) => Ok(()),
+            // Some servers answer the sub-negotiation with SOCKS' version instead of its own.
+            (_, Some(&VERSION)) | (_, None) => Ok(()),
+            (_, Some(&other)) => Err(Error::NotSocks5(other)),
+        }
+    }
+
+    /// A failure is known from the second byte on; some servers never send the rest.
+    fn check_reply_code(&self, answer: Answer) -> Result<(), Error> {
+        match (answer, self.input.as_slice()) {
+            (Answer::Reply, [_, code, ..]) if *code != 0 => Err(Error::Refused(ReplyCode(*code))),
+            (Answer::Reply, [_, _, _, kind, ..]) if ![TYPE_V4, TYPE_NAME, TYPE_V6].contains(kind) => {
+                Err(Error::BadAddressType(*kind))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn handle_method(&mut self) -> Result<(), Error> {
+        match (self.input.as_slice().get(1).copied(), self.credentials) {
+            (Some(METHOD_NONE), _) => self.send_request(),
+            (Some(METHOD_PASSWORD), Some(credentials)) => self.send_credentials(credentials),
+            (Some(METHOD_REFUSED), _) | (None, _) => return Err(Error::NoAcceptableMethod),
+            (Some(other), _) => return Err(Error::UnofferedMethod(other)),
+        }
+        Ok(())
+    }
+
+    fn handle_authentication(&mut self) -> Result<(), Error> {
+        match self.input.as_slice().get(1).copied() {
+            Some(0) => self.send_request(),
+            status => return Err(Error::AuthenticationRejected(status.unwrap_or(u8::MAX))),
+        }
+        Ok(())
+    }
+
+    fn handle_reply(&mut self) -> Result<(), Error> {
+        self.check_reply_code(Answer::Reply)?;
+        self.state = State::Connected;
+        Ok(())
+    }
+
+    fn send_credentials(&mut self, credentials: Credentials<'a>) {
+        self.output = Buffer::new();
+        self.output.push(&[AUTH_VERSION]);
+        self.output.push_counted(credentials.user);
+        self.output.push_counted(credentials.password);
+        self.state = State::Sending(Answer::Authentication);
+    }
+
+    fn send_request(&mut self) {
+        self.output = Buffer::new();
+        self.output.push(&[VERSION, CONNECT, 0]);
+        match self.target.host {
+            Host::Address(address) => match address.to_canonical() {
+                IpAddr::V4(v4) => {
+                    self.output.push(&[TYPE_V4]);
+                    self.output.push(&v4.octets());
+                }
+                IpAddr::V6(v6) => {
+                    self.output.push(&[TYPE_V6]);
+                    self.output.push(&v6.octets());
+                }
+            },
+            Host::Name(name) => {
+                self.output.push(&[TYPE_NAME]);
+                self.output.push_counted(name.as_bytes());
+            }
+        }
+        self.output.push(&self.target.port.to_be_bytes());
+        self.state = State::Sending(Answer::Reply);
+    }
+}
+
+/// Bytes up to a known maximum.
+#[derive(Clone)]
+struct Buffer<const N: usize> {
+    len: usize,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Buffer<N> {
+    fn new() -> Self {
+        Self {
+            len: 0,
+            bytes: [0; N],
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+
+    /// Appends; what does not fit is dropped, and nothing that fits a message of the protocol ever does not fit.
+    fn push(&mut self, more: &[u8]) {
+        for (to, from) in self.bytes.iter_mut().skip(self.len).zip(more) {
+            *to = *from;
+            self.len += 1;
+        }
+    }
+
+    /// Appends a length byte and the bytes, which the types above keep to 255.
+    fn push_counted(&mut self, more: &[u8]) {
+        self.push(&[u8::try_from(more.len()).unwrap_or(u8::MAX)]);
+        self.push(more);
+    }
+}
+
+impl<const N: usize> fmt::Debug for Buffer<N> {
+    /// Lengths only: the bytes may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} of {N})", self.len)
+    }
+}
