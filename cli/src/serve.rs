@@ -139,9 +139,7 @@ impl Server {
                     Ok((stream, client)) => {
                         accepting = true;
                         let (report, known) = (Arc::clone(&report), Arc::clone(&known));
-                        tokio::spawn(async move {
-                            serve(stream, client, (*known).as_ref(), &*report).await
-                        });
+                        tokio::spawn(async move { serve(stream, client, (*known).as_ref(), &*report).await });
                     }
                     Err(error) => {
                         // One line for as long as it lasts.
