@@ -1,1 +1,52 @@
-//! Test harness.
+//! The laboratory in which presocks is tested: three hosts, real proxies, real servers, and a witness that counts
+//! every packet which should not have left.
+//!
+//! A test reads top-down:
+//!
+//! ```ignore
+//! #[test]
+//! fn curl_fetches_a_page_by_name_through_dante() {
+//!     if missing(&["danted", "curl"]) {
+//!         return;
+//!     }
+//!     let lab = Lab::new();
+//!     let proxy = Dante::open(&lab);
+//!     let web = HttpServer::start(&lab);
+//!     lab.presocks(["curl", "-sS", "http://origin.test/hello"]).proxy(&proxy).run().success().stdout_is(http::HELLO);
+//!     assert_eq!(web.connections(), 1);
+//!     lab.assert_no_leak();
+//! }
+//! ```
+//!
+//! * [`lab`]: the three hosts and their addresses. [`host`]: one host (namespaces and what runs in them).
+//! * [`leak`]: what left the client for anywhere but a proxy.
+//! * [`command`]: running a client, wrapped or bare, and looking at the outcome. [`terminal`]: the same under a pty.
+//! * [`proxy`]: dante, microsocks, `ssh -D`, and a scripted one for answers that no sane proxy gives.
+//! * [`origin`]: the servers that clients want to reach.
+//! * [`requirement`]: skipping where a tool is missing, failing in CI.
+//!
+//! Everything here panics with all that is known when something goes wrong: it runs inside tests only.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a harness that cannot go on must fail its test, loudly"
+)]
+
+pub mod binary;
+pub mod command;
+pub mod daemon;
+pub mod host;
+pub mod lab;
+pub mod leak;
+mod namespaces;
+pub mod origin;
+pub mod patience;
+pub mod proxy;
+pub mod requirement;
+pub mod terminal;
+
+pub use command::{Invocation, Outcome, Running};
+pub use lab::Lab;
+pub use requirement::missing;

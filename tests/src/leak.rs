@@ -1,0 +1,149 @@
+//! The witness: counts, where the cable from the client ends, every packet that is not TCP to a proxy's port.
+//!
+//! It stands at the proxy host's ingress hook, before any routing, so raw sockets, foreign protocols, multicast and ARP
+//! are seen as well. Two kinds of packets are let pass uncounted: MLD reports, which the client's kernel sends
+//! for its own addresses (they carry nothing of a program's), and what a test permits. Everything else is counted by
+//! destination, protocol and port, and answered with an ICMP error so that a leaking program fails at once.
+//!
+//! A leak is seen even when the packet is still on its way as the test looks: the witness first sends a mark from
+//! every processor (packets of one processor stay in order) and waits until all have arrived.
+
+use std::net::UdpSocket;
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::host::Host;
+use crate::lab::{PROXY, PROXY6};
+use crate::patience;
+
+/// The mark's payload, also in the rules below as 0x707265736f636b73.
+const MARK: &[u8] = b"presocks";
+
+/// Where marks go: the discard port.
+const MARK_PORT: u16 = 9;
+
+/// Counts what leaves the client.
+#[derive(Debug)]
+pub struct LeakWitness;
+
+impl LeakWitness {
+    /// Puts the witness up on the proxy host.
+    pub(crate) fn post(proxy: &Host) -> Self {
+        proxy.setup(
+            &["nft", "-f", "-"],
+            &format!(
+                "table netdev witness {{
+                    set proxy-ports {{ type inet_service; }}
+                    set direct4 {{ type ipv4_addr; flags interval; }}
+                    set direct6 {{ type ipv6_addr; flags interval; }}
+                    set leaked4 {{ type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
+                    set leaked6 {{ type ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
+                    set leaked-other {{ type ether_type; flags dynamic; size 65535; counter; }}
+                    counter marks {{ }}
+                    chain ingress {{
+                        type filter hook ingress device \"to-client\" priority 0; policy drop;
+                        ip daddr {PROXY} udp dport {MARK_PORT} @th,64,64 0x707265736f636b73 counter name marks drop
+                        ip daddr {PROXY} tcp dport @proxy-ports accept
+                        ip6 daddr {PROXY6} tcp dport @proxy-ports accept
+                        ip daddr @direct4 accept
+                        ip6 daddr @direct6 accept
+                        ip6 daddr ff02::16 icmpv6 type mld2-listener-report drop
+                        ip protocol {{ tcp, udp }} update @leaked4 {{ ip daddr . ip protocol . th dport }}
+                        ip protocol != {{ tcp, udp }} update @leaked4 {{ ip daddr . ip protocol . 0 }}
+                        meta protocol ip6 meta l4proto {{ tcp, udp }} update @leaked6 {{ ip6 daddr . meta l4proto . th dport }}
+                        meta protocol ip6 meta l4proto != {{ tcp, udp }} update @leaked6 {{ ip6 daddr . meta l4proto . 0 }}
+                        meta protocol != {{ ip, ip6 }} update @leaked-other {{ ether type }}
+                        meta protocol ip reject with icmp type admin-prohibited
+                        meta protocol ip6 reject with icmpv6 type admin-prohibited
+                    }}
+                }}\n"
+            ),
+        );
+        // Only what the witness let pass ever gets as far as forwarding.
+        proxy.setup(
+            &["sh", "-e"],
+            "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n",
+        );
+        Self
+    }
+
+    /// See [`crate::Lab::permit_proxy_port`].
+    pub(crate) fn permit_proxy_port(&self, proxy: &Host, port: u16) {
+        proxy.setup(
+            &[
+                "nft",
+                &format!("add element netdev witness proxy-ports {{ {port} }}"),
+            ],
+            "",
+        );
+    }
+
+    /// See [`crate::Lab::permit_direct`].
+    pub(crate) fn permit_direct(&self, proxy: &Host, destination: &str) {
+        let set = if destination.contains(':') {
+            "direct6"
+        } else {
+            "direct4"
+        };
+        proxy.setup(
+            &[
+                "nft",
+                &format!("add element netdev witness {set} {{ {destination} }}"),
+            ],
+            "",
+        );
+    }
+
+    /// See [`crate::Lab::leaked`].
+    pub(crate) fn leaked(&self, client: &Host, proxy: &Host) -> Vec<String> {
+        let before = self.marks(proxy);
+        let sent = client.inside(send_a_mark_from_every_processor);
+        patience::wait_until("the marks that flush packets in flight", || {
+            self.marks(proxy) >= before + sent
+        });
+        let sets = ["leaked4", "leaked6", "leaked-other"];
+        sets.iter()
+            .flat_map(|set| elements(&proxy.setup(&["nft", "list", "set", "netdev", "witness", set], "")))
+            .collect()
+    }
+
+    fn marks(&self, proxy: &Host) -> u64 {
+        let listing = proxy.setup(&["nft", "list", "counter", "netdev", "witness", "marks"], "");
+        let count = listing
+            .split_whitespace()
+            .skip_while(|word| *word != "packets")
+            .nth(1);
+        count
+            .and_then(|count| count.parse().ok())
+            .expect("a counter in nft's listing")
+    }
+}
+
+/// Sends one mark from each processor that this thread may use; returns how many.
+fn send_a_mark_from_every_processor() -> u64 {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket for marks");
+    let allowed = sched_getaffinity(None).expect("read the affinity");
+    let mut sent = 0;
+    for processor in (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)) {
+        let mut only = CpuSet::new();
+        only.set(processor);
+        sched_setaffinity(None, &only).expect("move to a processor");
+        socket.send_to(MARK, (PROXY, MARK_PORT)).expect("send a mark");
+        sent += 1;
+    }
+    sent
+}
+
+/// The elements of a set as nft lists them, one a line.
+fn elements(listing: &str) -> Vec<String> {
+    let Some((_, elements)) = listing.split_once("elements = {") else {
+        return Vec::new();
+    };
+    let elements = elements.rsplit_once('}').map_or(elements, |(head, _)| head);
+    let elements = elements.rsplit_once('}').map_or(elements, |(head, _)| head);
+    let elements = elements.trim().trim_end_matches('}');
+    elements
+        .split(',')
+        .map(|element| element.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}

@@ -1,0 +1,15 @@
+//! The servers that clients want to reach, all on the origin host, on IPv4 and IPv6.
+
+pub mod ftp;
+pub mod git;
+pub mod http;
+pub mod https;
+pub mod service;
+pub mod ssh;
+
+pub use ftp::FtpServer;
+pub use git::{GitServer, Repository};
+pub use http::HttpServer;
+pub use https::HttpsServer;
+pub use service::Service;
+pub use ssh::SshServer;

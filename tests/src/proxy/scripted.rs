@@ -1,0 +1,349 @@
+//! A proxy that does what its script says to every connection, and remembers what it received.
+//!
+//! ```ignore
+//! let gate = Gate::closed();
+//! let proxy = Script::new().expect(3).send([5, 0]).request().pass(&gate).send(SUCCESS).relay(address).start(&lab);
+//! ```
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use super::{Upstream, url};
+use crate::host::Door;
+use crate::lab::Lab;
+use crate::patience;
+
+/// A SOCKS5 reply: success, bound to 0.0.0.0:0.
+pub const SUCCESS: [u8; 10] = [5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+
+/// A SOCKS5 reply with this code, bound to 0.0.0.0:0.
+#[must_use]
+pub fn reply(code: u8) -> [u8; 10] {
+    [5, code, 0, 1, 0, 0, 0, 0, 0, 0]
+}
+
+/// One step of a script.
+#[derive(Clone, Debug)]
+enum Step {
+    Expect(usize),
+    Greeting,
+    Request,
+    Send(Vec<u8>),
+    Dribble(Vec<u8>),
+    Pass(Gate),
+    Relay(SocketAddr),
+    ReadAll,
+    Reset,
+    Close,
+}
+
+/// What a proxy does with each connection, in order; at the end the connection is closed.
+#[derive(Clone, Debug, Default)]
+pub struct Script(Vec<Step>);
+
+impl Script {
+    /// An empty one: accept and close.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A polite proxy up to the request: greeting, "no authentication", request. The answer is yours.
+    #[must_use]
+    pub fn until_request() -> Self {
+        Self::new().greeting().send([5, 0]).request()
+    }
+
+    /// Receives exactly `count` bytes.
+    #[must_use]
+    pub fn expect(self, count: usize) -> Self {
+        self.with(Step::Expect(count))
+    }
+
+    /// Receives a SOCKS5 greeting, however many methods it offers.
+    #[must_use]
+    pub fn greeting(self) -> Self {
+        self.with(Step::Greeting)
+    }
+
+    /// Receives a SOCKS5 request, whatever its address type.
+    #[must_use]
+    pub fn request(self) -> Self {
+        self.with(Step::Request)
+    }
+
+    /// Sends these bytes in one write.
+    #[must_use]
+    pub fn send(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.with(Step::Send(bytes.as_ref().to_owned()))
+    }
+
+    /// Sends these bytes one at a time, each in its own segment.
+    #[must_use]
+    pub fn dribble(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.with(Step::Dribble(bytes.as_ref().to_owned()))
+    }
+
+    /// Waits at a gate.
+    #[must_use]
+    pub fn pass(self, gate: &Gate) -> Self {
+        self.with(Step::Pass(gate.clone()))
+    }
+
+    /// Connects to `address` from the origin host and carries bytes both ways until both sides are done.
+    #[must_use]
+    pub fn relay(self, address: impl Into<SocketAddr>) -> Self {
+        self.with(Step::Relay(address.into()))
+    }
+
+    /// Receives until the client closes.
+    #[must_use]
+    pub fn read_all(self) -> Self {
+        self.with(Step::ReadAll)
+    }
+
+    /// Resets the connection (`SO_LINGER` 0).
+    #[must_use]
+    pub fn reset(self) -> Self {
+        self.with(Step::Reset)
+    }
+
+    /// Closes the connection.
+    #[must_use]
+    pub fn close(self) -> Self {
+        self.with(Step::Close)
+    }
+
+    /// Starts the proxy on the proxy host, on a port of its own.
+    #[must_use]
+    pub fn start(self, lab: &Lab) -> ScriptedProxy {
+        ScriptedProxy::start(lab, self)
+    }
+
+    fn with(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+}
+
+/// A running scripted proxy.
+#[derive(Debug)]
+pub struct ScriptedProxy {
+    port: u16,
+    connections: Arc<Mutex<Vec<Arc<Mutex<Connection>>>>>,
+}
+
+/// What is known of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// The bytes received by the script (not those of a relay).
+    pub received: Vec<u8>,
+    /// How many of the bytes came in each step that receives.
+    pub pieces: Vec<Vec<u8>>,
+    /// The script has ended, all of it or at an error.
+    pub over: bool,
+    /// Why the script ended early.
+    pub error: Option<String>,
+}
+
+impl ScriptedProxy {
+    fn start(lab: &Lab, script: Script) -> Self {
+        let listener = lab
+            .proxy
+            .inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen"));
+        rustix::net::listen(&listener, 1024).expect("a long queue");
+        let port = listener.local_addr().expect("an address").port();
+        lab.permit_proxy_port(port);
+        let connections = Arc::default();
+        let proxy = Self {
+            port,
+            connections: Arc::clone(&connections),
+        };
+        let origin = lab.origin.door();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let connection = Arc::new(Mutex::new(Connection::default()));
+                connections
+                    .lock()
+                    .expect("no panic")
+                    .push(Arc::clone(&connection));
+                let (script, origin) = (script.clone(), origin.clone());
+                thread::spawn(move || {
+                    let outcome = perform(&script, &stream, &connection, &origin);
+                    let mut connection = connection.lock().expect("no panic");
+                    connection.over = true;
+                    connection.error = outcome.err().map(|error| error.to_string());
+                });
+            }
+        });
+        proxy
+    }
+
+    /// The port on which it listens, on IPv4 and IPv6.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What is known of each connection so far, in the order of their arrival.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connection> {
+        let connections = self.connections.lock().expect("no panic");
+        connections
+            .iter()
+            .map(|connection| connection.lock().expect("no panic").clone())
+            .collect()
+    }
+
+    /// Waits until `count` connections have been played to their end and returns what is known of them.
+    #[must_use]
+    pub fn finished(&self, count: usize) -> Vec<Connection> {
+        patience::wait_for(
+            &format!("{count} connections to the scripted proxy to end"),
+            || {
+                let connections = self.connections();
+                (connections.iter().filter(|connection| connection.over).count() >= count)
+                    .then_some(connections)
+            },
+        )
+    }
+}
+
+impl Upstream for ScriptedProxy {
+    fn url(&self) -> String {
+        url(None, self.port)
+    }
+}
+
+/// A place where scripts wait until it opens: at a number of arrivals, or when the test says so.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Debug)]
+struct GateState {
+    arrived: usize,
+    opens_at: usize,
+}
+
+impl Gate {
+    /// Opens when `count` scripts wait at it; later ones pass.
+    #[must_use]
+    pub fn after(count: usize) -> Self {
+        Self(Arc::new((
+            Mutex::new(GateState {
+                arrived: 0,
+                opens_at: count,
+            }),
+            Condvar::new(),
+        )))
+    }
+
+    /// Opens only by [`Gate::open`].
+    #[must_use]
+    pub fn closed() -> Self {
+        Self::after(usize::MAX)
+    }
+
+    /// Lets everyone through from now on.
+    pub fn open(&self) {
+        self.0.0.lock().expect("no panic").opens_at = 0;
+        self.0.1.notify_all();
+    }
+
+    /// How many have arrived so far.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.0.0.lock().expect("no panic").arrived
+    }
+
+    /// Waits until `count` have arrived.
+    pub fn wait_for_arrivals(&self, count: usize) {
+        patience::wait_until(&format!("{count} arrivals at the gate"), || {
+            self.arrived() >= count
+        });
+    }
+
+    fn pass(&self) {
+        let mut state = self.0.0.lock().expect("no panic");
+        state.arrived += 1;
+        self.0.1.notify_all();
+        drop(self.0.1.wait_while(state, |state| state.arrived < state.opens_at));
+    }
+}
+
+/// Plays a script on one connection.
+fn perform(
+    script: &Script,
+    stream: &TcpStream,
+    connection: &Mutex<Connection>,
+    origin: &Door,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let receive = |count: usize| receive(stream, connection, count);
+    for step in &script.0 {
+        match step {
+            Step::Expect(count) => drop(receive(*count)?),
+            Step::Greeting => {
+                let methods = receive(2)?[1];
+                receive(methods.into())?;
+            }
+            Step::Request => {
+                let address = match receive(4)?[3] {
+                    1 => 4,
+                    4 => 16,
+                    _ => receive(1)?[0].into(),
+                };
+                receive(address + 2)?;
+            }
+            Step::Send(bytes) => (&*stream).write_all(bytes)?,
+            Step::Dribble(bytes) => bytes.iter().try_for_each(|byte| (&*stream).write_all(&[*byte]))?,
+            Step::Pass(gate) => gate.pass(),
+            Step::Relay(address) => relay(stream, &origin.inside(|| TcpStream::connect(address))?)?,
+            Step::ReadAll => while receive(1).is_ok() {},
+            Step::Reset => {
+                rustix::net::sockopt::set_socket_linger(stream, Some(std::time::Duration::ZERO))?;
+                return Ok(());
+            }
+            Step::Close => return stream.shutdown(Shutdown::Both),
+        }
+    }
+    Ok(())
+}
+
+/// Receives exactly `count` bytes; what came of them is recorded even when the connection ends within.
+fn receive(mut stream: &TcpStream, connection: &Mutex<Connection>, count: usize) -> io::Result<Vec<u8>> {
+    let mut piece = vec![0; count];
+    let mut filled = 0;
+    while filled < count {
+        match stream.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
+    let mut connection = connection.lock().expect("no panic");
+    connection.received.extend(&piece);
+    connection.pieces.push(piece.clone());
+    if filled == count {
+        Ok(piece)
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Carries bytes both ways; the end of one direction ends that direction only.
+fn relay(near: &TcpStream, far: &TcpStream) -> io::Result<()> {
+    thread::scope(|scope| {
+        scope.spawn(|| carry(near, far));
+        carry(far, near)
+    })
+}
+
+fn carry(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    io::copy(&mut from, &mut to)?;
+    to.shutdown(Shutdown::Write)
+}
