@@ -87,6 +87,8 @@ int main(int argc, char **argv) {
     loopback("IPv6", AF_INET6);
     learns_source("IPv4 socket", endpoint_of("open"));
     learns_source("IPv6 socket", endpoint_of("open6"));
-    learns_source("IPv4 socket to port 53", parse_endpoint("10.255.255.53:53"));
+    endpoint resolver = endpoint_of("open");
+    ((struct sockaddr_in *)&resolver.address)->sin_port = htons(53);
+    learns_source("IPv4 socket to port 53", resolver);
     return done();
 }
