@@ -51,6 +51,10 @@ pub enum Family {
 
 /// What the shim asks. Each is answered by exactly one [`Reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a name is its largest part, and nothing here can allocate"
+)]
 pub enum Request {
     /// Connect the attached stream socket. Answer: [`Reply::Done`] once the far end is connected or has failed.
     Connect {

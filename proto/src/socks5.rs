@@ -1,7 +1,7 @@
 //! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT
 //! (RFC 1928 sections 4–6).
 //!
-//! A [`Handshake`] does no I/O. Its caller asks [`Handshake::next`] what to do, sends what it is told to send, receives *at
+//! A [`Handshake`] does no I/O. Its caller asks [`Handshake::next_step`] what to do, sends what it is told to send, receives *at
 //! most* as many bytes as it is told to, and hands them to [`Handshake::handle_input`] in pieces of any size. The machine never asks for a
 //! byte beyond the proxy's reply: the byte after it belongs to the program, and may already be waiting.
 
@@ -36,6 +36,10 @@ pub struct Target {
 
 /// A host as a SOCKS5 request can carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a name is its largest part, and nothing here can allocate"
+)]
 pub enum Host {
     /// An address; IPv4-mapped ones are sent as IPv4.
     Address(IpAddr),
@@ -168,7 +172,7 @@ impl<'a> Handshake<'a> {
     }
 
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
-    pub fn next(&mut self) -> Step<'_> {
+    pub fn next_step(&mut self) -> Step<'_> {
         match self.state {
             State::Sending(answer) => {
                 self.state = State::Awaiting(answer);

@@ -25,7 +25,7 @@ impl Index {
 
     /// The next index, the first after the last.
     #[must_use]
-    pub fn next(self) -> Self {
+    pub fn following(self) -> Self {
         Self::wrapping(self.0 + 1)
     }
 
@@ -95,7 +95,7 @@ mod tests {
     fn the_ranges_end_where_they_should() {
         assert_eq!(Index::wrapping(0).v4(), Ipv4Addr::new(198, 18, 0, 0));
         assert_eq!(Index::wrapping(COUNT - 1).v4(), Ipv4Addr::new(198, 19, 255, 255));
-        assert_eq!(Index::wrapping(COUNT - 1).next(), Index::wrapping(0));
+        assert_eq!(Index::wrapping(COUNT - 1).following(), Index::wrapping(0));
         for outside in [
             "198.17.255.255",
             "198.20.0.0",

@@ -44,7 +44,7 @@ fn converse(who: &Client, transcript: &[u8], pieces: &[usize]) -> (Conversation,
     let mut taken = 0;
     let mut pieces = pieces.iter().cycle();
     let end = loop {
-        match handshake.next() {
+        match handshake.next_step() {
             Step::Send(bytes) => sent.push(bytes.to_vec()),
             Step::Connected => break End::Connected,
             Step::Receive(wanted) => {
@@ -274,7 +274,7 @@ proptest! {
         let mut handshake = who.handshake();
         for chunk in &chunks {
             if asked {
-                let _ = handshake.next();
+                let _ = handshake.next_step();
             }
             let _ = handshake.handle_input(chunk);
         }
@@ -285,7 +285,7 @@ proptest! {
         let mut handshake = who.handshake();
         let mut rest = &proxy[..];
         let error = loop {
-            match handshake.next() {
+            match handshake.next_step() {
                 Step::Send(_) => {}
                 Step::Connected => return Ok(()),
                 Step::Receive(wanted) => {
@@ -299,7 +299,7 @@ proptest! {
         };
         for byte in more {
             prop_assert_eq!(handshake.handle_input(&[byte]), Err(error));
-            prop_assert!(matches!(handshake.next(), Step::Receive(_)));
+            prop_assert!(matches!(handshake.next_step(), Step::Receive(_)));
         }
     }
 }
@@ -523,7 +523,7 @@ fn a_password_is_never_part_of_what_a_handshake_shows() {
         );
         let digits = format!("{:?}", b"hunter2");
         assert!(!shown.contains(digits.trim_matches(['[', ']'])), "{shown}");
-        let _ = handshake.next();
+        let _ = handshake.next_step();
         let _ = handshake.handle_input(&[5, 2]);
     }
 }

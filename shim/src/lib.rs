@@ -1,1 +1,51 @@
-//! shim
+//! The half of presocks that lives inside other people's processes: libc calls in, frames to the broker out.
+//!
+//! Read `connect.rs` first: everything else serves it. The rules of this house:
+//!
+//! 1. Fail closed: a path that is not provably "pass" returns a failure with a network errno, never the real call.
+//! 2. No policy, no protocol, no configuration, no credential: the broker decides (rule 2 of ARCHITECTURE.md).
+//! 3. After start: no allocation of ours, no locks, no threads, no panics; frames under 2 KiB; no descriptor that outlives
+//!    its connect. Hooks may run before our constructor, after atexit, in a vfork child, in a signal handler.
+//! 4. errno is kept on success, set only with a failure, never set to 0.
+//! 5. A descriptor number means nothing from one call to the next: `SO_COOKIE` tells sockets apart.
+//! 6. A hook with nothing to do costs one relaxed atomic load and a tail call.
+//!
+//! | file | libc family or part |
+//! | --- | --- |
+//! | `connect` | connect() on stream sockets |
+//! | `datagram` | connect() on datagram sockets; send, sendto, sendmsg, sendmmsg |
+//! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
+//! | `status` | getsockopt(SO_ERROR), getpeername |
+//! | `socket` | socket(): the kinds that cannot be proxied |
+//! | `getaddrinfo`, `gethostby`, `getnameinfo`, `resolver` | names |
+//! | `pending` | the connects that are under way |
+//! | `ticket`, `session` | the way to the broker |
+//! | `sys`, `sockaddr`, `errno` | system calls, socket addresses, errno |
+//! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
+
+// redhook calls the real function when a hook unwinds: that would be a direct connection.
+#[cfg(not(panic = "abort"))]
+compile_error!("the shim must be built with panic = \"abort\": a hook that unwinds would connect directly");
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+compile_error!("the shim hooks glibc on Linux; no other libc is served by LD_PRELOAD");
+
+mod connect;
+mod datagram;
+mod epoll;
+mod errno;
+mod getaddrinfo;
+mod gethostby;
+mod getnameinfo;
+mod pending;
+mod poll;
+mod resolver;
+mod select;
+mod session;
+mod sockaddr;
+mod socket;
+mod start;
+mod status;
+mod sys;
+mod ticket;
+mod unwind;

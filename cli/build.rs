@@ -1,0 +1,66 @@
+//! Builds the shim and hands its file to the crate: one binary installs the product.
+//!
+//! The shim is a separate cargo run because it needs its own profile (`panic = "abort"`, whole-program optimisation) whatever
+//! profile the tool is built with, and its own target directory because cargo holds a lock on the outer one.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("cannot build the shim: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let target = variable("TARGET")?;
+    let root = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("..");
+    for input in [
+        "Cargo.toml",
+        "Cargo.lock",
+        "shim",
+        "proto/Cargo.toml",
+        "proto/src",
+    ] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+    let directory = out.join("shim");
+    let status = Command::new(variable("CARGO")?)
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "presocks-shim",
+            "--profile",
+            "shim",
+            "--target",
+            &target,
+        ])
+        .arg("--manifest-path")
+        .arg(root.join("shim/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&directory)
+        // What is meant for the tool (a linter, sanitizers, coverage) must not reach into other people's processes.
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status()
+        .map_err(|error| format!("cargo does not start: {error}"))?;
+    if !status.success() {
+        return Err(format!("cargo ended with {status}"));
+    }
+    let built = directory.join(target).join("shim/libpresocks.so");
+    let copy = out.join("libpresocks.so");
+    std::fs::copy(&built, copy).map_err(|error| format!("{}: {error}", built.display()))?;
+    Ok(())
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|error| format!("{name}: {error}"))
+}

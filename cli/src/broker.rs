@@ -1,0 +1,93 @@
+//! The broker: all policy and protocol of a session, in one process with one thread.
+//!
+//! It answers tickets (see `presocks_proto::frame`), each in a task of its own, until the last descendant of the command is gone. It
+//! holds a program's socket only while that socket is being connected: a copy held longer would hold back the FIN.
+
+mod children;
+mod connect;
+mod failure;
+mod hosts;
+mod names;
+mod peers;
+mod relay;
+mod report;
+mod sink;
+mod socket;
+mod ticket;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use presocks_proto::session::Session;
+use tokio::runtime;
+use tokio::task::{LocalSet, spawn_local};
+use tokio_seqpacket::UnixSeqpacketListener;
+
+use crate::launch::message::Messenger;
+use crate::launch::process::{Pid, raise_descriptor_limit};
+use crate::settings::Settings;
+use names::Names;
+use peers::Peers;
+use report::Report;
+use sink::Sinks;
+
+/// How long to wait when no ticket can be accepted, as when no descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What all tickets share.
+struct Broker {
+    settings: Settings,
+    session: Session,
+    names: RefCell<Names>,
+    peers: RefCell<Peers>,
+    /// Cookies of the sockets that are being connected.
+    connecting: RefCell<HashSet<u64>>,
+    sinks: Sinks,
+    report: Report,
+}
+
+/// Serves until the last descendant is gone.
+///
+/// # Errors
+/// When the runtime or the loopback sinks cannot be had; the command runs on, without a network.
+pub(crate) fn run(
+    settings: Settings,
+    session: Session,
+    listener: OwnedFd,
+    front: &Messenger,
+    command: Pid,
+) -> io::Result<()> {
+    raise_descriptor_limit();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let report = Report::new(settings.talk, &settings.proxy);
+    let broker = Rc::new(Broker {
+        settings,
+        session,
+        names: RefCell::default(),
+        peers: RefCell::default(),
+        connecting: RefCell::default(),
+        sinks: Sinks::reserve()?,
+        report,
+    });
+    LocalSet::new().block_on(&runtime, async {
+        let listener = UnixSeqpacketListener::try_from(listener)?;
+        spawn_local(accept(broker, listener));
+        children::attend(front, command).await
+    })
+}
+
+async fn accept(broker: Rc<Broker>, mut listener: UnixSeqpacketListener) {
+    loop {
+        match listener.accept().await {
+            Ok(ticket) => drop(spawn_local(ticket::serve(Rc::clone(&broker), ticket))),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}

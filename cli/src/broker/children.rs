@@ -1,0 +1,55 @@
+//! The command and its descendants: what becomes of them, told to the front, until none is left.
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use tokio::io::Interest;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::socket::watch;
+use crate::launch::message::{Message, Messenger};
+use crate::launch::process::{Change, Pid, next_change, release_stderr, send_signal};
+
+/// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
+pub(super) async fn attend(front: &Messenger, command: Pid) -> io::Result<()> {
+    let mut changes = signal(SignalKind::child())?;
+    let watched = watch(front.as_fd(), Interest::READABLE)?;
+    let mut is_running = true;
+    let mut has_front = true;
+    loop {
+        loop {
+            match next_change(-1) {
+                Ok(None) => break,
+                Ok(Some((pid, change))) if pid == command => {
+                    front.send(&told(change));
+                    if !matches!(change, Change::Stopped(_)) {
+                        is_running = false;
+                        release_stderr()?;
+                    }
+                }
+                Ok(Some(_)) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        tokio::select! {
+            _ = changes.recv() => {}
+            // The front says nothing: it is readable when it is gone. Before the command has ended that means it was killed
+            // in the command's stead.
+            _ = watched.readable(), if has_front => {
+                has_front = false;
+                if is_running {
+                    send_signal(command, libc::SIGKILL);
+                }
+            }
+        }
+    }
+}
+
+fn told(change: Change) -> Message {
+    match change {
+        Change::Stopped(signal) => Message::Stopped(signal),
+        Change::Exited(status) => Message::Exited(status),
+        Change::Killed(signal) => Message::Killed(signal),
+    }
+}

@@ -1,0 +1,212 @@
+//! A program's connect(): decide, connect its own socket, negotiate on it, hand it back.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use presocks_proto::socks5::{Credentials, Handshake, Host, Step, Target};
+use presocks_proto::standin::{Kind, kind};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::time::timeout;
+use tokio_seqpacket::UnixSeqpacket;
+
+use super::failure::Failure;
+use super::report::Program;
+use super::socket::{Reach, Socket, Watched, receive, send_all, watch};
+use super::{Broker, relay};
+
+/// Where a connection goes.
+enum Route {
+    Direct(SocketAddr),
+    Proxy(Target),
+}
+
+/// Connects; the errno for the program, 0 for success. `None` when the program has let go of the ticket, and so of the attempt.
+pub(super) async fn serve(
+    broker: &Broker,
+    fd: OwnedFd,
+    destination: SocketAddr,
+    program: &Program,
+    ticket: &UnixSeqpacket,
+) -> Option<i32> {
+    let socket = match Socket::new(fd) {
+        Ok(socket) => socket,
+        Err(error) => return Some(Failure::Socket(error).errno()),
+    };
+    // The shim has looked already, but two threads may have looked at once.
+    let Some(_turn) = Turn::take(broker, socket.cookie()) else {
+        return Some(libc::EALREADY);
+    };
+    if socket.is_connected() {
+        return Some(libc::EISCONN);
+    }
+    let started = Instant::now();
+    let route = route(broker, destination);
+    let shown: &dyn fmt::Display = match &route {
+        Ok(Route::Proxy(target)) => target,
+        Ok(Route::Direct(_)) | Err(_) => &destination,
+    };
+    let result = match &route {
+        Err(()) => Err(Failure::UnknownStandIn),
+        Ok(route) => tokio::select! {
+            result = attempt(broker, &socket, route) => result,
+            _ = ticket.as_async_fd().readable() => {
+                socket.reset();
+                return None;
+            }
+        },
+    };
+    let via_proxy = !matches!(route, Ok(Route::Direct(_)));
+    broker
+        .report
+        .connected(program, shown, via_proxy, started.elapsed(), &result);
+    Some(match result {
+        Ok(()) => {
+            broker.peers.borrow_mut().insert(socket.cookie(), destination);
+            0
+        }
+        Err(failure) => {
+            // A socket that listens, say, was not touched, and must not be.
+            if failure.errno() != libc::EISCONN {
+                socket.reset();
+            }
+            failure.errno()
+        }
+    })
+}
+
+/// While it lives, nobody else connects the socket with this cookie.
+struct Turn<'a> {
+    broker: &'a Broker,
+    cookie: u64,
+}
+
+impl<'a> Turn<'a> {
+    fn take(broker: &'a Broker, cookie: u64) -> Option<Self> {
+        broker
+            .connecting
+            .borrow_mut()
+            .insert(cookie)
+            .then_some(Self { broker, cookie })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.broker.connecting.borrow_mut().remove(&self.cookie);
+    }
+}
+
+/// `Err` for a stand-in that this session has not given out.
+fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, ()> {
+    let host = match kind(destination.ip()) {
+        Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(())?),
+        Kind::Reserved => return Err(()),
+        Kind::Ordinary if broker.settings.is_direct(destination.ip()) => {
+            return Ok(Route::Direct(destination));
+        }
+        Kind::Ordinary => Host::Address(destination.ip()),
+    };
+    Ok(Route::Proxy(Target {
+        host,
+        port: destination.port(),
+    }))
+}
+
+async fn attempt(broker: &Broker, socket: &Socket, route: &Route) -> Result<(), Failure> {
+    let target = match route {
+        Route::Proxy(target) => *target,
+        Route::Direct(address) => {
+            let address = match socket.reach(*address) {
+                Reach::Address(address) => address,
+                Reach::OtherFamily => return Err(Failure::Direct(Errno::NETUNREACH.into())),
+            };
+            socket.connect(address).await.map_err(Failure::Direct)?;
+            socket.settle(address);
+            return Ok(());
+        }
+    };
+    let mut last = None;
+    for proxy in &broker.settings.proxy_addresses {
+        let Reach::Address(address) = socket.reach(*proxy) else {
+            return relay::connect(broker, socket, *proxy, target).await;
+        };
+        let connected = timeout(broker.settings.connect_timeout, socket.connect(address)).await;
+        match connected {
+            Ok(Ok(())) => {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                let watched = watch(socket.as_fd(), interest).map_err(Failure::Socket)?;
+                negotiate_in_time(broker, &watched, target).await?;
+                drop(watched);
+                socket.settle(address);
+                return Ok(());
+            }
+            // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
+            Ok(Err(error)) if is_own_fault(&error) => return Err(Failure::Socket(error)),
+            Ok(Err(error)) => last = Some(Failure::ProxyUnreachable(error)),
+            Err(_) => last = Some(Failure::ProxyTimeout(broker.settings.connect_timeout)),
+        }
+        socket.reset();
+    }
+    // There is at least one address.
+    Err(last.unwrap_or(Failure::ProxyUnreachable(Errno::NETUNREACH.into())))
+}
+
+fn is_own_fault(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EISCONN | libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL | libc::EAFNOSUPPORT)
+    )
+}
+
+/// The handshake on a connected socket, limited in time.
+///
+/// # Errors
+/// [`Failure`] as the proxy or the clock has it.
+pub(super) async fn negotiate_in_time(
+    broker: &Broker,
+    socket: &Watched<'_>,
+    target: Target,
+) -> Result<(), Failure> {
+    let limit = broker.settings.timeout;
+    match timeout(
+        limit,
+        negotiate(socket, target, broker.settings.proxy.credentials()),
+    )
+    .await
+    {
+        Ok(result) => result,
+        Err(_) => Err(Failure::AnswerTimeout(limit)),
+    }
+}
+
+async fn negotiate(
+    socket: &Watched<'_>,
+    target: Target,
+    credentials: Option<Credentials<'_>>,
+) -> Result<(), Failure> {
+    let broken = |error| Failure::ProxyClosed(Some(error));
+    let mut handshake = Handshake::new(target, credentials);
+    let mut buffer = [0; 512];
+    loop {
+        let wanted = match handshake.next_step() {
+            Step::Connected => return Ok(()),
+            Step::Send(bytes) => {
+                send_all(socket, bytes).await.map_err(broken)?;
+                continue;
+            }
+            Step::Receive(wanted) => wanted,
+        };
+        // Not one byte more: the next one belongs to the program.
+        let room = buffer.get_mut(..wanted).ok_or(Failure::ProxyClosed(None))?;
+        let len = receive(socket, room).await.map_err(broken)?;
+        if len == 0 {
+            return Err(Failure::ProxyClosed(None));
+        }
+        handshake
+            .handle_input(buffer.get(..len).unwrap_or(&[]))
+            .map_err(Failure::Handshake)?;
+    }
+}

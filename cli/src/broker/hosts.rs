@@ -1,0 +1,129 @@
+//! The names that this machine gives itself: /etc/hosts (hosts(5)) and localhost (RFC 6761 section 6.3).
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::time::SystemTime;
+
+use presocks_proto::name::Name;
+
+const FILE: &str = "/etc/hosts";
+
+/// The file's content, read again when the file has changed.
+#[derive(Default)]
+pub(super) struct Hosts {
+    read: Option<(SystemTime, u64)>,
+    addresses: HashMap<Box<[u8]>, Vec<IpAddr>>,
+    names: HashMap<IpAddr, Box<[u8]>>,
+}
+
+impl Hosts {
+    /// All addresses of a local name; `None` when the name is not local.
+    pub(super) fn addresses(&mut self, name: &Name) -> Option<Vec<IpAddr>> {
+        self.refresh(Path::new(FILE));
+        let bare = name.as_bytes().strip_suffix(b".").unwrap_or(name.as_bytes());
+        if let Some(addresses) = self.addresses.get(bare) {
+            return Some(addresses.clone());
+        }
+        let is_localhost = bare == b"localhost" || bare.ends_with(b".localhost");
+        is_localhost.then(|| vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
+    }
+
+    /// The first name of a local address.
+    pub(super) fn name(&mut self, address: IpAddr) -> Option<Name> {
+        self.refresh(Path::new(FILE));
+        let address = address.to_canonical();
+        match self.names.get(&address) {
+            Some(name) => Name::new(name),
+            None if address.is_loopback() => Name::new(b"localhost"),
+            None => None,
+        }
+    }
+
+    fn refresh(&mut self, file: &Path) {
+        // Without a file, or with one that cannot be read, there are no local names: all go to the proxy.
+        let state = fs::metadata(file)
+            .ok()
+            .and_then(|found| Some((found.modified().ok()?, found.len())));
+        if state == self.read && state.is_some() {
+            return;
+        }
+        self.read = state;
+        self.addresses.clear();
+        self.names.clear();
+        self.parse(&fs::read(file).unwrap_or_default());
+    }
+
+    fn parse(&mut self, text: &[u8]) {
+        for line in text.split(|byte| *byte == b'\n') {
+            let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+            let mut words = line
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty());
+            let address = words
+                .next()
+                .and_then(|word| std::str::from_utf8(word).ok()?.parse::<IpAddr>().ok());
+            let Some(address) = address else { continue };
+            for name in words {
+                let name: Box<[u8]> = name.to_ascii_lowercase().into();
+                self.names.entry(address).or_insert_with(|| name.clone());
+                let addresses = self.addresses.entry(name).or_default();
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        // As the system's resolver orders them: IPv6 first, else as written.
+        for addresses in self.addresses.values_mut() {
+            addresses.sort_by_key(IpAddr::is_ipv4);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_name_has_the_addresses_of_all_its_lines_ipv6_first() {
+        let mut hosts = Hosts::default();
+        hosts.parse(b"127.0.0.1\tlocalhost\n::1 localhost ip6-localhost # a comment\n#10.0.0.1 no\n10.1.2.3 DB db2\nbad line\n");
+        let of = |name: &str| {
+            hosts
+                .addresses
+                .get(name.as_bytes())
+                .map(|all| all.iter().map(ToString::to_string).collect())
+        };
+        assert_eq!(
+            of("localhost"),
+            Some(vec!["::1".to_owned(), "127.0.0.1".to_owned()])
+        );
+        assert_eq!(of("db"), Some(vec!["10.1.2.3".to_owned()]));
+        assert_eq!(of("no"), None);
+        assert_eq!(
+            hosts
+                .names
+                .get(&"10.1.2.3".parse::<IpAddr>().unwrap())
+                .map(|name| &name[..]),
+            Some(&b"db"[..])
+        );
+    }
+
+    #[test]
+    fn localhost_is_local_without_a_file() {
+        let mut hosts = Hosts {
+            read: None,
+            ..Hosts::default()
+        };
+        assert_eq!(
+            hosts.addresses(&name("app.localhost")).map(|all| all.len()),
+            Some(2)
+        );
+        assert_eq!(hosts.addresses(&name("localhost.example")), None);
+    }
+}

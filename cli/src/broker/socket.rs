@@ -1,0 +1,210 @@
+//! System calls on a program's own socket.
+//!
+//! The socket is shared with the program: its options and flags are left as they were, nothing is read beyond a reply, and no call
+//! blocks.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, connect, connect_unspec, getpeername, getsockname, recv, send,
+    sockopt,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A program's socket on its way to being connected.
+pub(super) struct Socket {
+    fd: OwnedFd,
+    is_v6: bool,
+    cookie: u64,
+}
+
+/// The address that a connect() on this socket needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// This one.
+    Address(SocketAddr),
+    /// None: the socket's family cannot reach the address's.
+    OtherFamily,
+}
+
+impl Socket {
+    /// Takes a program's descriptor.
+    ///
+    /// # Errors
+    /// `EAFNOSUPPORT` for what is no IPv4 or IPv6 socket, and those of getsockopt(2).
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let is_v6 = match sockopt::socket_domain(&fd)? {
+            AddressFamily::INET => false,
+            AddressFamily::INET6 => true,
+            _ => return Err(Errno::AFNOSUPPORT.into()),
+        };
+        let cookie = sockopt::socket_cookie(&fd)?;
+        Ok(Self { fd, is_v6, cookie })
+    }
+
+    /// `SO_COOKIE`.
+    pub(super) fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Is it an IPv6 socket?
+    pub(super) fn is_v6(&self) -> bool {
+        self.is_v6
+    }
+
+    /// getsockname(2).
+    ///
+    /// # Errors
+    /// Those of getsockname(2), and `EAFNOSUPPORT` for what is no IP address.
+    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
+        Ok(SocketAddr::try_from(getsockname(&self.fd)?)?)
+    }
+
+    /// How this socket can reach `address`: an IPv6 socket reaches IPv4 by mapped addresses, if it is not for IPv6 alone or can
+    /// be freed from that (ipv6(7): only while it is unbound).
+    pub(super) fn reach(&self, address: SocketAddr) -> Reach {
+        match (self.is_v6, address.ip().to_canonical()) {
+            (false, IpAddr::V4(v4)) => Reach::Address((v4, address.port()).into()),
+            (false, IpAddr::V6(_)) => Reach::OtherFamily,
+            (true, IpAddr::V6(_)) => Reach::Address(address),
+            (true, IpAddr::V4(v4)) => {
+                let is_free = sockopt::ipv6_v6only(&self.fd) == Ok(false)
+                    || sockopt::set_ipv6_v6only(&self.fd, false).is_ok();
+                let mapped = SocketAddr::from((v4.to_ipv6_mapped(), address.port()));
+                if is_free {
+                    Reach::Address(mapped)
+                } else {
+                    Reach::OtherFamily
+                }
+            }
+        }
+    }
+
+    /// Connects; ready when the connection is there.
+    ///
+    /// # Errors
+    /// Those of connect(2). The socket is as before after `EISCONN`; else see [`Socket::reset`].
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<()> {
+        clear_fast_open(self.fd.as_fd());
+        let flags = fcntl_getfl(&self.fd)?;
+        let was_blocking = !flags.contains(OFlags::NONBLOCK);
+        // The flag is shared with the program; it is only touched around the call, while the program waits in its own.
+        if was_blocking {
+            fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
+        }
+        let result = connect(&self.fd, &address);
+        if was_blocking {
+            fcntl_setfl(&self.fd, flags)?;
+        }
+        match result {
+            Ok(()) => return Ok(()),
+            Err(Errno::INPROGRESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Registered only now: an unconnected socket counts as ready.
+        let watched = watch(self.as_fd(), Interest::WRITABLE)?;
+        loop {
+            let mut ready = watched.writable().await?;
+            sockopt::socket_error(&self.fd)??;
+            if getpeername(&self.fd).is_ok() {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+
+    /// After the handshake: on a blocking socket the kernel, too, must take the connect() for finished, so that the next one says
+    /// `EISCONN`. On a non-blocking one the next connect() is to say 0 first, as ever.
+    pub(super) fn settle(&self, address: SocketAddr) {
+        if fcntl_getfl(&self.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK)) {
+            // On a connected socket this sends nothing, whatever it answers.
+            let _ = connect(&self.fd, &address);
+        }
+    }
+
+    /// Is it connected already?
+    pub(super) fn is_connected(&self) -> bool {
+        getpeername(&self.fd).is_ok_and(|peer| peer.is_some())
+    }
+
+    /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go
+    /// into a half-negotiated connection.
+    pub(super) fn reset(&self) {
+        // Both fail only on sockets that cannot carry bytes anyway.
+        let _ = connect_unspec(&self.fd);
+        let _ = sockopt::socket_error(&self.fd);
+    }
+
+    /// The descriptor.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A descriptor under the runtime's watch.
+pub(super) type Watched<'a> = AsyncFd<BorrowedFd<'a>>;
+
+/// Registers a descriptor with the runtime.
+///
+/// # Errors
+/// Those of epoll_ctl(2).
+pub(super) fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Watched<'_>> {
+    #[allow(unsafe_code, reason = "the runtime asks for a promise that the borrow keeps")]
+    // SAFETY: a borrowed descriptor is open, and the same, for as long as the borrow lives.
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
+    Ok(watched?)
+}
+
+/// Sends all bytes.
+///
+/// # Errors
+/// Those of send(2).
+pub(super) async fn send_all(socket: &Watched<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    while !bytes.is_empty() {
+        let sent = socket
+            .async_io(Interest::WRITABLE, |socket| {
+                send(socket, bytes, flags).map_err(io::Error::from)
+            })
+            .await?;
+        bytes = bytes.get(sent..).unwrap_or(&[]);
+    }
+    Ok(())
+}
+
+/// Receives at most `buffer.len()` bytes; 0 at the end.
+///
+/// # Errors
+/// Those of recv(2).
+pub(super) async fn receive(socket: &Watched<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    socket
+        .async_io(Interest::READABLE, |socket| {
+            recv(socket, &mut *buffer, RecvFlags::DONTWAIT)
+                .map(|(len, _)| len)
+                .map_err(io::Error::from)
+        })
+        .await
+}
+
+/// With `TCP_FASTOPEN_CONNECT` (tcp(7)) connect() only pretends, and the first bytes would be ours.
+fn clear_fast_open(fd: BorrowedFd<'_>) {
+    use std::os::fd::AsRawFd as _;
+    let off: libc::c_int = 0;
+    let len = libc::socklen_t::try_from(size_of_val(&off)).unwrap_or_default();
+    #[allow(unsafe_code, reason = "rustix has no such option")]
+    // SAFETY: an int and its length. Kernels without the option refuse it, and do not pretend either.
+    unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_FASTOPEN_CONNECT,
+            (&raw const off).cast(),
+            len,
+        )
+    };
+}

@@ -1,0 +1,111 @@
+//! One ticket: a request in, a reply out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use presocks_proto::frame::{self, Reply, Request};
+use presocks_proto::standin::{self, Kind};
+use tokio_seqpacket::UnixSeqpacket;
+use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
+
+use super::report::Program;
+use super::{Broker, connect};
+
+/// Room for one descriptor in a control message, aligned for its header (cmsg(3)).
+#[repr(align(16))]
+struct Control([u8; 64]);
+
+/// Serves a ticket. Whoever does not know the token, or sends no frame, gets no answer: the shim takes that for a failure.
+pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket) {
+    let Ok((packet, len, socket)) = receive(&ticket).await else {
+        return;
+    };
+    let packet = packet.get(..len).unwrap_or(&[]);
+    let request = match Request::decode(packet, &broker.session.token) {
+        Ok(request) if request.carries_socket() == socket.is_some() => request,
+        _ => return broker.report.refused_ticket(),
+    };
+    let program = Program::new(ticket.peer_cred().ok().and_then(|who| who.pid()));
+    let reply = match (request, socket) {
+        (Request::Connect { destination }, Some(socket)) => {
+            match connect::serve(&broker, socket, destination, &program, &ticket).await {
+                Some(errno) => Reply::Done { errno },
+                // The program has let go of the ticket.
+                None => return,
+            }
+        }
+        (Request::Resolve { name, family }, _) => match broker.names.borrow_mut().resolve(&name, family) {
+            Ok(addresses) => Reply::Addresses(addresses),
+            Err(errno) => Reply::Done { errno },
+        },
+        (Request::Reverse { address }, _) => broker
+            .names
+            .borrow_mut()
+            .reverse(address)
+            .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Name),
+        (Request::Peer { cookie }, _) => broker
+            .peers
+            .borrow()
+            .destination(cookie)
+            .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address),
+        (Request::DatagramConnect { destination }, Some(socket)) => {
+            datagram_connect(&broker, &socket, destination)
+        }
+        (Request::DatagramSend { destination }, _) => datagram_send(&broker, destination, &program),
+        (Request::Connect { .. } | Request::DatagramConnect { .. }, None) => return,
+    };
+    // A program that is gone needs no answer.
+    let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
+}
+
+async fn receive(ticket: &UnixSeqpacket) -> io::Result<([u8; frame::LEN + 1], usize, Option<OwnedFd>)> {
+    // One byte more than a frame, so that a longer packet is not taken for one.
+    let mut packet = [0; frame::LEN + 1];
+    let mut control = Control([0; 64]);
+    let (info, attached) = ticket.recv_with_ancillary(&mut packet, &mut control.0).await?;
+    let mut socket = None;
+    for message in attached.into_messages() {
+        if let OwnedAncillaryMessage::FileDescriptors(descriptors) = message {
+            socket = descriptors.into_iter().next().or(socket);
+        }
+    }
+    Ok((packet, info.bytes_read(), socket))
+}
+
+/// The program connects the socket to a sink, and sees the destination as its peer.
+fn datagram_connect(broker: &Broker, socket: &OwnedFd, destination: SocketAddr) -> Reply {
+    if is_direct(broker, destination.ip()) {
+        return Reply::Direct;
+    }
+    match rustix::net::sockopt::socket_cookie(socket) {
+        Ok(cookie) => broker.peers.borrow_mut().insert(cookie, destination),
+        Err(error) => {
+            return Reply::Done {
+                errno: error.raw_os_error(),
+            };
+        }
+    }
+    broker.sinks.address_for(destination.ip()).map_or(
+        Reply::Done {
+            errno: libc::ENETUNREACH,
+        },
+        Reply::Address,
+    )
+}
+
+fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program) -> Reply {
+    if is_direct(broker, destination.ip()) {
+        return Reply::Direct;
+    }
+    broker.report.datagram_refused(program, destination);
+    Reply::Done {
+        errno: libc::ENETUNREACH,
+    }
+}
+
+/// A stand-in is never direct, whatever networks the user declared.
+fn is_direct(broker: &Broker, address: IpAddr) -> bool {
+    standin::kind(address) == Kind::Ordinary && broker.settings.is_direct(address)
+}

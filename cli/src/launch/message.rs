@@ -1,0 +1,88 @@
+//! What the broker tells the front, over a socket pair that only they have.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use super::process::{Pid, number};
+
+/// One packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// The command runs under this process number.
+    Started(Pid),
+    /// The command could not be executed, for this errno.
+    NotExecuted(i32),
+    /// The command could not be started, for this errno: our fault.
+    NotStarted(i32),
+    /// The command was stopped by this signal.
+    Stopped(i32),
+    /// The command exited with this status.
+    Exited(i32),
+    /// The command was ended by this signal.
+    Killed(i32),
+}
+
+/// One end of the pair.
+pub(crate) struct Messenger(OwnedFd);
+
+impl Messenger {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Sends; a front that is gone needs no message.
+    pub(crate) fn send(&self, message: &Message) {
+        let (kind, value) = match *message {
+            Message::Started(pid) => (1, pid),
+            Message::NotExecuted(errno) => (2, errno),
+            Message::NotStarted(errno) => (3, errno),
+            Message::Stopped(signal) => (4, signal),
+            Message::Exited(status) => (5, status),
+            Message::Killed(signal) => (6, signal),
+        };
+        let mut packet = [0; 8];
+        let (first, second) = packet.split_at_mut(4);
+        first.copy_from_slice(&i32::to_ne_bytes(kind));
+        second.copy_from_slice(&value.to_ne_bytes());
+        let _ = send(&self.0, &packet, SendFlags::NOSIGNAL);
+    }
+
+    /// The next message; `None` when the other side is gone.
+    ///
+    /// # Errors
+    /// Those of recv(2), and `InvalidData` for a packet that no sender writes.
+    pub(super) fn receive(&self) -> io::Result<Option<Message>> {
+        let mut packet = [0_u8; 8];
+        let len = match recv(&self.0, &mut packet, RecvFlags::empty()) {
+            // A broker that is killed with our packets unread resets the pair.
+            Err(rustix::io::Errno::CONNRESET) | Ok((0, _)) => return Ok(None),
+            Ok((len, _)) => len,
+            Err(error) => return Err(error.into()),
+        };
+        let (kind, value) = packet.split_at(4);
+        let read = |bytes: &[u8]| bytes.try_into().map_or(0, i32::from_ne_bytes);
+        let value = read(value);
+        match (read(kind), len) {
+            (1, 8) => Ok(Some(Message::Started(value))),
+            (2, 8) => Ok(Some(Message::NotExecuted(value))),
+            (3, 8) => Ok(Some(Message::NotStarted(value))),
+            (4, 8) => Ok(Some(Message::Stopped(value))),
+            (5, 8) => Ok(Some(Message::Exited(value))),
+            (6, 8) => Ok(Some(Message::Killed(value))),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// The descriptor's number.
+    pub(crate) fn number(&self) -> RawFd {
+        number(&self.0)
+    }
+}
+
+impl AsFd for Messenger {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,123 @@
+//! What was typed and what stands in the environment, as one set of settings.
+//!
+//! Sources of the proxy, strongest first: `-p` and `--proxy-file`, `PRESOCKS_PROXY`, `ALL_PROXY`, `all_proxy`. An error names its
+//! source and never quotes the URL, which may hold a password.
+
+use std::env;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::args::Typed;
+use crate::proxy::{Host, Proxy};
+
+/// The environment variables that can name a proxy, strongest first. None of them reaches the command.
+pub(crate) const PROXY_VARIABLES: [&str; 3] = ["PRESOCKS_PROXY", "ALL_PROXY", "all_proxy"];
+
+/// How a session works.
+pub(crate) struct Settings {
+    /// The proxy.
+    pub(crate) proxy: Proxy,
+    /// Its addresses, never empty, in the order in which they are tried.
+    pub(crate) proxy_addresses: Vec<SocketAddr>,
+    /// Networks that are connected to without the proxy.
+    pub(crate) direct: Vec<IpNet>,
+    /// Limit for the connection to the proxy.
+    pub(crate) connect_timeout: Duration,
+    /// Limit for the proxy's answer.
+    pub(crate) timeout: Duration,
+    /// How much is said.
+    pub(crate) talk: Talk,
+}
+
+/// How much is said on stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Talk {
+    /// Nothing.
+    Quiet,
+    /// Each cause of failure once.
+    Normal,
+    /// Every connection as well.
+    Verbose,
+}
+
+impl Settings {
+    /// The settings, and the command that is to run with them.
+    ///
+    /// # Errors
+    /// What is missing or wrong, where, and what to do.
+    pub(crate) fn new(typed: Typed) -> Result<(Self, Vec<OsString>), String> {
+        let proxy = find_proxy(&typed)?;
+        let proxy_addresses = addresses(&proxy)?;
+        let talk = match typed {
+            Typed { quiet: true, .. } => Talk::Quiet,
+            Typed { verbose: true, .. } => Talk::Verbose,
+            _ => Talk::Normal,
+        };
+        let settings = Self {
+            proxy,
+            proxy_addresses,
+            direct: typed.direct,
+            connect_timeout: typed.connect_timeout,
+            timeout: typed.timeout,
+            talk,
+        };
+        Ok((settings, typed.command))
+    }
+
+    /// Did the user declare this address direct?
+    pub(crate) fn is_direct(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.direct.iter().any(|network| network.contains(&address))
+    }
+}
+
+fn find_proxy(typed: &Typed) -> Result<Proxy, String> {
+    if let Some(url) = &typed.proxy {
+        return Proxy::parse(url).map_err(|why| format!("the proxy of -p: {why}"));
+    }
+    if let Some(file) = &typed.proxy_file {
+        return read_proxy(file).map_err(|why| format!("the proxy in {}: {why}", file.display()));
+    }
+    for variable in PROXY_VARIABLES {
+        let Some(url) = env::var_os(variable).filter(|url| !url.is_empty()) else {
+            continue;
+        };
+        let url = url
+            .to_str()
+            .ok_or_else(|| format!("the proxy of {variable}: it is not UTF-8"))?;
+        return Proxy::parse(url).map_err(|why| format!("the proxy of {variable}: {why}"));
+    }
+    Err(
+        "no proxy is configured, so the command was not run. Name one in one of three ways:\n  \
+         presocks -p socks5://HOST:PORT COMMAND\n  \
+         presocks --proxy-file FILE COMMAND     (the URL is FILE's first line)\n  \
+         PRESOCKS_PROXY=socks5://HOST:PORT presocks COMMAND     (or ALL_PROXY)"
+            .into(),
+    )
+}
+
+fn read_proxy(file: &Path) -> Result<Proxy, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let text = zeroize::Zeroizing::new(text);
+    Proxy::parse(text.lines().next().unwrap_or_default().trim())
+}
+
+/// A proxy's name is resolved here, once, by this machine's resolver: the one look-up that is not the proxy's to make.
+fn addresses(proxy: &Proxy) -> Result<Vec<SocketAddr>, String> {
+    let name = match proxy.host() {
+        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, proxy.port())]),
+        Host::Name(name) => name,
+    };
+    let found: Vec<_> = (name.as_str(), proxy.port())
+        .to_socket_addrs()
+        .map_err(|error| format!("the proxy's name \"{name}\" cannot be resolved here: {error}"))?
+        .collect();
+    if found.is_empty() {
+        return Err(format!("the proxy's name \"{name}\" has no address"));
+    }
+    Ok(found)
+}

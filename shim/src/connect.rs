@@ -1,0 +1,175 @@
+//! connect(): the program's own socket goes to the broker and comes back connected.
+//!
+//! Criteria, in order:
+//!
+//! | what | then |
+//! | --- | --- |
+//! | not an IP address, unreadable, not an IP socket | pass: the kernel judges |
+//! | `AF_UNSPEC` | a pending connect is forgotten, then pass |
+//! | the socket's connect is under way or has failed unasked | answer as the kernel would |
+//! | loopback | pass |
+//! | a datagram socket | `datagram` |
+//! | connected already | pass, to an address that goes nowhere: 0 or `EISCONN`, as the kernel has it |
+//! | TCP or MPTCP | hand it to the broker |
+//! | any other protocol | `ENETUNREACH` |
+#![allow(unsafe_code)]
+
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use libc::{c_int, socklen_t};
+use presocks_proto::frame::Request;
+
+use crate::errno::{Errno, fail};
+use crate::pending::{self, Slot, State};
+use crate::sockaddr::{self, Encoded, Given};
+use crate::ticket::Ticket;
+use crate::{datagram, epoll, sys};
+
+redhook::hook! {
+    // connect(2). Changes and passes: the table above. Errno: those of connect(2); `ENETUNREACH` when there is no broker or no
+    // room for one more pending connect. Safe in a signal handler. A cancellation point.
+    unsafe fn connect(fd: c_int, address: *const libc::sockaddr, len: socklen_t) -> c_int => hooked_connect {
+        // SAFETY: connect(2) demands `len` readable bytes at `address`.
+        match unsafe { sockaddr::read(address, len) } {
+            Given::Unreadable | Given::Other => {}
+            Given::Unspecified(_) => forget(fd),
+            Given::Ip(destination) => return connect_to(fd, destination),
+        }
+        // SAFETY: the caller's own arguments.
+        unsafe { redhook::real!(connect)(fd, address, len) }
+    }
+}
+
+/// Finds the real functions.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(connect);
+}
+
+/// What a socket is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// TCP or MPTCP.
+    Stream,
+    /// UDP.
+    Datagram,
+    /// A Unix or netlink socket, which knows no IP address.
+    NotIp,
+    /// Another protocol over IP, or a family that carries IP addresses by other means (SMC, RDS).
+    Refused,
+}
+
+/// The kind of a socket to which an IP address was given.
+///
+/// # Errors
+/// `EBADF` or `ENOTSOCK`, for the kernel to report.
+pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
+    let domain = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
+    let protocol = sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+    Ok(match (domain, protocol) {
+        (libc::AF_UNIX | libc::AF_NETLINK, _) => Kind::NotIp,
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => Kind::Stream,
+        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDP) => Kind::Datagram,
+        _ => Kind::Refused,
+    })
+}
+
+/// connect() to an IP destination; also what `MSG_FASTOPEN` asks for.
+pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
+    match pending::state(fd) {
+        State::Waiting(slot) => return again(slot, fd),
+        State::Failed(slot) => return fail(slot.take_error()),
+        State::Ordinary => {}
+    }
+    if sockaddr::is_loopback(destination.ip()) {
+        return pass(fd, destination);
+    }
+    let is_connected = || sys::peer_address(fd, &mut [0; sockaddr::MAX_LEN]).is_ok();
+    match kind(fd) {
+        Err(error) => fail(error),
+        Ok(Kind::Refused) => fail(libc::ENETUNREACH),
+        Ok(Kind::NotIp) => pass(fd, nowhere(destination)),
+        Ok(Kind::Datagram) => datagram::connect(fd, destination),
+        Ok(Kind::Stream) if is_connected() => pass(fd, nowhere(destination)),
+        Ok(Kind::Stream) => match begin(fd, destination) {
+            Ok(()) => 0,
+            Err(error) => fail(error),
+        },
+    }
+}
+
+/// The real connect() on an address that we made.
+pub(crate) fn pass(fd: c_int, destination: SocketAddr) -> c_int {
+    let encoded = Encoded::new(destination);
+    let (address, len) = encoded.as_arguments();
+    // SAFETY: pointer and length are those of `encoded`.
+    unsafe { redhook::real!(connect)(fd, address, len) }
+}
+
+/// Loopback's port 0 in the destination's family. For a call that the kernel answers from the socket's state: should that
+/// change under us, the call still cannot reach the network.
+fn nowhere(destination: SocketAddr) -> SocketAddr {
+    match destination {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+    }
+}
+
+/// Hands the socket over. `EINPROGRESS` for a non-blocking one.
+fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
+    let is_nonblocking = sys::is_nonblocking(fd)?;
+    let mut ticket = Ticket::open()?;
+    if is_nonblocking {
+        ticket.move_up();
+    } else {
+        let timeout = sys::send_timeout(fd)?;
+        sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| libc::ENETUNREACH)?;
+    }
+    let slot = pending::insert(fd, ticket)?;
+    let sent = epoll::mask(slot, fd).and_then(|()| slot.send(&Request::Connect { destination }, fd));
+    if let Err(error) = sent {
+        slot.abandon();
+        return Err(error);
+    }
+    if is_nonblocking {
+        Err(libc::EINPROGRESS)
+    } else {
+        finish(slot)
+    }
+}
+
+/// A connect() while another is under way: `EALREADY`, or, on a blocking socket, its end.
+fn again(slot: &'static Slot, fd: c_int) -> c_int {
+    let result = match sys::is_nonblocking(fd) {
+        Ok(true) => Err(libc::EALREADY),
+        Ok(false) => finish(slot),
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => fail(error),
+    }
+}
+
+/// Waits for the answer. After a signal or a timeout the connect goes on, as connect(2) and socket(7) have it.
+fn finish(slot: &'static Slot) -> Result<(), Errno> {
+    loop {
+        match slot.wait() {
+            Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
+            Err(error) => return Err(error),
+            Ok(()) => {}
+        }
+        match slot.refresh() {
+            State::Ordinary => return Ok(()),
+            State::Failed(slot) => return Err(slot.take_error()),
+            State::Waiting(_) => sys::give_way(),
+        }
+    }
+}
+
+/// The program dissolves the socket's association: a connect under way is no longer its business.
+fn forget(fd: c_int) {
+    match pending::state(fd) {
+        State::Waiting(slot) | State::Failed(slot) => slot.abandon(),
+        State::Ordinary => {}
+    }
+}

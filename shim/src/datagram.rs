@@ -1,0 +1,250 @@
+//! Datagrams: connect() on UDP, and the send family.
+//!
+//! A datagram goes to loopback, to a destination that the broker declares direct, or nowhere: the send fails with
+//! `ENETUNREACH`. connect() must succeed all the same, because programs learn their source address by it. The socket is
+//! first connected to the destination (which sends nothing, and fixes the source address), then to a *sink*, a
+//! loopback address that the broker reserves and where every datagram is refused: so even a write() that no hook sees
+//! cannot leave the machine.
+//!
+//! On stream sockets the send family only matters for `MSG_FASTOPEN` (a connect, tcp(7)) and while a connect is under
+//! way (`EAGAIN`, as the kernel says before the connection exists).
+#![allow(unsafe_code)]
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t};
+use presocks_proto::frame::{Reply, Request};
+
+use crate::connect::{self, Kind};
+use crate::errno::{Errno, fail};
+use crate::pending::{self, State};
+use crate::sockaddr::{self, Encoded, Given};
+use crate::{errno, sys, ticket};
+
+redhook::hook! {
+    // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
+    // pending stream. Passes: all else. A cancellation point, in the real call.
+    unsafe fn send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t => hooked_send {
+        if let Err(error) = check_connected(fd) {
+            return fail(error) as ssize_t;
+        }
+        // SAFETY: the caller's own arguments.
+        unsafe { redhook::real!(send)(fd, data, len, flags) }
+    }
+}
+
+redhook::hook! {
+    // sendto(2). Changes: as send; a destination off the machine is the broker's to judge. A cancellation point.
+    unsafe fn sendto(
+        fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const libc::sockaddr, address_len: socklen_t
+    ) -> ssize_t => hooked_sendto {
+        // SAFETY: sendto(2) demands `address_len` readable bytes at `address`.
+        match check(fd, unsafe { sockaddr::read(address, address_len) }, flags) {
+            Err(error) => fail(error) as ssize_t,
+            Ok(Verdict::Pass) => {
+                // SAFETY: the caller's own arguments.
+                unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
+            }
+            Ok(Verdict::To(encoded)) => {
+                let (address, address_len) = encoded.as_arguments();
+                // SAFETY: the caller's own arguments but for the address, which is our copy.
+                unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
+            }
+            Ok(Verdict::Connected) => {
+                // SAFETY: the caller's own arguments, on a socket that is connected now.
+                unsafe { redhook::real!(send)(fd, data, len, flags & !libc::MSG_FASTOPEN) }
+            }
+        }
+    }
+}
+
+redhook::hook! {
+    // sendmsg(2). As sendto. A cancellation point.
+    unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t => hooked_sendmsg {
+        // SAFETY: sendmsg(2) demands a readable message header, or null, which the kernel refuses.
+        let Some(given) = (unsafe { message.as_ref() }) else {
+            // SAFETY: the caller's own arguments.
+            return unsafe { redhook::real!(sendmsg)(fd, message, flags) };
+        };
+        // SAFETY: sendmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
+        let address = unsafe { sockaddr::read(given.msg_name.cast(), given.msg_namelen) };
+        let mut copy = *given;
+        let encoded;
+        match check(fd, address, flags) {
+            Err(error) => return fail(error) as ssize_t,
+            Ok(Verdict::Pass) => {}
+            Ok(Verdict::To(address)) => {
+                encoded = address;
+                let (address, len) = encoded.as_arguments();
+                copy.msg_name = address.cast_mut().cast();
+                copy.msg_namelen = len;
+            }
+            Ok(Verdict::Connected) => {
+                copy.msg_name = core::ptr::null_mut();
+                copy.msg_namelen = 0;
+                // SAFETY: the caller's own message but for the address, on a socket that is connected now.
+                return unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags & !libc::MSG_FASTOPEN) };
+            }
+        }
+        // SAFETY: the caller's own message but for the address, which is our copy.
+        unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
+    }
+}
+
+redhook::hook! {
+    // sendmmsg(2). As sendto, message by message: those before the first that may not leave are sent, as the
+    // kernel does with the first that fails. A cancellation point.
+    unsafe fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => hooked_sendmmsg {
+        let mut allowed = 0;
+        while allowed < count && !messages.is_null() {
+            // SAFETY: sendmmsg(2) demands `count` message headers.
+            let entry = unsafe { messages.add(allowed as usize) };
+            // SAFETY: as above.
+            let header = unsafe { &(*entry).msg_hdr };
+            // SAFETY: sendmmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
+            let address = unsafe { sockaddr::read(header.msg_name.cast(), header.msg_namelen) };
+            match check(fd, address, flags & !libc::MSG_FASTOPEN) {
+                Ok(Verdict::Pass | Verdict::To(_)) => allowed += 1,
+                Ok(Verdict::Connected) => break,
+                Err(error) if allowed == 0 => return fail(error),
+                Err(_) => break,
+            }
+        }
+        // Many messages do not open one connection: without the flag the kernel says that there is none.
+        let flags = flags & !libc::MSG_FASTOPEN;
+        // SAFETY: the caller's own arguments, and no more messages than there are.
+        unsafe { redhook::real!(sendmmsg)(fd, messages, if messages.is_null() { count } else { allowed }, flags) }
+    }
+}
+
+/// Finds the real functions.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(send);
+    let _ = redhook::real!(sendto);
+    let _ = redhook::real!(sendmsg);
+    let _ = redhook::real!(sendmmsg);
+}
+
+/// What a send may do.
+enum Verdict {
+    /// Go on as the program asked.
+    Pass,
+    /// Go on to this address, the copy of the one that was judged.
+    To(Encoded),
+    /// `MSG_FASTOPEN`: the socket has just been connected.
+    Connected,
+}
+
+/// connect() on a UDP socket to a destination off the machine.
+pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
+    let sink = match ticket::ask(&Request::DatagramConnect { destination }, Some(fd)) {
+        Err(error) => return fail(error),
+        Ok(Reply::Direct) => return connect::pass(fd, destination),
+        Ok(Reply::Address(sink)) => in_the_manner_of(destination, sink),
+        Ok(_) => return fail(libc::ENETUNREACH),
+    };
+    remember(sink);
+    // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
+    let _ = sys::dissolve(fd);
+    match sys::connect(fd, Encoded::new(destination).as_bytes()) {
+        // No route of our own to it: the proxy may have one.
+        Ok(()) | Err(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL) => {}
+        Err(error) => return fail(error),
+    }
+    let sink = Encoded::new(sink);
+    let sunk = sys::connect(fd, sink.as_bytes())
+        .or_else(|_| sys::dissolve(fd).and_then(|()| sys::connect(fd, sink.as_bytes())));
+    if sunk.is_ok() {
+        return 0;
+    }
+    // Fails only on a socket that is gone.
+    let _ = sys::dissolve(fd);
+    fail(libc::ENETUNREACH)
+}
+
+/// The sink as a socket that speaks to `destination` can be connected to it: IPv4, IPv6, or IPv4-mapped.
+fn in_the_manner_of(destination: SocketAddr, sink: SocketAddr) -> SocketAddr {
+    match destination {
+        SocketAddr::V6(_) => sockaddr::in_family(sink, libc::AF_INET6),
+        SocketAddr::V4(_) => sink,
+    }
+}
+
+/// Judges a send to `address`.
+fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
+    let destination = match address {
+        Given::Unreadable | Given::Other | Given::Unspecified(None) => {
+            return check_connected(fd).map(|()| Verdict::Pass);
+        }
+        Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
+    };
+    if sockaddr::is_loopback(destination.ip()) {
+        return check_connected(fd).map(|()| Verdict::To(Encoded::new(destination)));
+    }
+    match connect::kind(fd)? {
+        Kind::Refused => Err(libc::ENETUNREACH),
+        Kind::Datagram => match ticket::ask(&Request::DatagramSend { destination }, None)? {
+            Reply::Direct => Ok(Verdict::To(Encoded::new(destination))),
+            _ => Err(libc::ENETUNREACH),
+        },
+        Kind::Stream if flags & libc::MSG_FASTOPEN != 0 => {
+            if connect::connect_to(fd, destination) == 0 {
+                return Ok(Verdict::Connected);
+            }
+            Err(errno::current())
+        }
+        // An address means nothing to a stream, and the wrong thing to another family.
+        Kind::Stream | Kind::NotIp => check_connected(fd).map(|()| Verdict::Pass),
+    }
+}
+
+/// Judges a send without an address.
+fn check_connected(fd: c_int) -> Result<(), Errno> {
+    if pending::any()
+        && let State::Waiting(slot) = pending::state(fd)
+    {
+        if sys::is_nonblocking(fd) != Ok(false) {
+            return Err(libc::EAGAIN);
+        }
+        slot.wait()?;
+        slot.refresh();
+    }
+    if is_sunk(fd) {
+        Err(libc::ENETUNREACH)
+    } else {
+        Ok(())
+    }
+}
+
+/// The sinks' ports: IPv4 in the upper half, IPv6 in the lower. 0 while no datagram socket was sunk in this process (or
+/// the one it was forked from).
+static SINKS: AtomicU32 = AtomicU32::new(0);
+
+fn remember(sink: SocketAddr) {
+    let (shift, keep) = match sink.ip().to_canonical() {
+        IpAddr::V4(_) => (16, 0x0000_ffff),
+        IpAddr::V6(_) => (0, 0xffff_0000),
+    };
+    let ports = SINKS.load(Ordering::Relaxed) & keep | u32::from(sink.port()) << shift;
+    SINKS.store(ports, Ordering::Relaxed);
+}
+
+fn is_sunk(fd: c_int) -> bool {
+    let ports = SINKS.load(Ordering::Relaxed);
+    if ports == 0 || sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_UDP) {
+        return false;
+    }
+    let mut bytes = [0_u8; sockaddr::MAX_LEN];
+    let peer = sys::peer_address(fd, &mut bytes)
+        .ok()
+        .and_then(|len| bytes.get(..len))
+        .map(sockaddr::parse);
+    let Some(Given::Ip(peer)) = peer else { return false };
+    let sink_port = match peer.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => ports >> 16,
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => ports & 0xffff,
+        _ => return false,
+    };
+    u32::from(peer.port()) == sink_port
+}

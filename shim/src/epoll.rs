@@ -1,0 +1,454 @@
+//! epoll_ctl, epoll_wait, epoll_pwait, epoll_pwait2: a pending socket is not in its epoll sets, its ticket is.
+//!
+//! While a connect is under way the program's registration of the socket is *masked*: kept in the connect's slot, with the
+//! ticket registered in the program's own epoll set in its place, under data that no program uses. The answer makes the ticket
+//! readable; whoever notices first swaps the program's registration back, with its own events and data. The kernel then
+//! looks at the socket anew, so an edge-triggered set sees a fresh edge.
+//!
+//! The waiting calls make the real call *first* and look at the returned events afterwards: a thread may be asleep in
+//! epoll_wait when another one starts to connect.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use libc::{c_int, epoll_event, sigset_t, timespec};
+
+use crate::errno::{Errno, fail};
+use crate::pending::{self, REGISTRATIONS, SLOTS, Slot, State};
+use crate::poll::Deadline;
+use crate::{errno, sys};
+
+redhook::hook! {
+    // epoll_ctl(2). Changes: a pending socket's registration is kept for later, the ticket registered instead. Passes: everything
+    // else. Errno: those of epoll_ctl(2); ENOSPC for a fifth epoll set with the same pending socket. Safe in a signal
+    // handler. No cancellation point.
+    unsafe fn epoll_ctl(epoll: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int => hooked_ctl {
+        if operation == libc::EPOLL_CTL_ADD {
+            remember_set(epoll);
+        }
+        if pending::any() && let State::Waiting(slot) = pending::state(fd) {
+            // SAFETY: `event` is null or points to an event, as epoll_ctl(2) demands.
+            let event = unsafe { event.as_ref() }.copied();
+            let kept = slot.while_waiting(|slot| control(slot, epoll, operation, fd, event));
+            match kept {
+                Some(Ok(())) => return 0,
+                Some(Err(error)) => return fail(error),
+                None => {}
+            }
+        }
+        // SAFETY: the caller's own arguments.
+        unsafe { redhook::real!(epoll_ctl)(epoll, operation, fd, event) }
+    }
+}
+
+redhook::hook! {
+    // epoll_wait(2). Changes: an event of a ticket is taken out and the wait goes on. Errno: those of epoll_wait(2). A
+    // cancellation point, in the real call.
+    unsafe fn epoll_wait(epoll: c_int, events: *mut epoll_event, room: c_int, timeout: c_int) -> c_int => hooked_wait {
+        // SAFETY: the caller's own arguments, but for the time that is left.
+        let wait = |timeout| unsafe { redhook::real!(epoll_wait)(epoll, events, room, timeout) };
+        // SAFETY: `events` has `room` entries, as epoll_wait(2) demands.
+        unsafe { waited(events, timeout, wait) }
+    }
+}
+
+redhook::hook! {
+    // epoll_pwait(2). As epoll_wait; the signal mask is the real call's business each time.
+    unsafe fn epoll_pwait(
+        epoll: c_int, events: *mut epoll_event, room: c_int, timeout: c_int, mask: *const sigset_t
+    ) -> c_int => hooked_pwait {
+        // SAFETY: the caller's own arguments, but for the time that is left.
+        let wait = |timeout| unsafe { redhook::real!(epoll_pwait)(epoll, events, room, timeout, mask) };
+        // SAFETY: `events` has `room` entries, as epoll_pwait(2) demands.
+        unsafe { waited(events, timeout, wait) }
+    }
+}
+
+redhook::hook! {
+    // epoll_pwait2(2). As epoll_pwait, with a finer timeout. glibc has it since 2.35, so the system call is made directly: a
+    // program may find our name where its libc has none. No cancellation point, then.
+    unsafe fn epoll_pwait2(
+        epoll: c_int, events: *mut epoll_event, room: c_int, timeout: *const timespec, mask: *const sigset_t
+    ) -> c_int => hooked_pwait2 {
+        const KERNEL_SIGSET_LEN: usize = 8;
+        // SAFETY: `timeout` is null or points to a timespec, as epoll_pwait2(2) demands.
+        let deadline = Deadline::after(unsafe { timeout.as_ref() }.copied());
+        loop {
+            let left = deadline.left();
+            let left = left.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+            // SAFETY: the caller's own arguments, but for the time that is left.
+            let ready = unsafe {
+                libc::syscall(libc::SYS_epoll_pwait2, epoll, events, room, left, mask, KERNEL_SIGSET_LEN)
+            } as c_int;
+            // SAFETY: `events` has `room` entries, of which the kernel filled `ready`.
+            match unsafe { take_out(events, ready) } {
+                0 if ready > 0 => {}
+                ready => return ready,
+            }
+        }
+    }
+}
+
+/// Finds the real functions.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(epoll_ctl);
+    let _ = redhook::real!(epoll_wait);
+    let _ = redhook::real!(epoll_pwait);
+}
+
+/// Calls `wait` until it brings an event of the program's, an error, or nothing in time.
+///
+/// # Safety
+/// `events` has room for as many events as `wait` may return.
+unsafe fn waited(events: *mut epoll_event, timeout: c_int, wait: impl Fn(c_int) -> c_int) -> c_int {
+    let deadline = Deadline::after_milliseconds(timeout);
+    let mut left = timeout;
+    loop {
+        let ready = wait(left);
+        // SAFETY: the caller's promise.
+        match unsafe { take_out(events, ready) } {
+            0 if ready > 0 => left = deadline.left_milliseconds(),
+            ready => return ready,
+        }
+    }
+}
+
+/// Takes the tickets' events out of `ready` returned ones; how many are left.
+///
+/// # Safety
+/// `events` holds `ready` events, if that is positive.
+unsafe fn take_out(events: *mut epoll_event, ready: c_int) -> c_int {
+    if ready <= 0 || !HAS_MASKED.load(Ordering::Relaxed) {
+        return ready;
+    }
+    // SAFETY: the caller's promise; the memory is the program's and nobody else writes it during the call.
+    let events = unsafe { core::slice::from_raw_parts_mut(events, ready.unsigned_abs() as usize) };
+    let kept_errno = errno::current();
+    let mut kept = 0;
+    for place in 0..events.len() {
+        let Some(event) = events.get(place).copied() else {
+            break;
+        };
+        match owner(event.u64) {
+            Some((number, generation)) => {
+                if let Some(slot) = pending::slot(number, generation) {
+                    slot.refresh();
+                }
+            }
+            None => {
+                if let Some(to) = events.get_mut(kept) {
+                    *to = event;
+                }
+                kept += 1;
+            }
+        }
+    }
+    errno::set(kept_errno);
+    kept as c_int
+}
+
+/// One registration of a pending socket in one epoll set, as the program made it.
+pub(crate) struct Registration {
+    /// -1: not in use.
+    epoll: AtomicI32,
+    fd: AtomicI32,
+    events: AtomicU32,
+    data: AtomicU64,
+}
+
+impl Registration {
+    pub(crate) const fn new() -> Self {
+        Self {
+            epoll: AtomicI32::new(-1),
+            fd: AtomicI32::new(-1),
+            events: AtomicU32::new(0),
+            data: AtomicU64::new(0),
+        }
+    }
+
+    fn is(&self, epoll: c_int, fd: c_int) -> bool {
+        self.in_set(epoll) && self.fd.load(Ordering::Relaxed) == fd
+    }
+
+    fn in_set(&self, epoll: c_int) -> bool {
+        self.epoll.load(Ordering::Relaxed) == epoll
+    }
+
+    fn set_event(&self, event: epoll_event) {
+        self.events.store(event.events, Ordering::Relaxed);
+        self.data.store(event.u64, Ordering::Relaxed);
+    }
+
+    fn event(&self) -> epoll_event {
+        epoll_event {
+            events: self.events.load(Ordering::Relaxed),
+            u64: self.data.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Takes a socket that is about to connect out of the epoll sets that hold it already.
+///
+/// # Errors
+/// `ENETUNREACH` when a registration cannot be read (no /proc), so that it could not be restored.
+pub(crate) fn mask(slot: &Slot, fd: c_int) -> Result<(), Errno> {
+    for epoll in known_sets() {
+        match sys::is_registered(epoll, fd) {
+            Some(false) => continue,
+            Some(true) => {}
+            None if sys::is_nonblocking(epoll).is_err() => continue,
+            None => {}
+        }
+        let Some(event) = registered_event(epoll, fd)? else {
+            continue;
+        };
+        let masked = slot.while_waiting(|slot| {
+            enter(slot, epoll, fd, event)?;
+            // Gone already only if another thread took it out this instant.
+            let _ = sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, None);
+            Ok(())
+        });
+        masked.unwrap_or(Ok(())).map_err(|_: Errno| libc::ENETUNREACH)?;
+    }
+    Ok(())
+}
+
+/// Gives the epoll sets the program's registrations back. Under a claim.
+pub(crate) fn unmask(slot: &Slot) {
+    let ticket = slot.ticket();
+    for registration in slot.registrations() {
+        let epoll = registration.epoll.swap(-1, Ordering::Relaxed);
+        let (Some(ticket), true) = (ticket, epoll >= 0) else {
+            continue;
+        };
+        // If the ticket is not in it, the number means another set by now, or another process was faster.
+        let shared = slot.registrations().iter().any(|other| other.in_set(epoll));
+        if !shared && sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None).is_err() {
+            continue;
+        }
+        let fd = registration.fd.load(Ordering::Relaxed);
+        if slot.is_socket(fd) {
+            // The kernel accepted this registration once; without memory for it the program sees no event, as then.
+            let _ = sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, Some(registration.event()));
+        }
+    }
+}
+
+/// epoll_ctl on a pending socket. Under a claim.
+fn control(
+    slot: &Slot,
+    epoll: c_int,
+    operation: c_int,
+    fd: c_int,
+    event: Option<epoll_event>,
+) -> Result<(), Errno> {
+    let registration = slot
+        .registrations()
+        .iter()
+        .find(|registration| registration.is(epoll, fd));
+    match (operation, registration, event) {
+        (libc::EPOLL_CTL_ADD, Some(_), Some(_)) => Err(libc::EEXIST),
+        (libc::EPOLL_CTL_ADD, None, Some(event)) => enter(slot, epoll, fd, event),
+        (libc::EPOLL_CTL_MOD, Some(registration), Some(event)) => {
+            let exclusive = (event.events | registration.event().events) & libc::EPOLLEXCLUSIVE as u32;
+            if exclusive != 0 {
+                return Err(libc::EINVAL);
+            }
+            registration.set_event(event);
+            Ok(())
+        }
+        (libc::EPOLL_CTL_DEL, Some(registration), _) => {
+            registration.epoll.store(-1, Ordering::Relaxed);
+            if slot.registrations().iter().any(|other| other.in_set(epoll)) {
+                return Ok(());
+            }
+            slot.ticket().map_or(Ok(()), |ticket| {
+                sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None)
+            })
+        }
+        (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(libc::EFAULT),
+        // Not masked here: the kernel knows what is wrong with it.
+        _ => sys::epoll_ctl(epoll, operation, fd, event),
+    }
+}
+
+/// Registers the ticket in the set, and the program's registration in the slot. Under a claim.
+fn enter(slot: &Slot, epoll: c_int, fd: c_int, event: epoll_event) -> Result<(), Errno> {
+    let free = slot
+        .registrations()
+        .iter()
+        .position(|registration| registration.in_set(-1));
+    let (place, registration) = free
+        .and_then(|place| Some((place, slot.registrations().get(place)?)))
+        .ok_or(libc::ENOSPC)?;
+    let ticket = slot.ticket().ok_or(libc::ENOSPC)?;
+    let place_in_all = (slot.number() * REGISTRATIONS + place) as u64;
+    let data = mark() | place_in_all << GENERATION_BITS | u64::from(slot.generation());
+    HAS_MASKED.store(true, Ordering::Relaxed);
+    let standing_in = epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: data,
+    };
+    match sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, ticket, Some(standing_in)) {
+        // Already there for a duplicate of the same socket.
+        Ok(()) | Err(libc::EEXIST) => {}
+        Err(error) => return Err(error),
+    }
+    registration.fd.store(fd, Ordering::Relaxed);
+    registration.set_event(event);
+    registration.epoll.store(epoll, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether any ticket was ever registered in an epoll set by this process (or the one it was forked from).
+static HAS_MASKED: AtomicBool = AtomicBool::new(false);
+
+/// How many bits of a slot's generation travel in a ticket's event data.
+pub(crate) const GENERATION_BITS: u32 = 16;
+const PLACE_BITS: u32 = (SLOTS * REGISTRATIONS).ilog2();
+const MARK: u64 = u64::MAX << (GENERATION_BITS + PLACE_BITS);
+
+/// The random upper bits of a ticket's event data.
+fn mark() -> u64 {
+    static VALUE: AtomicU64 = AtomicU64::new(0);
+    let known = VALUE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    // The topmost bits 10 keep it apart from pointers, small numbers and -1 even if there is no randomness.
+    let random = sys::random().unwrap_or(0x2bad_5eed_0c0f_fee0) & MARK;
+    let fresh = random & (u64::MAX >> 2) | 1 << 63;
+    match VALUE.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => fresh,
+        Err(other) => other,
+    }
+}
+
+/// The slot and generation that a ticket's event data names; `None` for the program's own data.
+fn owner(data: u64) -> Option<(usize, u32)> {
+    if data & MARK != mark() {
+        return None;
+    }
+    let place = (data & !MARK) >> GENERATION_BITS;
+    Some((
+        place as usize / REGISTRATIONS,
+        (data & ((1 << GENERATION_BITS) - 1)) as u32,
+    ))
+}
+
+/// One bit for each number under which an epoll set was seen; larger numbers than the map has are not noticed.
+static SETS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+
+fn remember_set(epoll: c_int) {
+    let Ok(number) = usize::try_from(epoll) else {
+        return;
+    };
+    if let Some(word) = SETS.get(number / 64) {
+        let bit = 1 << (number % 64);
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+}
+
+fn known_sets() -> impl Iterator<Item = c_int> {
+    SETS.iter().enumerate().flat_map(|(place, word)| {
+        let word = word.load(Ordering::Relaxed);
+        (0..64)
+            .filter(move |bit| word >> bit & 1 == 1)
+            .map(move |bit| (place * 64 + bit) as c_int)
+    })
+}
+
+/// The events and data with which `fd` is registered in `epoll`, from /proc/self/fdinfo (proc(5)). `None` when it is not.
+fn registered_event(epoll: c_int, fd: c_int) -> Result<Option<epoll_event>, Errno> {
+    let info = sys::open(fdinfo_path(epoll).as_c_str()).map_err(|_| libc::ENETUNREACH)?;
+    let mut found = None;
+    let mut line = Line::default();
+    let mut buffer = [0_u8; 512];
+    while found.is_none() {
+        match sys::read(info, &mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(len) => {
+                found = buffer
+                    .iter()
+                    .take(len)
+                    .find_map(|byte| line.push(*byte).filter(|(tfd, _)| *tfd == fd));
+            }
+        }
+    }
+    sys::close(info);
+    Ok(found.map(|(_, event)| event))
+}
+
+/// "/proc/self/fdinfo/N", without allocation.
+struct Path([u8; 32]);
+
+impl Path {
+    fn as_c_str(&self) -> &core::ffi::CStr {
+        core::ffi::CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
+    }
+}
+
+fn fdinfo_path(number: c_int) -> Path {
+    const PREFIX: &[u8] = b"/proc/self/fdinfo/";
+    let mut digits = [0_u8; 10];
+    let mut rest = number.unsigned_abs();
+    let mut count = 0;
+    for digit in &mut digits {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    let mut path = [0_u8; 32];
+    let text = PREFIX.iter().chain(digits.iter().take(count).rev());
+    for (to, from) in path.iter_mut().zip(text) {
+        *to = *from;
+    }
+    Path(path)
+}
+
+/// A line of fdinfo as it comes in: "tfd: 5 events: 1d data: 7f00 …", the last two in hexadecimal.
+#[derive(Default)]
+struct Line {
+    field: usize,
+    in_word: bool,
+    fd: i64,
+    events: u32,
+    data: u64,
+    is_target: bool,
+}
+
+impl Line {
+    /// Takes one byte; at a line's end, what the line says.
+    fn push(&mut self, byte: u8) -> Option<(c_int, epoll_event)> {
+        if byte == b'\n' {
+            let line = core::mem::take(self);
+            let event = epoll_event {
+                events: line.events,
+                u64: line.data,
+            };
+            return line.is_target.then_some((line.fd as c_int, event));
+        }
+        let starts = !self.in_word && byte != b' ' && byte != b'\t';
+        self.in_word = byte != b' ' && byte != b'\t';
+        if starts {
+            self.field += 1;
+        }
+        if !self.in_word {
+            return None;
+        }
+        let digit = char::from(byte).to_digit(16);
+        match (self.field, digit) {
+            (1, _) if starts => self.is_target = byte == b't',
+            (2, Some(digit)) => self.fd = self.fd * 10 + i64::from(digit),
+            (4, Some(digit)) => self.events = self.events << 4 | digit,
+            (6, Some(digit)) => self.data = self.data << 4 | u64::from(digit),
+            _ => {}
+        }
+        None
+    }
+}

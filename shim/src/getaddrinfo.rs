@@ -1,0 +1,201 @@
+//! getaddrinfo: names get stand-in addresses, libc makes the list.
+//!
+//! The real getaddrinfo is only ever called with `AI_NUMERICHOST`: its own look-ups go through calls that no hook can
+//! see. A literal is its business; for a name the broker gives addresses (a stand-in, or those of a local name) and the real
+//! function is called with each in numeric form, so that services, socket types, protocols and the memory that freeaddrinfo
+//! frees are libc's.
+#![allow(unsafe_code)]
+
+use core::ffi::CStr;
+use core::fmt::Write;
+use core::net::IpAddr;
+use core::ptr::null_mut;
+
+use libc::{addrinfo, c_char, c_int};
+use presocks_proto::frame::{Addresses, Family, Reply, Request};
+use presocks_proto::name::Name;
+
+use crate::{errno, ticket};
+
+/// The flags that only a look-up needs; the addresses are given, and reachable whatever this host's own addresses are.
+const LOOK_UP_FLAGS: c_int = libc::AI_ADDRCONFIG | AI_IDN | AI_CANONIDN;
+const AI_IDN: c_int = 0x0040;
+const AI_CANONIDN: c_int = 0x0080;
+
+redhook::hook! {
+    // getaddrinfo(3). Changes: a name is resolved by the broker. Passes: no node, numeric nodes. Errors: EAI_NONAME for a name that
+    // cannot be one or has no address of the family; EAI_AGAIN without a broker. Not safe in a signal handler, as the
+    // real one.
+    unsafe fn getaddrinfo(
+        node: *const c_char, service: *const c_char, hints: *const addrinfo, result: *mut *mut addrinfo
+    ) -> c_int => hooked_getaddrinfo {
+        // SAFETY: `hints` is null or points to hints, as getaddrinfo(3) demands.
+        let given = unsafe { hints.as_ref() };
+        if node.is_null() || given.is_some_and(|hints| hints.ai_flags & libc::AI_NUMERICHOST != 0) {
+            // SAFETY: the caller's own arguments; without a name nothing is looked up.
+            return unsafe { redhook::real!(getaddrinfo)(node, service, hints, result) };
+        }
+        let mut numeric = given.copied().unwrap_or_else(default_hints);
+        numeric.ai_flags |= libc::AI_NUMERICHOST;
+        // SAFETY: the caller's own arguments but for the hints, which forbid a look-up.
+        let literal = unsafe { redhook::real!(getaddrinfo)(node, service, &raw const numeric, result) };
+        if literal != libc::EAI_NONAME {
+            return literal;
+        }
+        // SAFETY: `node` is not null and ends with a NUL, as getaddrinfo(3) demands.
+        let node = unsafe { CStr::from_ptr(node) };
+        let addresses = match look_up(node.to_bytes(), numeric.ai_family) {
+            Ok(addresses) => addresses,
+            Err(error) => return error,
+        };
+        numeric.ai_flags &= !(LOOK_UP_FLAGS | libc::AI_CANONNAME);
+        // SAFETY: the caller's service and result.
+        let error = unsafe { list(&addresses, service, &numeric, result) };
+        let wants_name = given.is_some_and(|hints| hints.ai_flags & libc::AI_CANONNAME != 0);
+        if error == 0 && wants_name {
+            // SAFETY: the list was just made, with at least one entry.
+            return unsafe { set_canonical_name(result, node) };
+        }
+        error
+    }
+}
+
+/// Finds the real functions.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(getaddrinfo);
+}
+
+/// What glibc assumes without hints (getaddrinfo(3)).
+fn default_hints() -> addrinfo {
+    addrinfo {
+        ai_flags: libc::AI_V4MAPPED | libc::AI_ADDRCONFIG,
+        ai_family: libc::AF_UNSPEC,
+        ai_socktype: 0,
+        ai_protocol: 0,
+        ai_addrlen: 0,
+        ai_addr: null_mut(),
+        ai_canonname: null_mut(),
+        ai_next: null_mut(),
+    }
+}
+
+fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
+    let family = match family {
+        libc::AF_UNSPEC => Family::Any,
+        libc::AF_INET => Family::V4,
+        libc::AF_INET6 => Family::V6,
+        _ => return Err(libc::EAI_FAMILY),
+    };
+    let name = Name::new(node).ok_or(libc::EAI_NONAME)?;
+    match ticket::ask(&Request::Resolve { name, family }, None) {
+        Ok(Reply::Addresses(addresses)) => Ok(addresses),
+        Err(libc::ENOENT) => Err(libc::EAI_NONAME),
+        _ => Err(libc::EAI_AGAIN),
+    }
+}
+
+/// The list for all addresses, made by libc one by one and joined: glibc frees a list entry by entry.
+///
+/// # Safety
+/// `service` and `result` are as getaddrinfo(3) demands.
+unsafe fn list(
+    addresses: &Addresses,
+    service: *const c_char,
+    hints: &addrinfo,
+    result: *mut *mut addrinfo,
+) -> c_int {
+    let mut end = result;
+    for address in addresses.iter() {
+        let text = Numeric::new(address);
+        // SAFETY: `text` ends with a NUL; `end` is `result`, or the last entry's own `ai_next`.
+        let error = unsafe { redhook::real!(getaddrinfo)(text.as_ptr(), service, hints, end) };
+        if error != 0 {
+            if end != result {
+                // SAFETY: `result` holds the list so far.
+                let start = unsafe { result.read() };
+                // SAFETY: libc made every entry, and the last one's `ai_next` is still null.
+                unsafe { libc::freeaddrinfo(start) };
+            }
+            return error;
+        }
+        // SAFETY: the call succeeded, so a list begins at `*end`.
+        end = unsafe { last_link(end) };
+    }
+    if end == result { libc::EAI_NONAME } else { 0 }
+}
+
+/// The null link at the end of the list that begins at `*link`.
+///
+/// # Safety
+/// `link` points to a list of libc's making, or null.
+unsafe fn last_link(mut link: *mut *mut addrinfo) -> *mut *mut addrinfo {
+    loop {
+        // SAFETY: the caller's promise.
+        let entry = unsafe { link.read() };
+        if entry.is_null() {
+            return link;
+        }
+        // SAFETY: entries of a list are valid until it is freed.
+        link = unsafe { &raw mut (*entry).ai_next };
+    }
+}
+
+/// Puts the name as asked for into the first entry, where `AI_CANONNAME` has it; freeaddrinfo frees it.
+///
+/// # Safety
+/// `result` points to a list of libc's making.
+unsafe fn set_canonical_name(result: *mut *mut addrinfo, name: &CStr) -> c_int {
+    // SAFETY: the caller's promise.
+    let first = unsafe { result.read() };
+    // SAFETY: `name` ends with a NUL.
+    let copy = unsafe { libc::strdup(name.as_ptr()) };
+    if copy.is_null() {
+        // SAFETY: the list is libc's.
+        unsafe { libc::freeaddrinfo(first) };
+        return libc::EAI_MEMORY;
+    }
+    // SAFETY: the caller's promise; without AI_CANONNAME in the hints libc has left the field null.
+    unsafe { (*first).ai_canonname = copy };
+    0
+}
+
+/// An address in numeric form, with a NUL at its end.
+pub(crate) struct Numeric {
+    text: [u8; 48],
+    len: usize,
+}
+
+impl Numeric {
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let kept = errno::current();
+        let mut numeric = Self {
+            text: [0; 48],
+            len: 0,
+        };
+        // The longest IPv6 address has 45 bytes.
+        let _ = write!(numeric, "{address}");
+        errno::set(kept);
+        numeric
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const c_char {
+        self.text.as_ptr().cast()
+    }
+}
+
+impl Write for Numeric {
+    fn write_str(&mut self, more: &str) -> core::fmt::Result {
+        // One byte is left for the NUL.
+        let room = self.text.len() - 1;
+        for byte in more.bytes() {
+            let place = self
+                .text
+                .get_mut(self.len)
+                .filter(|_| self.len < room)
+                .ok_or(core::fmt::Error)?;
+            *place = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}

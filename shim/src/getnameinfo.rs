@@ -1,0 +1,71 @@
+//! getnameinfo: a stand-in's name, or a local one; nothing is asked of the DNS.
+#![allow(unsafe_code)]
+
+use libc::{c_char, c_int, socklen_t};
+use presocks_proto::frame::{Reply, Request};
+use presocks_proto::name::Name;
+
+use crate::sockaddr::{self, Given};
+use crate::ticket;
+
+redhook::hook! {
+    // getnameinfo(3). Changes: the host's name comes from the broker, or is numeric. Passes: other families, `NI_NUMERICHOST`. Errors:
+    // EAI_NONAME with NI_NAMEREQD when there is no name, EAI_OVERFLOW when there is no room.
+    unsafe fn getnameinfo(
+        address: *const libc::sockaddr, len: socklen_t, host: *mut c_char, host_len: socklen_t,
+        service: *mut c_char, service_len: socklen_t, flags: c_int
+    ) -> c_int => hooked_getnameinfo {
+        // SAFETY: getnameinfo(3) demands `len` readable bytes at `address`.
+        let given = unsafe { sockaddr::read(address, len) };
+        let wants_host = !host.is_null() && host_len > 0;
+        let (Given::Ip(asked), true, 0) = (given, wants_host, flags & libc::NI_NUMERICHOST) else {
+            // Without a host to name, `NI_NUMERICHOST` only keeps libc from looking one up.
+            let flags = if matches!(given, Given::Ip(_)) { flags | libc::NI_NUMERICHOST } else { flags };
+            // SAFETY: the caller's own arguments.
+            return unsafe {
+                redhook::real!(getnameinfo)(address, len, host, host_len, service, service_len, flags)
+            };
+        };
+        let name = match ticket::ask(&Request::Reverse { address: asked.ip() }, None) {
+            Ok(Reply::Name(name)) => Some(name),
+            _ if flags & libc::NI_NAMEREQD != 0 => return libc::EAI_NONAME,
+            _ => None,
+        };
+        let flags = (flags & !libc::NI_NAMEREQD) | libc::NI_NUMERICHOST;
+        // SAFETY: the caller's own arguments but for the flags; the numeric host is overwritten below if there is a name.
+        let error = unsafe {
+            redhook::real!(getnameinfo)(address, len, host, host_len, service, service_len, flags)
+        };
+        match name {
+            // A short buffer may be too small for the address and yet hold the name.
+            Some(name) if error == 0 || error == libc::EAI_OVERFLOW => {
+                // SAFETY: getnameinfo(3) demands `host_len` writable bytes at `host`.
+                unsafe { put(&name, host, host_len as usize) }
+            }
+            _ => error,
+        }
+    }
+}
+
+/// Finds the real function.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(getnameinfo);
+}
+
+/// Writes the name and a NUL.
+///
+/// # Safety
+/// `room` bytes at `to` are writable.
+unsafe fn put(name: &Name, to: *mut c_char, room: usize) -> c_int {
+    let bytes = name.as_bytes();
+    if bytes.len() >= room {
+        return libc::EAI_OVERFLOW;
+    }
+    // SAFETY: checked to fit, with the NUL.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.cast::<u8>(), bytes.len()) };
+    // SAFETY: within `room`, as checked.
+    let end = unsafe { to.add(bytes.len()) };
+    // SAFETY: as above.
+    unsafe { end.write(0) };
+    0
+}

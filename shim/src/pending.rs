@@ -1,0 +1,360 @@
+//! The connects of this process that are under way.
+//!
+//! A fixed table, found by the socket's `SO_COOKIE`, so that a duplicated or inherited descriptor is the same socket and a
+//! reused number is not. A slot holds the ticket that will bring the answer and the registrations in epoll sets that the
+//! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked: a claim is held for a few system calls
+//! and never across a wait; one left behind by a fork is taken over.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use libc::c_int;
+use presocks_proto::frame::{Reply, Request};
+
+use crate::epoll::{self, Registration};
+use crate::errno::Errno;
+use crate::sys;
+use crate::ticket::{Outcome, Ticket};
+
+/// Most connects under way at once in a process; one more fails with `ENETUNREACH`.
+pub(crate) const SLOTS: usize = 2048;
+/// A cookie's slot is within this many places after `cookie % SLOTS`.
+const WINDOW: usize = 16;
+/// Most epoll sets that can hold one pending socket; one more gives `ENOSPC`.
+pub(crate) const REGISTRATIONS: usize = 4;
+
+const FREE: u32 = 0;
+/// Being filled in; nobody finds it.
+const RESERVED: u32 = 1;
+const WAITING: u32 = 2;
+/// Waiting, and somebody is at work on it.
+const CLAIMED: u32 = 3;
+const FAILED: u32 = 4;
+
+static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
+/// Slots that are not free: the one load that every hook pays.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Abandoned slots are looked for once in so many insertions and fruitless looks.
+const SWEEP_EVERY: usize = 64;
+static SINCE_SWEEP: AtomicUsize = AtomicUsize::new(0);
+
+/// One connect that is under way, or has failed and not yet been asked why.
+pub(crate) struct Slot {
+    state: AtomicU32,
+    /// Who claimed it: process in the upper half, thread in the lower.
+    owner: AtomicU64,
+    cookie: AtomicU64,
+    /// The number under which connect() was called.
+    fd: AtomicI32,
+    ticket: AtomicI32,
+    ticket_cookie: AtomicU64,
+    errno: AtomicI32,
+    /// Counts the slot's uses, so that an event for an earlier one is recognised.
+    generation: AtomicU32,
+    registrations: [Registration; REGISTRATIONS],
+}
+
+/// What a socket is at this moment.
+pub(crate) enum State {
+    /// Not one of ours, or connected: the kernel's answer is the true one.
+    Ordinary,
+    /// Still connecting.
+    Waiting(&'static Slot),
+    /// Failed, and the error not yet fetched.
+    Failed(&'static Slot),
+}
+
+/// Is any connect under way? One relaxed load.
+pub(crate) fn any() -> bool {
+    COUNT.load(Ordering::Relaxed) != 0
+}
+
+/// Looks a descriptor up and takes the answer in if it has come.
+pub(crate) fn state(fd: c_int) -> State {
+    if !any() {
+        return State::Ordinary;
+    }
+    match sys::cookie(fd).ok().and_then(find) {
+        None => State::Ordinary,
+        Some(slot) => slot.refresh(),
+    }
+}
+
+/// Enters a connect that starts now. The caller sends the request afterwards, or takes it out again by
+/// [`Slot::abandon`].
+///
+/// # Errors
+/// `ENETUNREACH` when there is no room, or the descriptor is not a socket.
+pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<&'static Slot, Errno> {
+    let cookie = sys::cookie(fd).map_err(|_| libc::ENETUNREACH)?;
+    let ticket_cookie = sys::cookie(ticket.number()).map_err(|_| libc::ENETUNREACH)?;
+    sweep_now_and_then();
+    let slot = match reserve(cookie) {
+        Some(slot) => slot,
+        None => {
+            sweep();
+            reserve(cookie).ok_or(libc::ENETUNREACH)?
+        }
+    };
+    COUNT.fetch_add(1, Ordering::Relaxed);
+    slot.cookie.store(cookie, Ordering::Relaxed);
+    slot.fd.store(fd, Ordering::Relaxed);
+    slot.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
+    slot.ticket.store(ticket.into_number(), Ordering::Relaxed);
+    slot.generation.fetch_add(1, Ordering::Relaxed);
+    slot.state.store(WAITING, Ordering::Release);
+    Ok(slot)
+}
+
+/// The slot with this number, for an event that names one.
+pub(crate) fn slot(number: usize, generation: u32) -> Option<&'static Slot> {
+    TABLE
+        .get(number)
+        .filter(|slot| slot.is_used() && slot.generation() == generation)
+}
+
+/// A look among pending sockets found none of them: perhaps their owners are gone.
+pub(crate) fn sweep_now_and_then() {
+    if SINCE_SWEEP.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
+        sweep();
+    }
+}
+
+fn window(cookie: u64) -> impl Iterator<Item = &'static Slot> {
+    let first = cookie as usize % SLOTS;
+    (0..WINDOW).filter_map(move |step| TABLE.get((first + step) % SLOTS))
+}
+
+fn find(cookie: u64) -> Option<&'static Slot> {
+    window(cookie).find(|slot| slot.is_used() && slot.cookie.load(Ordering::Relaxed) == cookie)
+}
+
+fn reserve(cookie: u64) -> Option<&'static Slot> {
+    window(cookie).find(|slot| {
+        slot.state
+            .compare_exchange(FREE, RESERVED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    })
+}
+
+/// Frees the slots whose socket was closed and whose answer has come.
+fn sweep() {
+    for slot in TABLE.iter().filter(|slot| slot.is_used()) {
+        if slot.is_open() {
+            continue;
+        }
+        if let State::Failed(slot) = slot.refresh() {
+            slot.take_error();
+        }
+    }
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            state: AtomicU32::new(FREE),
+            owner: AtomicU64::new(0),
+            cookie: AtomicU64::new(0),
+            fd: AtomicI32::new(-1),
+            ticket: AtomicI32::new(-1),
+            ticket_cookie: AtomicU64::new(0),
+            errno: AtomicI32::new(0),
+            generation: AtomicU32::new(0),
+            registrations: [const { Registration::new() }; REGISTRATIONS],
+        }
+    }
+
+    /// This slot's place in the table.
+    pub(crate) fn number(&self) -> usize {
+        (core::ptr::from_ref(self).addr() - TABLE.as_ptr().addr()) / size_of::<Slot>()
+    }
+
+    /// How often the slot has been used, modulo 2^16.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed) % (1 << epoll::GENERATION_BITS)
+    }
+
+    /// The masked registrations; to be touched under a claim.
+    pub(crate) fn registrations(&self) -> &[Registration; REGISTRATIONS] {
+        &self.registrations
+    }
+
+    /// The ticket's descriptor; `None` when the program has closed it under us.
+    pub(crate) fn ticket(&self) -> Option<c_int> {
+        let fd = self.ticket.load(Ordering::Relaxed);
+        (sys::cookie(fd) == Ok(self.ticket_cookie.load(Ordering::Relaxed))).then_some(fd)
+    }
+
+    /// Does this number still mean our socket?
+    pub(crate) fn is_socket(&self, fd: c_int) -> bool {
+        sys::cookie(fd) == Ok(self.cookie.load(Ordering::Relaxed))
+    }
+
+    /// Sends the request that the ticket was opened for.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when the broker cannot be told.
+    pub(crate) fn send(&self, request: &Request, socket: c_int) -> Result<(), Errno> {
+        let ticket = self
+            .ticket()
+            .and_then(Ticket::from_number)
+            .ok_or(libc::ENETUNREACH)?;
+        let result = ticket.send(request, Some(socket));
+        let _ = ticket.into_number();
+        result
+    }
+
+    /// Waits for the answer as connect() on a blocking socket does.
+    ///
+    /// # Errors
+    /// `EINTR` and `EAGAIN` as [`Ticket::wait`]; the connect goes on.
+    pub(crate) fn wait(&'static self) -> Result<(), Errno> {
+        let Some(ticket) = self.ticket().and_then(Ticket::from_number) else {
+            return Ok(());
+        };
+        let result = ticket.wait().map(drop);
+        let _ = ticket.into_number();
+        result
+    }
+
+    /// Takes the answer in if it has come: F's own registrations come back, and a failure is kept for whoever asks.
+    pub(crate) fn refresh(&'static self) -> State {
+        match self.claimed(Self::settle) {
+            Claim::Held(true) => State::Waiting(self),
+            Claim::Reentered => State::Waiting(self),
+            Claim::Held(false) | Claim::Settled => match self.state.load(Ordering::Acquire) {
+                FAILED => State::Failed(self),
+                _ => State::Ordinary,
+            },
+        }
+    }
+
+    /// Runs `edit` while nobody else can settle the connect. `None` when it is settled already.
+    pub(crate) fn while_waiting<T>(&self, edit: impl FnOnce(&Self) -> T) -> Option<T> {
+        match self.claimed(|slot| (WAITING, edit(slot))) {
+            Claim::Held(result) => Some(result),
+            Claim::Reentered | Claim::Settled => None,
+        }
+    }
+
+    /// Ends the slot after a failure: the error, which only the first to ask gets; 0 for the others.
+    pub(crate) fn take_error(&self) -> Errno {
+        let errno = self.errno.load(Ordering::Relaxed);
+        if self
+            .state
+            .compare_exchange(FAILED, FREE, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
+            return 0;
+        }
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+        errno
+    }
+
+    /// Takes a connect out that could not be started, or that the program dissolved.
+    pub(crate) fn abandon(&self) {
+        self.claimed(|slot| {
+            epoll::unmask(slot);
+            slot.close_ticket();
+            (FREE, ())
+        });
+        self.take_error();
+    }
+
+    /// Under a claim: the next state, and whether the connect still waits.
+    fn settle(&self) -> (u32, bool) {
+        let outcome = self.ticket().and_then(Ticket::from_number).map(|ticket| {
+            let outcome = ticket.peek();
+            let _ = ticket.into_number();
+            outcome
+        });
+        let errno = match outcome {
+            Some(Outcome::NotYet) => return (WAITING, true),
+            Some(Outcome::Reply(Reply::Done { errno })) => errno,
+            Some(Outcome::Reply(_) | Outcome::Broken) => {
+                self.reset_socket();
+                libc::ENETUNREACH
+            }
+            // The program closed the ticket under us. The broker sees that and resets the socket itself.
+            None => libc::ENETUNREACH,
+        };
+        epoll::unmask(self);
+        self.close_ticket();
+        self.errno.store(errno, Ordering::Relaxed);
+        (if errno == 0 { FREE } else { FAILED }, false)
+    }
+
+    /// Nobody will finish the handshake: the socket must not carry the program's bytes into a half-negotiated connection.
+    fn reset_socket(&self) {
+        let fd = self.fd.load(Ordering::Relaxed);
+        if self.is_socket(fd) {
+            // Both may fail only on a socket that is closed already, which is what they are for.
+            let _ = sys::dissolve(fd);
+            let _ = sys::option(fd, libc::SOL_SOCKET, libc::SO_ERROR);
+        }
+    }
+
+    fn close_ticket(&self) {
+        if let Some(fd) = self.ticket() {
+            sys::close(fd);
+        }
+        self.ticket.store(-1, Ordering::Relaxed);
+    }
+
+    fn is_used(&self) -> bool {
+        !matches!(self.state.load(Ordering::Acquire), FREE | RESERVED)
+    }
+
+    fn is_open(&self) -> bool {
+        self.is_socket(self.fd.load(Ordering::Relaxed))
+    }
+
+    /// Claims a waiting slot, runs `edit`, and leaves the state that it returns.
+    fn claimed<T>(&self, edit: impl FnOnce(&Self) -> (u32, T)) -> Claim<T> {
+        let me = me();
+        loop {
+            match self
+                .state
+                .compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => self.owner.store(me, Ordering::Relaxed),
+                Err(CLAIMED) => match self.owner.load(Ordering::Relaxed) {
+                    owner if owner == me => return Claim::Reentered,
+                    // The owner's process is not ours: it was left so by a fork.
+                    owner if owner != 0 && owner >> 32 != me >> 32 => {
+                        let taken =
+                            self.owner
+                                .compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed);
+                        if taken.is_err() {
+                            continue;
+                        }
+                    }
+                    _ => {
+                        sys::give_way();
+                        continue;
+                    }
+                },
+                Err(_) => return Claim::Settled,
+            }
+            let (next, result) = edit(self);
+            self.owner.store(0, Ordering::Relaxed);
+            if next == FREE {
+                COUNT.fetch_sub(1, Ordering::Relaxed);
+            }
+            self.state.store(next, Ordering::Release);
+            return Claim::Held(result);
+        }
+    }
+}
+
+enum Claim<T> {
+    /// Claimed, edited, released.
+    Held(T),
+    /// This thread holds it already: we run in a signal handler on top of ourselves.
+    Reentered,
+    /// The connect no longer waits.
+    Settled,
+}
+
+fn me() -> u64 {
+    u64::from(sys::process().cast_unsigned()) << 32 | u64::from(sys::thread().cast_unsigned())
+}

@@ -1,0 +1,66 @@
+//! The broker's rendezvous and the session's secrets, read once from the environment.
+//!
+//! Kept as plain atomics: the program may rewrite its environment later, a hook may come before our constructor, and two
+//! threads may read at once; all store the same words.
+#![allow(unsafe_code)]
+
+use core::ffi::CStr;
+use core::num::NonZeroUsize;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use once_cell::race::OnceNonZeroUsize;
+use presocks_proto::session::{SECRET_LEN, Secret, Session};
+
+const VARIABLE: &CStr = c"PRESOCKS_SESSION";
+const WORDS: usize = 3 * SECRET_LEN / 8;
+
+static STATE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+static WORDS_OF_SESSION: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+
+const ABSENT: NonZeroUsize = NonZeroUsize::MIN;
+const LOUD: NonZeroUsize = ABSENT.saturating_add(1);
+const QUIET: NonZeroUsize = LOUD.saturating_add(1);
+
+/// The session of this process; `None` when the environment names none, or names it wrongly.
+pub(crate) fn current() -> Option<Session> {
+    let state = STATE.get_or_init(load);
+    if state == ABSENT {
+        return None;
+    }
+    let mut secrets = [[0_u8; SECRET_LEN]; 3];
+    for (bytes, word) in secrets
+        .as_flattened_mut()
+        .chunks_exact_mut(8)
+        .zip(&WORDS_OF_SESSION)
+    {
+        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+    }
+    let [id, token, proof] = secrets;
+    Some(Session {
+        id,
+        token: Secret(token),
+        proof: Secret(proof),
+        quiet: state == QUIET,
+    })
+}
+
+fn load() -> NonZeroUsize {
+    // SAFETY: the name ends with a NUL; nobody changes the environment while a program starts.
+    let text = unsafe { libc::getenv(VARIABLE.as_ptr()) };
+    if text.is_null() {
+        return ABSENT;
+    }
+    // SAFETY: getenv gave a string that ends with a NUL.
+    let text = unsafe { CStr::from_ptr(text) };
+    let Some(session) = Session::from_text(text.to_bytes()) else {
+        return ABSENT;
+    };
+    let secrets = [session.id, session.token.0, session.proof.0];
+    for (word, bytes) in WORDS_OF_SESSION
+        .iter()
+        .zip(secrets.as_flattened().chunks_exact(8))
+    {
+        word.store(bytes.try_into().map_or(0, u64::from_ne_bytes), Ordering::Relaxed);
+    }
+    if session.quiet { QUIET } else { LOUD }
+}

@@ -1,0 +1,47 @@
+//! socket(): the kinds that could carry IP packets past the proxy are refused when they are made.
+#![allow(unsafe_code)]
+
+use libc::c_int;
+
+use crate::errno::{Errno, fail};
+
+redhook::hook! {
+    // socket(2). Changes: see `refused`. Passes: TCP, MPTCP, UDP, and every family that carries no IP. Safe in a signal handler. No
+    // cancellation point.
+    unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int => hooked_socket {
+        if let Some(error) = refused(domain, kind, protocol) {
+            return fail(error);
+        }
+        // SAFETY: the caller's own arguments.
+        unsafe { redhook::real!(socket)(domain, kind, protocol) }
+    }
+}
+
+/// Finds the real functions.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(socket);
+}
+
+/// The errno for a socket that cannot be proxied: `EPERM` for raw, packet and ICMP sockets, as for a user without the
+/// privilege; `EPROTONOSUPPORT` and `EAFNOSUPPORT` for what a kernel without that protocol or family answers.
+fn refused(domain: c_int, kind: c_int, protocol: c_int) -> Option<Errno> {
+    const AF_SMC: c_int = 43;
+    const AF_XDP: c_int = 44;
+    /// The obsolete way to a packet socket (packet(7)); libc deprecates the name.
+    const SOCK_PACKET: c_int = 10;
+    let kind = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
+    match domain {
+        libc::AF_PACKET | AF_XDP => Some(libc::EPERM),
+        libc::AF_RDS | libc::AF_RXRPC | libc::AF_TIPC | AF_SMC => Some(libc::EAFNOSUPPORT),
+        libc::AF_INET | libc::AF_INET6 => match (kind, protocol) {
+            (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => None,
+            (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => None,
+            (libc::SOCK_DGRAM, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => Some(libc::EPERM),
+            (libc::SOCK_RAW | SOCK_PACKET, _) => Some(libc::EPERM),
+            // SCTP, DCCP, UDP-Lite, and what does not exist.
+            _ => Some(libc::EPROTONOSUPPORT),
+        },
+        _ if kind == SOCK_PACKET => Some(libc::EPERM),
+        _ => None,
+    }
+}

@@ -1,0 +1,24 @@
+//! The constructor: everything that a hook will need is found before the program runs.
+//!
+//! dlsym(3) may allocate and take the loader's lock; after this no hook calls it. A hook that runs earlier, from another library's
+//! constructor, finds its symbol itself.
+#![allow(unsafe_code)]
+
+use crate::session;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = start;
+
+extern "C" fn start() {
+    let _ = session::current();
+    crate::connect::resolve();
+    crate::datagram::resolve();
+    crate::epoll::resolve();
+    crate::getaddrinfo::resolve();
+    crate::getnameinfo::resolve();
+    crate::poll::resolve();
+    crate::select::resolve();
+    crate::socket::resolve();
+    crate::status::resolve();
+}

@@ -1,0 +1,104 @@
+//! getsockopt(SO_ERROR) and getpeername: what a socket says about its connection.
+#![allow(unsafe_code)]
+
+use libc::{c_int, c_void, socklen_t};
+use presocks_proto::frame::{Reply, Request};
+
+use crate::errno::fail;
+use crate::pending::{self, State};
+use crate::sockaddr::{self, Encoded, Given};
+use crate::{sys, ticket};
+
+redhook::hook! {
+    // getsockopt(2). Changes: SO_ERROR is 0 while a connect is under way, and its error once after it has failed. Passes: every other
+    // option. Safe in a signal handler. No cancellation point.
+    unsafe fn getsockopt(
+        fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t
+    ) -> c_int => hooked_getsockopt {
+        if level == libc::SOL_SOCKET && name == libc::SO_ERROR && pending::any() {
+            let error = match pending::state(fd) {
+                State::Ordinary => None,
+                State::Waiting(_) => Some(0),
+                State::Failed(slot) => Some(slot.take_error()),
+            };
+            if let Some(error) = error {
+                let bytes = error.to_ne_bytes();
+                // SAFETY: `len` is null or points to a length, as getsockopt(2) demands.
+                let room = unsafe { len.as_ref() }.map_or(0, |len| (*len as usize).min(bytes.len()));
+                // SAFETY: getsockopt(2) demands `*len` writable bytes at `value`.
+                return unsafe { put(bytes.get(..room).unwrap_or(&bytes), value, len) };
+            }
+        }
+        // SAFETY: the caller's own arguments.
+        unsafe { redhook::real!(getsockopt)(fd, level, name, value, len) }
+    }
+}
+
+redhook::hook! {
+    // getpeername(2). Changes: ENOTCONN while a connect is under way; afterwards the address that the program asked for, not
+    // the proxy's. Passes: sockets that the broker did not connect. Safe in a signal handler. No cancellation point.
+    unsafe fn getpeername(fd: c_int, address: *mut libc::sockaddr, len: *mut socklen_t) -> c_int => hooked_getpeername {
+        if pending::any() && !matches!(pending::state(fd), State::Ordinary) {
+            return fail(libc::ENOTCONN);
+        }
+        // SAFETY: `len` is null or points to a length, as getpeername(2) demands.
+        let room = unsafe { len.as_ref() }.copied();
+        // SAFETY: the caller's own arguments.
+        let result = unsafe { redhook::real!(getpeername)(fd, address, len) };
+        if result != 0 {
+            return result;
+        }
+        let Some(asked) = asked_for(fd) else { return 0 };
+        if let (Some(room), false) = (room, len.is_null()) {
+            // SAFETY: checked for null; the real call has just written it.
+            unsafe { len.write(room) };
+        }
+        // SAFETY: getpeername(2) demands `room` writable bytes at `address`, and `*len` is `room` again.
+        unsafe { put(asked.as_bytes(), address.cast(), len) }
+    }
+}
+
+/// Finds the real functions.
+pub(crate) fn resolve() {
+    let _ = redhook::real!(getsockopt);
+    let _ = redhook::real!(getpeername);
+}
+
+/// The address that the program asked for, if the broker connected this socket.
+fn asked_for(fd: c_int) -> Option<Encoded> {
+    let mut real = [0_u8; sockaddr::MAX_LEN];
+    let written = sys::peer_address(fd, &mut real).ok()?;
+    let Given::Ip(real) = sockaddr::parse(real.get(..written)?) else {
+        return None;
+    };
+    let cookie = sys::cookie(fd).ok()?;
+    let family = if real.is_ipv6() {
+        libc::AF_INET6
+    } else {
+        libc::AF_INET
+    };
+    match ticket::ask(&Request::Peer { cookie }, None) {
+        Ok(Reply::Address(asked)) => Some(Encoded::new(sockaddr::in_family(asked, family))),
+        _ => None,
+    }
+}
+
+/// Writes an answer as far as there is room, and its whole length, as getpeername(2) has it. An option's length is the
+/// written part (getsockopt(2)): callers cut the answer first.
+///
+/// # Safety
+/// `len` is null or points to the number of writable bytes at `to`.
+unsafe fn put(answer: &[u8], to: *mut c_void, len: *mut socklen_t) -> c_int {
+    // SAFETY: the caller's promise.
+    let Some(len) = (unsafe { len.as_mut() }) else {
+        return fail(libc::EFAULT);
+    };
+    let room = (*len as usize).min(answer.len());
+    if to.is_null() && room > 0 {
+        return fail(libc::EFAULT);
+    }
+    // SAFETY: `room` bytes are writable (caller) and readable (min above); an answer of ours overlaps nothing of the program's.
+    unsafe { core::ptr::copy_nonoverlapping(answer.as_ptr(), to.cast::<u8>(), room) };
+    *len = answer.len() as socklen_t;
+    0
+}

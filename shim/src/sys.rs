@@ -1,0 +1,344 @@
+//! The system calls that the shim makes for itself.
+//!
+//! They go through syscall(2), never through a libc name: those names are our own hooks. None is a cancellation point and
+//! none touches errno; failures come back as a value. [`receive`] is the one exception on the first count.
+#![allow(unsafe_code)]
+
+use core::mem::size_of;
+use core::ptr::{from_mut, from_ref, null, null_mut};
+
+use libc::{c_int, c_long, c_void, pollfd, socklen_t, timespec};
+
+use crate::errno::{self, Errno};
+
+/// Arguments of a system call as the registers hold them.
+macro_rules! syscall {
+    ($number:expr $(, $argument:expr)* $(,)?) => {{
+        let kept = errno::current();
+        // SAFETY: every caller in this file passes pointers made from references that live across the call, or
+        // null, with their true lengths; the kernel checks all else.
+        let result = unsafe { libc::syscall($number $(, $argument as c_long)*) };
+        if result == -1 {
+            let error = errno::current();
+            errno::set(kept);
+            Err(error)
+        } else {
+            Ok(result)
+        }
+    }};
+}
+
+fn as_int(result: c_long) -> c_int {
+    // Descriptors and counts below 2^31 are all that the calls here return.
+    result as c_int
+}
+
+/// socket(2).
+pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Result<c_int, Errno> {
+    syscall!(libc::SYS_socket, domain, kind, protocol).map(as_int)
+}
+
+/// connect(2) with an encoded socket address.
+pub(crate) fn connect(fd: c_int, address: &[u8]) -> Result<(), Errno> {
+    syscall!(libc::SYS_connect, fd, address.as_ptr(), address.len()).map(drop)
+}
+
+/// connect(2) with `AF_UNSPEC`: dissolves a socket's association, the socket can be used again.
+pub(crate) fn dissolve(fd: c_int) -> Result<(), Errno> {
+    connect(fd, &[0; size_of::<libc::sockaddr>()])
+}
+
+/// close(2).
+pub(crate) fn close(fd: c_int) {
+    // Linux releases the number whatever it answers.
+    let _ = syscall!(libc::SYS_close, fd);
+}
+
+/// fcntl(2) with `F_DUPFD_CLOEXEC`: a copy at the lowest free number from `floor` up.
+pub(crate) fn duplicate_from(fd: c_int, floor: c_int) -> Result<c_int, Errno> {
+    syscall!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, floor).map(as_int)
+}
+
+/// fcntl(2) with `F_GETFL`: is the descriptor in non-blocking mode?
+pub(crate) fn is_nonblocking(fd: c_int) -> Result<bool, Errno> {
+    syscall!(libc::SYS_fcntl, fd, libc::F_GETFL, 0).map(|flags| as_int(flags) & libc::O_NONBLOCK != 0)
+}
+
+/// getsockopt(2) for an option of type `int`.
+pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int, Errno> {
+    let mut value: c_int = 0;
+    get_option(fd, level, name, &mut value).map(|()| value)
+}
+
+/// getsockopt(2) with `SO_COOKIE`: the socket's identity, the same in every process and under every number.
+pub(crate) fn cookie(fd: c_int) -> Result<u64, Errno> {
+    let mut value: u64 = 0;
+    get_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value).map(|()| value)
+}
+
+/// getsockopt(2) with `SO_SNDTIMEO`.
+pub(crate) fn send_timeout(fd: c_int) -> Result<libc::timeval, Errno> {
+    let mut value = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    get_option(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).map(|()| value)
+}
+
+fn get_option<T>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<(), Errno> {
+    let mut len = size_of::<T>() as socklen_t;
+    syscall!(
+        libc::SYS_getsockopt,
+        fd,
+        level,
+        name,
+        from_mut(value),
+        from_mut(&mut len)
+    )
+    .map(drop)
+}
+
+/// setsockopt(2) with `SO_RCVTIMEO`.
+pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<(), Errno> {
+    let len = size_of::<libc::timeval>();
+    syscall!(
+        libc::SYS_setsockopt,
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_RCVTIMEO,
+        from_ref(value),
+        len
+    )
+    .map(drop)
+}
+
+/// getpeername(2) into `address`; the length that the kernel reports.
+pub(crate) fn peer_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = address.len() as socklen_t;
+    syscall!(
+        libc::SYS_getpeername,
+        fd,
+        address.as_mut_ptr(),
+        from_mut(&mut len)
+    )
+    .map(|_| len as usize)
+}
+
+/// sendmsg(2): one packet, with a descriptor attached by `SCM_RIGHTS` where there is one.
+pub(crate) fn send_packet(fd: c_int, packet: &[u8], attached: Option<c_int>) -> Result<(), Errno> {
+    // struct cmsghdr, the descriptor, and the padding that CMSG_SPACE asks for (cmsg(3)).
+    #[repr(C, align(8))]
+    struct Control {
+        len: usize,
+        level: c_int,
+        kind: c_int,
+        fd: c_int,
+        padding: c_int,
+    }
+    let mut control = Control {
+        len: size_of::<Control>() - size_of::<c_int>(),
+        level: libc::SOL_SOCKET,
+        kind: libc::SCM_RIGHTS,
+        fd: attached.unwrap_or(-1),
+        padding: 0,
+    };
+    let mut data = libc::iovec {
+        iov_base: packet.as_ptr().cast_mut().cast(),
+        iov_len: packet.len(),
+    };
+    // SAFETY: all-zero is a valid msghdr (null pointers with zero lengths).
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut data;
+    message.msg_iovlen = 1;
+    if attached.is_some() {
+        message.msg_control = (&raw mut control).cast::<c_void>();
+        message.msg_controllen = size_of::<Control>();
+    }
+    loop {
+        match syscall!(libc::SYS_sendmsg, fd, from_ref(&message), libc::MSG_NOSIGNAL) {
+            Err(libc::EINTR) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+/// recv(2) with `MSG_PEEK` and without waiting. 0: the other side is gone.
+pub(crate) fn peek(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    syscall!(
+        libc::SYS_recvfrom,
+        fd,
+        buffer.as_mut_ptr(),
+        buffer.len(),
+        flags,
+        0,
+        0
+    )
+    .map(|len| len as usize)
+}
+
+/// recv(2) with `MSG_PEEK`, waiting. A cancellation point, as the connect() that waits in it is one; nothing of ours is
+/// lost when the thread ends here but a descriptor that the next sweep finds.
+pub(crate) fn receive(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let kept = errno::current();
+    // SAFETY: pointer and length are those of a live buffer.
+    let result = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_PEEK) };
+    match usize::try_from(result) {
+        Ok(len) => Ok(len),
+        Err(_) => {
+            let error = errno::current();
+            errno::set(kept);
+            Err(error)
+        }
+    }
+}
+
+/// ppoll(2) without a signal mask; `None` waits for ever.
+pub(crate) fn poll(fds: &mut [pollfd], timeout: Option<timespec>) -> Result<usize, Errno> {
+    let timeout = timeout.as_ref().map_or(null(), from_ref);
+    syscall!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), timeout, 0, 0).map(|ready| ready as usize)
+}
+
+/// epoll_ctl(2).
+pub(crate) fn epoll_ctl(
+    epoll: c_int,
+    operation: c_int,
+    fd: c_int,
+    event: Option<libc::epoll_event>,
+) -> Result<(), Errno> {
+    let event = event.as_ref().map_or(null(), from_ref);
+    syscall!(libc::SYS_epoll_ctl, epoll, operation, fd, event).map(drop)
+}
+
+/// kcmp(2) with `KCMP_EPOLL_TFD`: is `fd` registered in `epoll`? `None` where the kernel does not tell.
+pub(crate) fn is_registered(epoll: c_int, fd: c_int) -> Option<bool> {
+    const KCMP_EPOLL_TFD: c_int = 7;
+    let slot: [u32; 3] = [epoll.cast_unsigned(), fd.cast_unsigned(), 0];
+    let pid = process();
+    match syscall!(libc::SYS_kcmp, pid, pid, KCMP_EPOLL_TFD, fd, slot.as_ptr()) {
+        Ok(_) => Some(true),
+        Err(libc::ENOENT | libc::EBADF | libc::EINVAL) => Some(false),
+        Err(_) => None,
+    }
+}
+
+/// openat(2), read-only and close-on-exec. `path` ends with a NUL.
+pub(crate) fn open(path: &core::ffi::CStr) -> Result<c_int, Errno> {
+    syscall!(
+        libc::SYS_openat,
+        libc::AT_FDCWD,
+        path.as_ptr(),
+        libc::O_RDONLY | libc::O_CLOEXEC,
+        0
+    )
+    .map(as_int)
+}
+
+/// read(2).
+pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    syscall!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()).map(|len| len as usize)
+}
+
+/// write(2).
+pub(crate) fn write(fd: c_int, bytes: &[u8]) -> Result<usize, Errno> {
+    syscall!(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()).map(|len| len as usize)
+}
+
+/// fstat(2): is the descriptor a socket?
+pub(crate) fn is_socket(fd: c_int) -> bool {
+    cookie(fd).is_ok()
+}
+
+/// getpid(2), asked of the kernel: a vfork child differs.
+pub(crate) fn process() -> c_int {
+    syscall!(libc::SYS_getpid).map_or(0, as_int)
+}
+
+/// gettid(2).
+pub(crate) fn thread() -> c_int {
+    syscall!(libc::SYS_gettid).map_or(0, as_int)
+}
+
+/// sched_yield(2).
+pub(crate) fn give_way() {
+    let _ = syscall!(libc::SYS_sched_yield);
+}
+
+/// prlimit(2): the soft limit on descriptors.
+pub(crate) fn descriptor_limit() -> Result<u64, Errno> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    syscall!(
+        libc::SYS_prlimit64,
+        0,
+        libc::RLIMIT_NOFILE,
+        null::<libc::rlimit>(),
+        from_mut(&mut limit)
+    )
+    .map(|_| limit.rlim_cur)
+}
+
+/// getrandom(2) without waiting.
+pub(crate) fn random() -> Option<u64> {
+    let mut bytes = [0_u8; 8];
+    let len = syscall!(
+        libc::SYS_getrandom,
+        bytes.as_mut_ptr(),
+        bytes.len(),
+        libc::GRND_NONBLOCK
+    )
+    .ok()?;
+    (len == 8).then(|| u64::from_ne_bytes(bytes))
+}
+
+/// The monotonic clock.
+pub(crate) fn now() -> timespec {
+    let mut time = timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the vDSO writes one timespec; CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time
+}
+
+/// Zeroed memory from mmap(2), for arrays that do not fit the stack budget; unmapped when dropped.
+pub(crate) struct Mapping {
+    start: *mut c_void,
+    len: usize,
+}
+
+impl Mapping {
+    /// Room for `count` values of `T`, all zero.
+    pub(crate) fn new<T>(count: usize) -> Result<Self, Errno> {
+        let len = count.max(1).checked_mul(size_of::<T>()).ok_or(libc::ENOMEM)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let start = syscall!(
+            libc::SYS_mmap,
+            null_mut::<c_void>(),
+            len,
+            protection,
+            flags,
+            -1,
+            0
+        )?;
+        Ok(Self {
+            start: start as *mut c_void,
+            len,
+        })
+    }
+
+    /// Where the memory begins; page-aligned.
+    pub(crate) fn start(&self) -> *mut c_void {
+        self.start
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let _ = syscall!(libc::SYS_munmap, self.start, self.len);
+    }
+}

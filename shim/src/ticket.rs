@@ -1,0 +1,193 @@
+//! One connection to the broker for one call.
+//!
+//! A ticket is opened, used for one request and one reply, and closed. Nothing is shared between calls, threads or
+//! processes, so fork, exec, daemonising and close_range() have nothing to break. The reply is only ever peeked at: after
+//! a fork two processes hold the same ticket, and each must find the reply.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use libc::c_int;
+use presocks_proto::frame::{self, Reply, Request};
+use presocks_proto::session::{RENDEZVOUS_LEN, Session};
+
+use crate::errno::Errno;
+use crate::{session, sys};
+
+/// Descriptors 0 to 2 belong to the program even when it has closed them.
+const FIRST_FREE: c_int = 3;
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// No reply yet.
+    NotYet,
+    /// The broker's reply.
+    Reply(Reply),
+    /// There will be no reply that can be believed: the broker is gone, or what answered is not the broker.
+    Broken,
+}
+
+/// An open ticket; closed when dropped.
+pub(crate) struct Ticket {
+    fd: c_int,
+    session: Session,
+}
+
+impl Ticket {
+    /// Connects to the broker.
+    ///
+    /// # Errors
+    /// `ENETUNREACH`, whatever the cause (no session, no broker, no descriptor left): the program cannot be proxied.
+    pub(crate) fn open() -> Result<Self, Errno> {
+        let Some(session) = session::current() else {
+            complain(
+                false,
+                b"presocks: no session in the environment (PRESOCKS_SESSION): network access refused\n",
+            );
+            return Err(libc::ENETUNREACH);
+        };
+        let ticket = Self {
+            fd: socket_above_standard_streams()?,
+            session,
+        };
+        let mut address = [0_u8; 2 + RENDEZVOUS_LEN];
+        let (family, path) = address.split_at_mut(2);
+        family.copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+        path.copy_from_slice(&session.rendezvous());
+        loop {
+            match sys::connect(ticket.fd, &address) {
+                Ok(()) => return Ok(ticket),
+                Err(libc::EINTR) => {}
+                Err(_) => {
+                    complain(
+                        session.quiet,
+                        b"presocks: the broker is gone: network access refused\n",
+                    );
+                    return Err(libc::ENETUNREACH);
+                }
+            }
+        }
+    }
+
+    /// A ticket that somebody keeps by its number; the caller has made sure that it is one.
+    pub(crate) fn from_number(fd: c_int) -> Option<Self> {
+        session::current().map(|session| Self { fd, session })
+    }
+
+    /// Gives the number away; it is not closed here any more.
+    pub(crate) fn into_number(self) -> c_int {
+        let fd = self.fd;
+        core::mem::forget(self);
+        fd
+    }
+
+    /// The descriptor's number.
+    pub(crate) fn number(&self) -> c_int {
+        self.fd
+    }
+
+    /// Moves to a high number, out of the way of programs that count on the lowest ones, for a ticket that outlives its
+    /// call. Half of the descriptor limit, else where it is.
+    pub(crate) fn move_up(&mut self) {
+        let limit = sys::descriptor_limit().unwrap_or(0);
+        let floor = c_int::try_from(limit / 2)
+            .unwrap_or(c_int::MAX / 2)
+            .max(FIRST_FREE);
+        if let Ok(high) = sys::duplicate_from(self.fd, floor) {
+            sys::close(self.fd);
+            self.fd = high;
+        }
+    }
+
+    /// Sends the request, with the program's socket where it carries one.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when the broker cannot be told.
+    pub(crate) fn send(&self, request: &Request, socket: Option<c_int>) -> Result<(), Errno> {
+        let attached = if request.carries_socket() { socket } else { None };
+        let packet = request.encode(&self.session.token);
+        sys::send_packet(self.fd, &packet, attached).map_err(|_| libc::ENETUNREACH)
+    }
+
+    /// The reply, if it is there.
+    pub(crate) fn peek(&self) -> Outcome {
+        let mut packet = [0_u8; frame::LEN];
+        match sys::peek(self.fd, &mut packet) {
+            Err(libc::EAGAIN | libc::EINTR) => Outcome::NotYet,
+            result => self.read(result, &packet),
+        }
+    }
+
+    /// Waits for the reply as a blocking call does.
+    ///
+    /// # Errors
+    /// `EINTR` when a signal handler ran that does not restart calls; `EAGAIN` after the socket's receive timeout.
+    pub(crate) fn wait(&self) -> Result<Outcome, Errno> {
+        let mut packet = [0_u8; frame::LEN];
+        match sys::receive(self.fd, &mut packet) {
+            Err(error @ (libc::EINTR | libc::EAGAIN)) => Err(error),
+            result => Ok(self.read(result, &packet)),
+        }
+    }
+
+    fn read(&self, result: Result<usize, Errno>, packet: &[u8]) -> Outcome {
+        match result.map(|len| {
+            packet
+                .get(..len)
+                .map(|packet| Reply::decode(packet, &self.session.proof))
+        }) {
+            Ok(Some(Ok(reply))) => Outcome::Reply(reply),
+            _ => {
+                complain(
+                    self.session.quiet,
+                    b"presocks: the broker is gone: network access refused\n",
+                );
+                Outcome::Broken
+            }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        sys::close(self.fd);
+    }
+}
+
+/// Asks the broker what it can answer at once: names, addresses, permissions. Not interrupted by signals.
+///
+/// # Errors
+/// `ENETUNREACH` when there is no broker to ask; the errno that the broker answers.
+pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
+    let ticket = Ticket::open()?;
+    ticket.send(request, socket)?;
+    loop {
+        match ticket.wait() {
+            Ok(Outcome::Reply(Reply::Done { errno })) if errno != 0 => return Err(errno),
+            Ok(Outcome::Reply(reply)) => return Ok(reply),
+            Ok(Outcome::Broken) => return Err(libc::ENETUNREACH),
+            Ok(Outcome::NotYet) | Err(_) => {}
+        }
+    }
+}
+
+fn socket_above_standard_streams() -> Result<c_int, Errno> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let fd = sys::socket(libc::AF_UNIX, kind, 0).map_err(|_| libc::ENETUNREACH)?;
+    if fd >= FIRST_FREE {
+        return Ok(fd);
+    }
+    let moved = sys::duplicate_from(fd, FIRST_FREE).map_err(|_| libc::ENETUNREACH);
+    sys::close(fd);
+    moved
+}
+
+/// One line on stderr, once per process, when there is no broker to say it. Not into a socket: a server's descriptor 2
+/// may be its client.
+fn complain(quiet: bool, line: &[u8]) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if quiet || SAID.swap(true, Ordering::Relaxed) || sys::is_socket(2) {
+        return;
+    }
+    let _ = sys::write(2, line);
+}
