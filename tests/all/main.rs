@@ -7,4 +7,8 @@
     reason = "a test that cannot go on must fail"
 )]
 
+mod behaviour;
+mod datagram;
+mod hostile;
 mod laboratory;
+mod names;

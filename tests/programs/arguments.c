@@ -98,6 +98,15 @@ static void loopback(int family, const char *label) {
     close(fd);
 }
 
+static void mapped_loopback(void) {
+    endpoint at, to;
+    int listener = loopback_listener(AF_INET, &at), fd = tcp(AF_INET6, 0);
+    to = mapped(at);
+    GIVES("mapped loopback connects", 0, connect_to(fd, &to));
+    check("mapped loopback has its peer", peer_is(fd, &to), "another peer");
+    close(fd), close(listener);
+}
+
 static void other_families(void) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     int listener = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -129,6 +138,7 @@ int main(int argc, char **argv) {
     dissolved(target);
     loopback(AF_INET, "IPv4");
     loopback(AF_INET6, "IPv6");
+    mapped_loopback();
     other_families();
     return done();
 }

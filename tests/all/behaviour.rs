@@ -1,0 +1,84 @@
+//! Programs of `tests/programs` behave under presocks as they do on a bare machine: the same lines, the same status.
+//!
+//! Each prints a line per check. Run bare next to the origin it proves that what it expects is the kernel's doing; run
+//! wrapped it must print the very same, and nothing may leave the client but for the proxy.
+
+pub(crate) mod program;
+pub(crate) mod stage;
+
+use stage::Stage;
+
+/// Runs `tests/programs/NAME` bare and wrapped.
+pub(crate) fn same_bare_and_wrapped(name: &str) {
+    let Some(stage) = Stage::set() else { return };
+    let bare = bare_passes(&stage, name);
+    let wrapped = stage.wrapped(name, &[]).run();
+    assert!(
+        wrapped.status.success() && wrapped.stdout() == bare,
+        "not as on a bare machine:\n{}\n{}",
+        differences(&bare, &wrapped.stdout()),
+        wrapped.report()
+    );
+    stage.lab.assert_no_leak();
+}
+
+/// Runs `tests/programs/NAME` wrapped only: what it expects is presocks' own doing.
+pub(crate) fn passes_wrapped(name: &str) {
+    let Some(stage) = Stage::set() else { return };
+    stage.wrapped(name, &["proxied=1"]).run().success();
+    stage.lab.assert_no_leak();
+}
+
+fn bare_passes(stage: &Stage, name: &str) -> String {
+    let bare = stage.run_bare(name);
+    let text = String::from_utf8_lossy(&bare.stdout).into_owned();
+    assert!(
+        bare.status.success(),
+        "the program fails on a bare machine ({}):\n{text}{}",
+        bare.status,
+        String::from_utf8_lossy(&bare.stderr)
+    );
+    text
+}
+
+/// The lines of `wrapped` that `bare` does not have, and the first that is missing.
+fn differences(bare: &str, wrapped: &str) -> String {
+    let mut lines: Vec<String> = wrapped
+        .lines()
+        .filter(|line| !bare.lines().any(|other| other == *line))
+        .map(|line| format!("> {line}"))
+        .collect();
+    let missing = bare
+        .lines()
+        .find(|line| !wrapped.lines().any(|other| other == *line));
+    lines.extend(missing.map(|line| format!("< {line}")));
+    lines.join("\n")
+}
+
+macro_rules! programs {
+    ($($test:ident: $program:literal,)*) => {
+        $(
+            #[test]
+            fn $test() {
+                same_bare_and_wrapped($program);
+            }
+        )*
+    };
+}
+
+programs! {
+    a_blocking_connect_succeeds_and_fails_as_the_kernels_does: "blocking",
+    wrong_arguments_and_local_destinations_are_the_kernels_business: "arguments",
+    an_interrupted_connect_goes_on_in_the_background: "interrupted",
+    a_pending_connect_answers_every_question_as_the_kernel_does: "pending",
+    poll_does_not_show_a_pending_socket_as_writable: "polling",
+    select_does_not_show_a_pending_socket_as_writable: "selecting",
+    epoll_reports_a_connect_as_the_program_registered_it: "epolling",
+    threads_asleep_in_epoll_wait_see_connects_of_others: "sleepers",
+    a_pending_socket_survives_dup_close_fork_and_exec: "moved",
+    threads_small_stacks_cancellation_and_signal_handlers_connect: "threads",
+    forks_spawns_and_daemons_connect: "processes",
+    descriptors_are_neither_taken_nor_lost: "descriptors",
+    pythons_event_loops_never_stall: "loops.py",
+    fast_open_and_mptcp_are_connects: "fastopen",
+}

@@ -1,0 +1,5 @@
+//! Proxies that lie, stall and vanish, brokers that die, sessions that are not ours: an errno, one line, no connection.
+
+mod broker;
+mod proxy;
+mod session;

@@ -1,0 +1,83 @@
+//! The shim with a session that is missing, garbled or someone else's: nothing connects, no name resolves.
+
+use presocks_tests::lab::ORIGIN;
+use presocks_tests::origin::Service;
+use presocks_tests::proxy::Microsocks;
+use presocks_tests::{Lab, Outcome, missing};
+
+use crate::behaviour::program::compile;
+
+/// Runs the probe, to an address and to a name, after `change` has been done to the session variable.
+fn after(change: &str) {
+    if missing(&["cc", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Microsocks::open(&lab);
+    let origin = Service::echo(&lab, 7000);
+    let probe = compile(&lab, "probe");
+    let probe = probe.to_str().unwrap();
+    let with = |to: &str| -> Outcome {
+        let script = format!("{change}\nexec {probe} to={to}:7000 times=2");
+        lab.presocks(["bash", "-e", "-c", &script]).proxy(&proxy).run()
+    };
+    let by_address = with(&ORIGIN.to_string());
+    assert!(
+        by_address.stdout() == "connect: ENETUNREACH\nunusable\n".repeat(2),
+        "{}",
+        by_address.report()
+    );
+    let by_name = with("origin.test");
+    assert!(
+        ["connect: EAI_AGAIN\n", "connect: EAI_FAIL\n"].contains(&by_name.stdout().as_str()),
+        "{}",
+        by_name.report()
+    );
+    assert_eq!(origin.connections(), 0);
+    lab.assert_no_leak();
+}
+
+/// Bash that changes the hexadecimal digit at `place` of the session's text: `1n:`, 32 digits of name, 32 of token, 32
+/// of proof.
+fn flip(place: usize) -> String {
+    format!(
+        "digit=${{PRESOCKS_SESSION:{place}:1}}
+         [ \"$digit\" = 0 ] && digit=1 || digit=0
+         PRESOCKS_SESSION=${{PRESOCKS_SESSION:0:{place}}}$digit${{PRESOCKS_SESSION:{place}+1}}"
+    )
+}
+
+#[test]
+fn a_shim_without_a_session_connects_nothing() {
+    after("unset PRESOCKS_SESSION");
+}
+
+#[test]
+fn an_empty_session_connects_nothing() {
+    after("PRESOCKS_SESSION=");
+}
+
+#[test]
+fn a_garbled_session_connects_nothing() {
+    after("PRESOCKS_SESSION=nonsense");
+}
+
+#[test]
+fn a_session_cut_short_connects_nothing() {
+    after("PRESOCKS_SESSION=${PRESOCKS_SESSION%?}");
+}
+
+#[test]
+fn a_session_of_another_name_connects_nothing() {
+    after(&flip(3 + 7));
+}
+
+#[test]
+fn a_wrong_token_connects_nothing() {
+    after(&flip(3 + 32 + 7));
+}
+
+#[test]
+fn a_broker_without_the_proof_is_not_believed() {
+    after(&flip(3 + 64 + 7));
+}
