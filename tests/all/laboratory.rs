@@ -273,14 +273,14 @@ fn every_server_serves() {
         .success()
         .stdout_is("origin\n");
     for source in ["http://10.88.0.2/repo.git", "git://10.88.0.2/repo.git"] {
-        let name = source.split(':').next().unwrap();
-        lab.bare(["git", "clone", "-q", source, name]).run().success();
-        lab.bare(["git", "-C", name, "rev-parse", "HEAD"])
+        let name = source.replace("://10.88.0.2/", "-");
+        lab.bare(["git", "clone", "-q", source, &name]).run().success();
+        lab.bare(["git", "-C", &name, "rev-parse", "HEAD"])
             .run()
             .success()
             .stdout_is(format!("{}\n", repository.head));
     }
-    lab.bare(["curl", "-sSv", "ftp://10.88.0.2/hello.txt"])
+    lab.bare(["curl", "-sS", "ftp://10.88.0.2/hello.txt"])
         .run()
         .success()
         .stdout_is(ftp::HELLO);

@@ -7,8 +7,27 @@
     reason = "a test that cannot go on must fail"
 )]
 
+mod artifact;
+mod banner;
 mod behaviour;
+mod c_client;
+mod configuration;
+mod curl;
 mod datagram;
+mod exit_status;
+mod ftp;
+mod git;
 mod hostile;
+mod job_control;
 mod laboratory;
+mod lookup;
 mod names;
+mod netcat;
+mod nmap;
+mod node;
+mod parallel;
+mod pipes;
+mod python;
+mod ssh;
+mod streams;
+mod wget;

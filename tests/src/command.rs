@@ -61,7 +61,7 @@ impl<'lab> Invocation<'lab> {
 
     /// Names the proxy on the command line (`-p URL`).
     #[must_use]
-    pub fn proxy(self, upstream: &impl Upstream) -> Self {
+    pub fn proxy(self, upstream: &(impl Upstream + ?Sized)) -> Self {
         let url = upstream.url();
         self.options(["-p", &url])
     }

@@ -59,7 +59,10 @@ const PASSWORD_HASH: &str =
 
 const LOCALHOST: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n";
 
-/// Known on the proxy host only.
+/// Known on the client only.
+const NEAR_NAMES: &str = "10.77.0.1 proxy.lab\n";
+
+/// Known on the proxy host only (and on the origin).
 const FAR_NAMES: &str = "\
 10.88.0.2 origin.test www.origin.test a.test b.test c.test
 fd88::2 origin6.test
@@ -91,11 +94,10 @@ impl Lab {
             .tempdir()
             .expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open the directory");
-        let boot = |name, far_names: &str, resolver: &str| {
-            Host::boot(name, &etc(&directory, name, far_names, resolver))
-        };
+        let boot =
+            |name, names: &str, resolver: &str| Host::boot(name, &etc(&directory, name, names, resolver));
         let resolver = format!("nameserver {RESOLVER}\noptions timeout:1 attempts:1\n");
-        let client = boot("client", "", &resolver);
+        let client = boot("client", NEAR_NAMES, &resolver);
         let proxy = boot("proxy", FAR_NAMES, "");
         let origin = boot("origin", FAR_NAMES, "");
         connect(&client, &proxy, &origin);
@@ -176,17 +178,13 @@ impl Lab {
 }
 
 /// Writes the files that stand in for those of /etc and returns their directory.
-fn etc(directory: &TempDir, host: &str, far_names: &str, resolver: &str) -> PathBuf {
+fn etc(directory: &TempDir, host: &str, names: &str, resolver: &str) -> PathBuf {
     let etc = directory.path().join(format!("etc-{host}"));
     fs::create_dir(&etc).expect("make an etc directory");
     let machine =
         |name: &str| fs::read_to_string(Path::new("/etc").join(name)).expect("read the machine's accounts");
     let files = [
-        (
-            "hosts",
-            format!("{LOCALHOST}127.0.0.1 {host}\n{far_names}"),
-            0o644,
-        ),
+        ("hosts", format!("{LOCALHOST}127.0.0.1 {host}\n{names}"), 0o644),
         ("resolv.conf", resolver.to_owned(), 0o644),
         (
             "nsswitch.conf",
@@ -195,10 +193,7 @@ fn etc(directory: &TempDir, host: &str, far_names: &str, resolver: &str) -> Path
         ),
         (
             "passwd",
-            format!(
-                "{}{USER}:x:{USER_ID}:{USER_ID}::/nonexistent:/bin/sh\n",
-                machine("passwd")
-            ),
+            format!("{}{USER}:x:{USER_ID}:{USER_ID}::/:/bin/sh\n", machine("passwd")),
             0o644,
         ),
         (
@@ -236,14 +231,19 @@ fn connect(client: &Host, proxy: &Host, origin: &Host) {
     );
     batch(client, "link set cable up\n");
     batch(origin, "link set cable up\n");
-    // The kernel notices a new carrier in its own time; routes and IPv6 addresses work only after that.
-    for (host, cables) in [(client, 1), (proxy, 2), (origin, 1)] {
-        patience::wait_until("the cables to carry", || {
-            host.setup(&["ip", "-oneline", "link", "show"], "")
-                .matches(" state UP ")
-                .count()
-                == cables
-        });
+    // The kernel notices a new carrier in its own time (at once when asked about one device, since Linux 6.13);
+    // routes and IPv6 addresses work only after that.
+    for (host, cables) in [
+        (client, &["cable"][..]),
+        (proxy, &["to-client", "to-origin"]),
+        (origin, &["cable"]),
+    ] {
+        for cable in cables {
+            patience::wait_until("a cable to carry", || {
+                host.setup(&["ip", "-oneline", "link", "show", "dev", cable], "")
+                    .contains(" state UP ")
+            });
+        }
     }
     batch(
         proxy,

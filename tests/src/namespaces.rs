@@ -5,8 +5,11 @@
 //! it, so each spawn happens on a thread made for it.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::thread;
@@ -48,11 +51,15 @@ impl Namespaces {
     /// Starts `command` inside all of them. With `own_terminal` its standard input becomes its controlling terminal.
     pub(crate) fn spawn(&self, command: &mut Command, own_terminal: bool) -> Child {
         let first_process = Arc::clone(&self.first_process);
+        // Entering a mount namespace moves to its root directory, after the library has changed directory.
+        let directory = command.get_current_dir().unwrap_or(Path::new("/"));
+        let directory = CString::new(directory.as_os_str().as_bytes()).expect("a path");
         let enter = move || {
             let all = ThreadNameSpaceType::NETWORK
                 | ThreadNameSpaceType::MOUNT
                 | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME;
             move_into_thread_name_spaces(first_process.as_fd(), all)?;
+            rustix::process::chdir(directory.as_c_str())?;
             if own_terminal {
                 rustix::process::setsid()?;
                 rustix::process::ioctl_tiocsctty(std::io::stdin())?;

@@ -12,12 +12,33 @@ pub use ssh_dynamic::SshDynamic;
 
 use std::process::Command;
 
-use crate::lab::PROXY;
+use crate::lab::{Lab, PROXY};
 
 /// Something that a proxy URL can name.
 pub trait Upstream {
     /// The URL by which the client reaches it.
     fn url(&self) -> String;
+}
+
+/// One of each real proxy: for work that must come out the same through all of them.
+#[must_use]
+pub fn one_of_each(lab: &Lab) -> Vec<Box<dyn Upstream>> {
+    vec![
+        Box::new(Dante::open(lab)),
+        Box::new(Dante::with_password(lab)),
+        Box::new(Microsocks::open(lab)),
+        Box::new(Microsocks::with_password(lab)),
+        Box::new(SshDynamic::open(lab)),
+    ]
+}
+
+/// The programs that [`one_of_each`] needs.
+pub const EACH_NEEDS: [&str; 5] = ["danted", "microsocks", "ssh", "sshd", "ssh-keygen"];
+
+impl Upstream for Box<dyn Upstream> {
+    fn url(&self) -> String {
+        self.as_ref().url()
+    }
 }
 
 impl Upstream for str {

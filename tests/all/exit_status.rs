@@ -1,0 +1,170 @@
+//! How presocks ends: as its command did, or with 125, 126 and 127 as env(1) does.
+
+use presocks_tests::{Lab, Outcome, missing};
+use rustix::process::Signal;
+
+/// These commands connect to nothing, so no proxy has to be there.
+const NO_PROXY_NEEDED: &str = "socks5://127.0.0.1:1";
+
+fn run(lab: &Lab, command: &[&str]) -> Outcome {
+    lab.presocks(command).proxy(NO_PROXY_NEEDED).run()
+}
+
+#[test]
+fn the_exit_status_is_the_commands() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    run(&lab, &["true"]).code(0).stdout_is("").stderr_is("");
+    run(&lab, &["false"]).code(1).stdout_is("").stderr_is("");
+    for status in [2, 7, 124, 125, 126, 127, 128, 255] {
+        run(&lab, &["sh", "-c", &format!("exit {status}")])
+            .code(status)
+            .stderr_is("");
+    }
+}
+
+#[test]
+fn a_fatal_signal_is_the_commands() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    for signal in [
+        Signal::TERM,
+        Signal::KILL,
+        Signal::INT,
+        Signal::QUIT,
+        Signal::HUP,
+        Signal::USR1,
+        Signal::SEGV,
+        Signal::ABORT,
+    ] {
+        let suicide = format!("ulimit -c 0; kill -{} $$", signal.as_raw());
+        run(&lab, &["sh", "-c", &suicide]).signal(signal).stdout_is("");
+    }
+}
+
+#[test]
+fn a_signal_to_presocks_alone_reaches_the_command() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let program = "
+import signal, sys
+def caught(number, frame):
+    print('caught', number, flush=True)
+    if number == signal.SIGTERM: sys.exit(9)
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM): signal.signal(number, caught)
+print('ready', flush=True)
+while True: signal.pause()";
+    let mut running = lab
+        .presocks(["python3", "-c", program])
+        .proxy(NO_PROXY_NEEDED)
+        .start();
+    assert_eq!(running.line(), "ready");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::TERM] {
+        running.signal(signal);
+        assert_eq!(running.line(), format!("caught {}", signal.as_raw()));
+    }
+    let _ = running.finish().code(9);
+}
+
+#[test]
+fn a_command_that_is_not_there_gives_127() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    for command in ["no-such-command", "/no/such/command", "./no-such-command", ""] {
+        let outcome = run(&lab, &[command]);
+        outcome.code(127).stdout_is("");
+        assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+        assert!(outcome.stderr().starts_with("presocks: "), "{}", outcome.report());
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_gives_126() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.file("not-executable", "#!/bin/sh\n");
+    for command in ["./not-executable", "/"] {
+        let outcome = run(&lab, &[command]);
+        outcome.code(126).stdout_is("");
+        assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+    }
+}
+
+#[test]
+fn a_wrong_command_line_gives_125() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    for options in [
+        &["--no-such-option"][..],
+        &["--timeout", "x"],
+        &["--direct", "here"],
+        &["--connect-timeout", "0"],
+    ] {
+        lab.presocks(["true"])
+            .options(options)
+            .proxy(NO_PROXY_NEEDED)
+            .run()
+            .code(125)
+            .stdout_is("");
+    }
+    lab.presocks([] as [&str; 0])
+        .proxy(NO_PROXY_NEEDED)
+        .run()
+        .code(125)
+        .stdout_is("");
+}
+
+#[test]
+fn every_word_after_the_options_is_the_commands() {
+    if missing(&["printf"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let outcome = run(
+        &lab,
+        &[
+            "printf",
+            "<%s>",
+            "-p",
+            "--help",
+            "",
+            "two words",
+            "--",
+            "-q",
+            "é\u{1b}",
+        ],
+    );
+    outcome
+        .success()
+        .stdout_is("<-p><--help><><two words><--><-q><é\u{1b}>");
+}
+
+#[test]
+fn help_and_version_are_told_without_a_proxy() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let help = lab.presocks(["--help"]).run();
+    help.success()
+        .stdout_has("--proxy")
+        .stdout_has("--direct")
+        .stderr_is("");
+    let version = lab.presocks(["--version"]).run();
+    version
+        .success()
+        .stdout_is(format!("presocks {}\n", env!("CARGO_PKG_VERSION")))
+        .stderr_is("");
+}

@@ -1,0 +1,90 @@
+//! nc and telnet: plain bytes both ways, and what a user sees when a connection fails.
+
+use presocks_tests::origin::Service;
+use presocks_tests::proxy::{Dante, EACH_NEEDS, Microsocks, one_of_each};
+use presocks_tests::{Lab, missing};
+
+#[test]
+fn nc_carries_bytes_both_ways_through_every_proxy() {
+    if missing(&["nc"]) || missing(&EACH_NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7);
+    for proxy in one_of_each(&lab) {
+        for host in ["origin.test", "10.88.0.2", "fd88::2"] {
+            let talk = lab
+                .presocks(["nc", "-N", host, "7"])
+                .proxy(&proxy)
+                .stdin("to the origin and back");
+            talk.run()
+                .success()
+                .stdout_is("to the origin and back")
+                .stderr_is("");
+        }
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn nc_tells_an_open_port_from_a_refused_one() {
+    if missing(&["nc", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7);
+    let proxy = Dante::open(&lab);
+    lab.presocks(["nc", "-zv", "10.88.0.2", "7"])
+        .proxy(&proxy)
+        .run()
+        .success()
+        .stderr_has("succeeded");
+    let refused = lab.presocks(["nc", "-zv", "10.88.0.2", "4"]).proxy(&proxy).run();
+    refused.code(1).stderr_has("Connection refused");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn telnet_shows_the_banner_and_answers_what_is_typed() {
+    if missing(&["telnet", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _mail = Service::banner_first(&lab, 25, b"220 mail.origin.test ESMTP\r\n");
+    let proxy = Microsocks::open(&lab);
+    let mut telnet = lab
+        .presocks(["telnet", "origin.test", "25"])
+        .proxy(&proxy)
+        .start();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|line: &String| !line.contains("220 ")) {
+        seen.push(telnet.line());
+    }
+    assert_eq!(seen.last().unwrap().trim_end(), "220 mail.origin.test ESMTP");
+    assert!(
+        seen.iter().any(|line| line == "Connected to origin.test."),
+        "{seen:?}"
+    );
+    telnet.write("NOOP\n");
+    assert_eq!(telnet.line().trim_end(), "NOOP");
+    drop(telnet);
+    lab.assert_no_leak();
+}
+
+#[test]
+fn nc_sees_every_byte_of_a_server_that_speaks_first() {
+    const BANNER: &[u8] = b"220-first line\r\n220-second line\r\n220 last line\r\n";
+    if missing(&["nc"]) || missing(&EACH_NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let _server = Service::banner_first(&lab, 25, BANNER);
+    for proxy in one_of_each(&lab) {
+        lab.presocks(["nc", "-N", "origin.test", "25"])
+            .proxy(&proxy)
+            .run()
+            .success()
+            .stdout_is(BANNER);
+    }
+    lab.assert_no_leak();
+}
