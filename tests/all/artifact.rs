@@ -97,24 +97,3 @@ fn the_shim_needs_libc_and_nothing_else() {
     assert!(surplus.is_empty(), "the shim needs {surplus:?}");
     assert!(listing.contains("libc.so.6"), "{listing}");
 }
-
-#[test]
-fn the_shim_asks_for_no_glibc_newer_than_debian_11_has() {
-    if no_binutils() {
-        return;
-    }
-    let listing = output(
-        "readelf",
-        &["--version-info", "--wide", &shim().to_string_lossy()],
-    );
-    let versions = listing
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("GLIBC_2."));
-    let newest = versions
-        .filter_map(|version| version.split('.').next()?.parse::<u32>().ok())
-        .max();
-    assert!(
-        newest.is_some_and(|newest| newest <= 31),
-        "glibc 2.{newest:?} is asked for"
-    );
-}

@@ -1,55 +1,56 @@
 //! Where the proxy's URL comes from, what stays out of the command's sight, and what is said when something is wrong.
 
-use presocks_tests::origin::{HttpServer, Service, http};
+use presocks_tests::origin::{HttpServer, http};
+use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::proxy::{Microsocks, Upstream};
 use presocks_tests::{Lab, lab, missing};
 
 #[test]
 fn the_proxy_comes_from_an_option_a_file_or_the_environment() {
-    if missing(&["nc", "microsocks"]) {
+    if missing(&["curl", "microsocks"]) {
         return;
     }
     let lab = Lab::new();
-    let _echo = Service::echo(&lab, 7);
+    let _web = HttpServer::start(&lab);
     let proxy = Microsocks::with_password(&lab);
     let file = lab.file("proxy", format!("{}\n", proxy.url()));
-    let talk = || lab.presocks(["nc", "-N", "origin.test", "7"]).stdin("hello");
+    let fetch = || lab.presocks(["curl", "-sS", "http://origin.test/hello"]);
     let named = [
-        talk().options(["-p", &proxy.url()]),
-        talk().options(["--proxy", &proxy.url().replace("socks5:", "socks5h:")]),
-        talk().options(["--proxy-file".as_ref(), file.as_os_str()]),
-        talk().env("PRESOCKS_PROXY", proxy.url()),
-        talk().env("ALL_PROXY", proxy.url()),
-        talk().env("all_proxy", proxy.url()),
+        fetch().options(["-p", &proxy.url()]),
+        fetch().options(["--proxy", &proxy.url().replace("socks5:", "socks5h:")]),
+        fetch().options(["--proxy-file".as_ref(), file.as_os_str()]),
+        fetch().env("PRESOCKS_PROXY", proxy.url()),
+        fetch().env("ALL_PROXY", proxy.url()),
+        fetch().env("all_proxy", proxy.url()),
     ];
-    for talk in named {
-        talk.run().success().stdout_is("hello").stderr_is("");
+    for fetch in named {
+        fetch.run().success().stdout_is(http::HELLO).stderr_is("");
     }
     lab.assert_no_leak();
 }
 
 #[test]
 fn the_stronger_source_wins() {
-    if missing(&["nc", "microsocks"]) {
+    if missing(&["curl", "microsocks"]) {
         return;
     }
     let lab = Lab::new();
-    let _echo = Service::echo(&lab, 7);
+    let _web = HttpServer::start(&lab);
     let proxy = Microsocks::open(&lab);
     let nowhere = "socks5://127.0.0.1:1";
-    let talk = || lab.presocks(["nc", "-N", "origin.test", "7"]).stdin("hello");
+    let fetch = || lab.presocks(["curl", "-sS", "http://origin.test/hello"]);
     let named = [
-        talk()
+        fetch()
             .proxy(&proxy)
             .env("PRESOCKS_PROXY", nowhere)
             .env("ALL_PROXY", nowhere),
-        talk()
+        fetch()
             .env("PRESOCKS_PROXY", proxy.url())
             .env("ALL_PROXY", nowhere),
-        talk().env("ALL_PROXY", proxy.url()).env("all_proxy", nowhere),
+        fetch().env("ALL_PROXY", proxy.url()).env("all_proxy", nowhere),
     ];
-    for talk in named {
-        talk.run().success().stdout_is("hello");
+    for fetch in named {
+        fetch.run().success().stdout_is(http::HELLO);
     }
     lab.assert_no_leak();
 }
@@ -141,20 +142,16 @@ fn a_password_with_every_awkward_character_is_percent_decoded() {
         return;
     }
     let lab = Lab::new();
-    // Method 2 chosen; the sub-negotiation is recorded; accepted; then the request.
-    let script = presocks_tests::proxy::scripted::Script::new()
+    // Method 2 is chosen, the user and the password are read and accepted, then the request is granted.
+    let script = Script::new()
         .greeting()
         .send([5, 2])
-        .expect(2 + 4 + 1 + 5);
-    let proxy = script
+        .expect(2 + 4 + 1 + 5)
         .send([1, 0])
         .request()
-        .send(presocks_tests::proxy::scripted::SUCCESS)
-        .start(&lab);
-    let url = format!("socks5://us%3Aer:p%40%2Fs%20@{}:{}", lab::PROXY, proxy.port());
-    let url = url
-        .replace("us%3Aer", "u%3Ae%20")
-        .replace("p%40%2Fs%20", "p%40%2Fs%25");
+        .send(SUCCESS);
+    let proxy = script.start(&lab);
+    let url = format!("socks5://u%3Ae%20:p%40%2Fs%25@{}:{}", lab::PROXY, proxy.port());
     lab.presocks(["nc", "-N", "origin.test", "7"])
         .proxy(&url)
         .run()

@@ -1,6 +1,7 @@
 //! Names as programs look them up: getent and Python's getaddrinfo get stand-ins, local names stay local, and no
 //! resolver is ever asked.
 
+use presocks_tests::origin::{HttpServer, http};
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Lab, missing};
 
@@ -120,17 +121,17 @@ origin.test
 
 #[test]
 fn a_stand_in_means_the_same_name_in_every_process_of_the_session() {
-    if missing(&["python3", "nc", "microsocks"]) {
+    if missing(&["getent", "curl", "microsocks"]) {
         return;
     }
     let lab = Lab::new();
     let proxy = Microsocks::open(&lab);
-    let _echo = presocks_tests::origin::Service::echo(&lab, 7);
+    let _web = HttpServer::start(&lab);
     let script = "address=$(getent ahostsv4 origin.test | awk '{ print $1; exit }')
         again=$(getent ahostsv4 origin.test | awk '{ print $1; exit }')
         [ \"$address\" = \"$again\" ] && echo the same
-        echo across processes | nc -N \"$address\" 7";
+        curl -sS \"http://$address/hello\"";
     let run = lab.presocks(["sh", "-c", script]).proxy(&proxy).run();
-    run.success().stdout_is("the same\nacross processes\n");
+    run.success().stdout_is(format!("the same\n{}", http::HELLO));
     lab.assert_no_leak();
 }

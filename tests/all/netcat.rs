@@ -1,7 +1,9 @@
 //! nc and telnet: plain bytes both ways, and what a user sees when a connection fails.
 
-use presocks_tests::origin::Service;
-use presocks_tests::proxy::{Dante, EACH_NEEDS, Microsocks, one_of_each};
+use std::io::Write;
+
+use presocks_tests::origin::{Service, http};
+use presocks_tests::proxy::{Dante, EACH_NEEDS, Microsocks, SshDynamic, Upstream, one_of_each};
 use presocks_tests::{Lab, missing};
 
 #[test]
@@ -13,15 +15,31 @@ fn nc_carries_bytes_both_ways_through_every_proxy() {
     let _echo = Service::echo(&lab, 7);
     for proxy in one_of_each(&lab) {
         for host in ["origin.test", "10.88.0.2", "fd88::2"] {
-            let talk = lab
-                .presocks(["nc", "-N", host, "7"])
-                .proxy(&proxy)
-                .stdin("to the origin and back");
-            talk.run()
-                .success()
-                .stdout_is("to the origin and back")
-                .stderr_is("");
+            let mut talk = lab.presocks(["nc", host, "7"]).proxy(&proxy).start();
+            for line in ["to the origin and back", "and again"] {
+                talk.write(format!("{line}\n"));
+                assert_eq!(talk.line(), line);
+            }
         }
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn the_end_of_one_direction_is_not_the_end_of_the_other() {
+    if missing(&["nc", "danted", "ssh", "sshd", "ssh-keygen"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7);
+    // microsocks is not among them: it closes both directions when one ends.
+    let (dante, ssh) = (Dante::open(&lab), SshDynamic::open(&lab));
+    for proxy in [&dante as &dyn Upstream, &ssh] {
+        let talk = lab
+            .presocks(["nc", "-N", "origin.test", "7"])
+            .proxy(proxy)
+            .stdin(http::large());
+        talk.run().success().stdout_is(http::large()).stderr_is("");
     }
     lab.assert_no_leak();
 }
@@ -78,9 +96,9 @@ fn nc_sees_every_byte_of_a_server_that_speaks_first() {
         return;
     }
     let lab = Lab::new();
-    let _server = Service::banner_first(&lab, 25, BANNER);
+    let _server = Service::start(&lab, 25, |mut stream| stream.write_all(BANNER));
     for proxy in one_of_each(&lab) {
-        lab.presocks(["nc", "-N", "origin.test", "25"])
+        lab.presocks(["nc", "origin.test", "25"])
             .proxy(&proxy)
             .run()
             .success()

@@ -15,10 +15,9 @@ fn blocking_sockets_talk_and_know_their_peer() {
 import socket
 for host in ('origin.test', '10.88.0.2', 'fd88::2', '::ffff:10.88.0.2'):
     with socket.create_connection((host, 7)) as s:
-        s.sendall(b'x' * 100000)
-        s.shutdown(socket.SHUT_WR)
+        s.sendall(b'x' * 10000)
         total = 0
-        while piece := s.recv(65536): total += len(piece)
+        while total < 10000 and (piece := s.recv(65536)): total += len(piece)
         peer = s.getpeername()
         wanted = socket.getaddrinfo(host, 7, s.family, socket.SOCK_STREAM)[0][4]
         print(total, peer[:2] == wanted[:2], s.gettimeout(), s.getblocking())
@@ -26,7 +25,7 @@ for host in ('origin.test', '10.88.0.2', 'fd88::2', '::ffff:10.88.0.2'):
     for proxy in one_of_each(&lab) {
         let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).run();
         run.success()
-            .stdout_is("100000 True None True\n".repeat(4))
+            .stdout_is("10000 True None True\n".repeat(4))
             .stderr_is("");
     }
     lab.assert_no_leak();
