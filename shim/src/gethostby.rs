@@ -3,6 +3,7 @@
 //! All are one function here: ask the broker, lay the answer out in a buffer. The _r forms bring a buffer, the others share one
 //! of ours, as theirs is shared in libc. `h_aliases` is an empty list, never null.
 #![allow(unsafe_code)]
+#![allow(clippy::too_many_arguments, reason = "gethostbyaddr_r(3) has eight")]
 
 use core::cell::UnsafeCell;
 use core::ffi::CStr;

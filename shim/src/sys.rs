@@ -7,7 +7,7 @@
 use core::mem::size_of;
 use core::ptr::{from_mut, from_ref, null, null_mut};
 
-use libc::{c_int, c_long, c_void, pollfd, socklen_t, timespec};
+use libc::{c_int, c_long, c_void, socklen_t, timespec};
 
 use crate::errno::{self, Errno};
 
@@ -191,12 +191,6 @@ pub(crate) fn receive(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
             Err(error)
         }
     }
-}
-
-/// ppoll(2) without a signal mask; `None` waits for ever.
-pub(crate) fn poll(fds: &mut [pollfd], timeout: Option<timespec>) -> Result<usize, Errno> {
-    let timeout = timeout.as_ref().map_or(null(), from_ref);
-    syscall!(libc::SYS_ppoll, fds.as_mut_ptr(), fds.len(), timeout, 0, 0).map(|ready| ready as usize)
 }
 
 /// epoll_ctl(2).

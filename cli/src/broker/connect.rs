@@ -8,6 +8,7 @@ use std::time::Instant;
 use presocks_proto::socks5::{Credentials, Handshake, Host, Step, Target};
 use presocks_proto::standin::{Kind, kind};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
@@ -52,7 +53,7 @@ pub(super) async fn serve(
         Err(()) => Err(Failure::UnknownStandIn),
         Ok(route) => tokio::select! {
             result = attempt(broker, &socket, route) => result,
-            _ = ticket.as_async_fd().readable() => {
+            () = is_given_up(ticket) => {
                 socket.reset();
                 return None;
             }
@@ -96,6 +97,16 @@ impl<'a> Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.broker.connecting.borrow_mut().remove(&self.cookie);
+    }
+}
+
+/// Ready when no process holds the program's end of the ticket any more; the shim sends nothing after its request.
+async fn is_given_up(ticket: &UnixSeqpacket) {
+    while let Ok(mut ready) = ticket.as_async_fd().readable().await {
+        match recv(ticket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            _ => return,
+        }
     }
 }
 
