@@ -30,8 +30,8 @@ use process::{Forked, SignalMask, fork};
 const BACKLOG: i32 = 4096;
 
 /// Runs the command; how presocks is to exit.
-pub(crate) fn run(typed: Box<Typed>, streams: Standard) -> Exit {
-    match prepare(*typed, streams) {
+pub(crate) fn run(typed: Typed, streams: Standard) -> Exit {
+    match prepare(typed, streams) {
         Ok(prepared) => prepared.start(),
         Err(why) => Exit::ours(format_args!("{why}")),
     }

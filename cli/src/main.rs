@@ -44,7 +44,7 @@ fn run() -> Exit {
         Mode::Serve(address) => serve::run(&address),
         Mode::Demo => demo::run(),
         Mode::DemoClient(url) => demo::client::run(&url),
-        Mode::Run(typed) => return launch::run(typed, streams),
+        Mode::Run(typed) => return launch::run(*typed, streams),
     };
     match done {
         Ok(()) => Exit::SUCCESS,

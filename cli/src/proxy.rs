@@ -138,8 +138,8 @@ fn host_and_port(authority: &str) -> Result<(Host, u16), String> {
         Some(port) if port.contains(':') => {
             return Err("an IPv6 address must stand in brackets: socks5://[::1]:1080".into());
         }
-        Some(port) => match port.parse() {
-            Ok(1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().unwrap_or(DEFAULT_PORT),
+        Some(port) => match port.parse::<u16>() {
+            Ok(number @ 1..) if !port.starts_with('+') => number,
             _ => return Err("the port must be a number from 1 to 65535".into()),
         },
     };
@@ -210,7 +210,7 @@ mod tests {
             ("socks5://h/path", "host"),
             ("socks5://h h", "host"),
         ] {
-            let error = Proxy::parse(url).unwrap_err();
+            let error = Proxy::parse(url).expect_err(url);
             assert!(error.contains(word), "{url}: {error}");
             assert!(
                 !error.contains("secret") && !error.contains("sec%"),

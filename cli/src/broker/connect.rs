@@ -19,6 +19,10 @@ use super::socket::{Reach, Socket, Watched, receive, send_all, watch};
 use super::{Broker, relay};
 
 /// Where a connection goes.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are of the large kind, and it lives as long as its task"
+)]
 enum Route {
     Direct(SocketAddr),
     Proxy(Target),

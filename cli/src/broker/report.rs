@@ -110,8 +110,8 @@ impl Report {
     }
 }
 
-fn milliseconds(time: Duration) -> impl fmt::Display {
-    fmt::from_fn(move |f| write!(f, "{:.1} ms", time.as_secs_f64() * 1000.0))
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
 fn say(line: fmt::Arguments<'_>) {

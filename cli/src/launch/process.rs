@@ -147,7 +147,7 @@ pub(super) fn take_signal(signal: i32) {
     // SAFETY: a disposition that runs no code.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     // SAFETY: plain numbers.
-    unsafe { libc::kill(libc::getpid(), signal) };
+    unsafe { libc::raise(signal) };
     let mut set = empty_set();
     // SAFETY: a valid set.
     unsafe { libc::sigaddset(&raw mut set, signal) };
