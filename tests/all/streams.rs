@@ -52,8 +52,9 @@ import os, socket, sys
 open_at_start = [fd for fd in range(3) if os.path.exists(f'/proc/self/fd/{fd}')]
 with open(sys.argv[1], 'w') as out:
     print(open_at_start, file=out)
-    with socket.create_connection(('origin.test', 7)) as s:
-        s.sendall(b'hello'); print(s.recv(100).decode(), file=out)
+    if sys.argv[1] == 'wrapped':
+        with socket.create_connection(('origin.test', 7)) as s:
+            s.sendall(b'hello'); print(s.recv(100).decode(), file=out)
 ";
     let program = lab.file("closed.py", program);
     for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", ">&- 2>&-"] {
@@ -91,23 +92,20 @@ import os, resource, signal
 print(os.getcwd(), os.umask(0), os.getpriority(os.PRIO_PROCESS, 0), os.getpgid(0) == os.getpgid(os.getppid()))
 print(resource.getrlimit(resource.RLIMIT_NOFILE), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 print([n for n in range(1, 32) if n not in (9, 19) and signal.getsignal(n) == signal.SIG_IGN and n not in (13, 25)])
-print({k: v for k, v in os.environ.items() if not k.startswith('PRESOCKS') and k not in ('LD_PRELOAD', '_')})
+print({k: v for k, v in os.environ.items() if not k.startswith('PRESOCKS') and k not in ('LD_PRELOAD', '_', 'PROGRAM', 'WRAPPER')})
 ";
     let script = "umask 027; ulimit -n 300; trap '' USR2; cd /usr/lib; exec $WRAPPER python3 -c \"$PROGRAM\"";
     let wrapper = format!("{} -p {NO_PROXY_NEEDED}", binary::presocks().display());
+    // The parent of the bare run is the harness, in another process group: that word is made the same.
     let run = |wrapper: &str| {
         let run = lab
             .bare(["sh", "-c", script])
             .env("PROGRAM", program)
             .env("WRAPPER", wrapper)
             .run();
-        run.success().stdout().replace(wrapper, "WRAPPER")
+        run.success().stdout().replacen(" True\n", " False\n", 1)
     };
-    // The parent of the bare run is the harness, in another process group.
-    assert_eq!(
-        run(&wrapper).replace(" 0 True\n", " 0 False\n"),
-        run("env").replace(" 0 True\n", " 0 False\n")
-    );
+    assert_eq!(run(&wrapper), run("env"));
 }
 
 #[test]

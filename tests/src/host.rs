@@ -160,9 +160,9 @@ impl Host {
         stdout.into_owned()
     }
 
-    /// The processes of this host whose command line contains `needle`, by their numbers as seen from outside.
+    /// The processes of this host whose command line begins with `words`, by their numbers as seen from outside.
     #[must_use]
-    pub fn processes(&self, needle: &str) -> Vec<u32> {
+    pub fn processes(&self, words: &str) -> Vec<u32> {
         let here = std::fs::read_link(format!("/proc/{}/ns/pid", self.number())).expect("the host lives");
         let numbers = std::fs::read_dir("/proc")
             .expect("read /proc")
@@ -170,8 +170,8 @@ impl Host {
                 let number: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
                 let namespace = std::fs::read_link(format!("/proc/{number}/ns/pid")).ok()?;
                 let command_line = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
-                let words = String::from_utf8_lossy(&command_line).replace('\0', " ");
-                (namespace == here && words.contains(needle)).then_some(number)
+                let line = String::from_utf8_lossy(&command_line).replace('\0', " ");
+                (namespace == here && line.starts_with(words)).then_some(number)
             });
         numbers.collect()
     }
