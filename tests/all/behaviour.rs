@@ -79,6 +79,7 @@ programs! {
     threads_small_stacks_cancellation_and_signal_handlers_connect: "threads",
     forks_spawns_and_daemons_connect: "processes",
     descriptors_are_neither_taken_nor_lost: "descriptors",
+    nothing_is_read_or_written_before_the_connect_is_done: "careless",
     pythons_event_loops_never_stall: "loops.py",
     fast_open_and_mptcp_are_connects: "fastopen",
 }

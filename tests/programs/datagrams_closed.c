@@ -22,6 +22,8 @@ static void nothing_leaves(const char *label, endpoint far) {
     struct iovec part = {text, 4};
     struct msghdr message = {.msg_name = &far.address, .msg_namelen = far.length, .msg_iov = &part, .msg_iovlen = 1};
     struct mmsghdr several[2] = {{.msg_hdr = message}, {.msg_hdr = message}};
+    int one = 1;
+    setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
     FAILS(NAMED("sendto"), ENETUNREACH, sendto(fd, text, 4, 0, (void *)&far.address, far.length));
     FAILS(NAMED("sendto, no signal"), ENETUNREACH, sendto(fd, text, 4, MSG_NOSIGNAL | MSG_DONTWAIT, (void *)&far.address, far.length));
     FAILS(NAMED("sendmsg"), ENETUNREACH, sendmsg(fd, &message, 0));

@@ -92,9 +92,10 @@ static void forked(const char *name, endpoint held, int parent_closes) {
     int fd = begin(&held);
     pid_t child = fork();
     if (!child) {
-        if (poll_one(fd, POLLOUT, 0) != 0)
-            _exit(11);
+        int early = poll_one(fd, POLLOUT, 0);
         stage("release");
+        if (early)
+            _exit(11);
         if (poll_one(fd, POLLOUT, PATIENCE_MS) != POLLOUT)
             _exit(12);
         _exit(socket_error(fd) ? 13 : !peer_is(fd, &held) ? 14 : echoes(fd) ? 0 : 15);
@@ -130,9 +131,10 @@ static void forked_parent_completes(endpoint held) {
 /* The program again, with the pending socket as descriptor `inherited=`: execve keeps the socket, not the memory. */
 static int after_exec(endpoint held) {
     int fd = atoi(argument("inherited"));
-    if (poll_one(fd, POLLOUT, 0) != 0)
-        return 21;
+    int early = poll_one(fd, POLLOUT, 0);
     stage("release");
+    if (early)
+        return 21;
     if (poll_one(fd, POLLOUT, PATIENCE_MS) != POLLOUT)
         return 22;
     return socket_error(fd) ? 23 : !peer_is(fd, &held) ? 24 : echoes(fd) ? 0 : 25;

@@ -7,10 +7,17 @@ use presocks_tests::{Lab, Outcome, missing};
 
 use crate::behaviour::program::compile;
 
-/// Runs the probe, to an address and to a name, after `change` has been done to the session variable.
+/// The probe after `change` has been done to the session variable: nothing connects, and the destination sees nothing.
 fn after(change: &str) {
+    if let Some(connections) = connections_after(change) {
+        assert_eq!(connections, 0);
+    }
+}
+
+/// Runs the probe, to an address and to a name; how many connections the destination saw.
+fn connections_after(change: &str) -> Option<usize> {
     if missing(&["cc", "microsocks"]) {
-        return;
+        return None;
     }
     let lab = Lab::new();
     let proxy = Microsocks::open(&lab);
@@ -33,8 +40,8 @@ fn after(change: &str) {
         "{}",
         by_name.report()
     );
-    assert_eq!(origin.connections(), 0);
     lab.assert_no_leak();
+    Some(origin.connections())
 }
 
 /// Bash that changes the hexadecimal digit at `place` of the session's text: `1n:`, 32 digits of name, 32 of token, 32
@@ -79,5 +86,6 @@ fn a_wrong_token_connects_nothing() {
 
 #[test]
 fn a_broker_without_the_proof_is_not_believed() {
-    after(&flip(3 + 64 + 7));
+    // It is the true broker here and does as it is told, by way of the proxy; the shim must not let the program have that.
+    let _ = connections_after(&flip(3 + 64 + 7));
 }
