@@ -1,6 +1,7 @@
 //! The shim as a file: what it offers to the programs that it is loaded into, and what it drags along.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -42,7 +43,7 @@ fn no_binutils() -> bool {
             !std::env::var("CI").is_ok_and(|value| value == "true"),
             "binutils are missing"
         );
-        eprintln!("skipped: binutils are missing");
+        let _ = writeln!(std::io::stderr(), "skipped: binutils are missing");
     }
     missing
 }

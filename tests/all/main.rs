@@ -28,6 +28,7 @@ mod node;
 mod parallel;
 mod pipes;
 mod python;
+mod serve;
 mod ssh;
 mod streams;
 mod wget;

@@ -2,6 +2,7 @@
 //!
 //! A missing tool skips the test and says so; with `CI=true` it fails, so that no gap stays unseen.
 
+use std::io::Write;
 use std::path::Path;
 
 /// Where programs are looked for; also the `PATH` of everything that runs in a lab.
@@ -26,7 +27,8 @@ pub fn missing(programs: &[&str]) -> bool {
     let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!in_ci, "this test must run in CI, but {reason}");
     let test = std::thread::current().name().unwrap_or("test").to_owned();
-    eprintln!("skipped {test}: {reason}");
+    // Not eprintln!: the test harness would swallow it, as the test passes.
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {reason}");
     true
 }
 

@@ -1,11 +1,13 @@
 //! The proxies: real servers on the proxy host, and a scripted one.
 
 pub mod dante;
+pub mod embedded;
 pub mod microsocks;
 pub mod scripted;
 pub mod ssh_dynamic;
 
 pub use dante::Dante;
+pub use embedded::Embedded;
 pub use microsocks::Microsocks;
 pub use scripted::ScriptedProxy;
 pub use ssh_dynamic::SshDynamic;
