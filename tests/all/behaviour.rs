@@ -6,13 +6,25 @@
 pub(crate) mod program;
 pub(crate) mod stage;
 
+use presocks_tests::proxy::Upstream;
+
 use stage::Stage;
 
 /// Runs `tests/programs/NAME` bare and wrapped.
 pub(crate) fn same_bare_and_wrapped(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    let bare = bare_passes(&stage, name);
-    let wrapped = stage.wrapped(name, &[]).run();
+    same_through(&stage, name, &stage.proxy.url());
+}
+
+/// The same with a proxy that is reached over IPv6, which IPv4 sockets cannot do by themselves.
+fn same_through_ipv6_proxy(name: &str) {
+    let Some(stage) = Stage::set() else { return };
+    same_through(&stage, name, &stage.proxy.url6());
+}
+
+fn same_through(stage: &Stage, name: &str, proxy: &str) {
+    let bare = bare_passes(stage, name);
+    let wrapped = stage.wrapped(name, proxy, &[]).run();
     assert!(
         wrapped.status.success() && wrapped.stdout() == bare,
         "not as on a bare machine:\n{}\n{}",
@@ -25,7 +37,10 @@ pub(crate) fn same_bare_and_wrapped(name: &str) {
 /// Runs `tests/programs/NAME` wrapped only: what it expects is presocks' own doing.
 pub(crate) fn passes_wrapped(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    stage.wrapped(name, &["proxied=1"]).run().success();
+    stage
+        .wrapped(name, &stage.proxy.url(), &["proxied=1"])
+        .run()
+        .success();
     stage.lab.assert_no_leak();
 }
 
@@ -56,17 +71,17 @@ fn differences(bare: &str, wrapped: &str) -> String {
 }
 
 macro_rules! programs {
-    ($($test:ident: $program:literal,)*) => {
+    ($run:ident $($test:ident: $program:literal,)*) => {
         $(
             #[test]
             fn $test() {
-                same_bare_and_wrapped($program);
+                $run($program);
             }
         )*
     };
 }
 
-programs! {
+programs! { same_bare_and_wrapped
     a_blocking_connect_succeeds_and_fails_as_the_kernels_does: "blocking",
     wrong_arguments_and_local_destinations_are_the_kernels_business: "arguments",
     an_interrupted_connect_goes_on_in_the_background: "interrupted",
@@ -80,6 +95,17 @@ programs! {
     forks_spawns_and_daemons_connect: "processes",
     descriptors_are_neither_taken_nor_lost: "descriptors",
     nothing_is_read_or_written_before_the_connect_is_done: "careless",
+    signals_and_masks_work_while_a_connect_is_pending: "masks",
     pythons_event_loops_never_stall: "loops.py",
     fast_open_and_mptcp_are_connects: "fastopen",
+}
+
+programs! { same_through_ipv6_proxy
+    blocking_connects_go_through_an_ipv6_proxy: "blocking",
+    pending_connects_go_through_an_ipv6_proxy: "pending",
+    interrupted_connects_go_through_an_ipv6_proxy: "interrupted",
+    epoll_works_through_an_ipv6_proxy: "epolling",
+    moved_sockets_go_through_an_ipv6_proxy: "moved",
+    threads_go_through_an_ipv6_proxy: "threads",
+    fast_open_goes_through_an_ipv6_proxy: "fastopen",
 }

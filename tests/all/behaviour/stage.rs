@@ -82,12 +82,12 @@ impl Stage {
     }
 
     /// The program on the client, under presocks, not yet started.
-    pub(crate) fn wrapped(&self, name: &str, more: &[&str]) -> Invocation<'_> {
+    pub(crate) fn wrapped(&self, name: &str, proxy: &str, more: &[&str]) -> Invocation<'_> {
         let words = command(&self.lab, name)
             .into_iter()
             .chain(self.arguments())
             .chain(more.iter().map(OsString::from));
-        self.lab.presocks(words).proxy(&self.proxy)
+        self.lab.presocks(words).proxy(&proxy)
     }
 
     /// What every program is told.

@@ -353,6 +353,23 @@ fn not_a_byte_after_the_reply_is_lost_or_made_up() {
 }
 
 #[test]
+fn a_server_that_speaks_and_closes_at_once_is_heard_to_its_end() {
+    let Some(scene) = Scene::set() else { return };
+    let farewell = [&SUCCESS[..], b"421 too busy"].concat();
+    let proxy = Script::until_request().send(farewell).close().start(&scene.lab);
+    for mode in MODES {
+        let mode = format!("mode={mode}");
+        let outcome = scene.probe(&proxy, &[], &[&mode, "expect=40"]);
+        assert!(
+            outcome.stdout().starts_with("connect: ok\n")
+                && outcome.stdout().ends_with("received: 421 too busy\n"),
+            "{mode}\n{}",
+            outcome.report()
+        );
+    }
+}
+
+#[test]
 fn nothing_is_sent_before_the_reply_however_late_it_is() {
     let Some(scene) = Scene::set() else { return };
     let gate = Gate::closed();

@@ -1,6 +1,8 @@
 //! The shim with a session that is missing, garbled or someone else's: nothing connects, no name resolves.
 
-use presocks_tests::lab::ORIGIN;
+use std::path::PathBuf;
+
+use presocks_tests::lab::{ORIGIN, USER_ID};
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Lab, Outcome, missing};
@@ -88,4 +90,44 @@ fn a_wrong_token_connects_nothing() {
 fn a_broker_without_the_proof_is_not_believed() {
     // It is the true broker here and does as it is told, by way of the proxy; the shim must not let the program have that.
     let _ = connections_after(&flip(3 + 64 + 7));
+}
+
+#[test]
+fn another_network_namespace_cannot_reach_the_broker_and_connects_nothing() {
+    let Some((lab, proxy, probe)) = scene() else {
+        return;
+    };
+    let to = format!("to={ORIGIN}:7000");
+    let words = ["unshare", "--net", probe.to_str().unwrap(), &to];
+    lab.presocks(words)
+        .proxy(&proxy)
+        .run()
+        .stdout_is("connect: ENETUNREACH\nunusable\n");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_program_that_becomes_another_user_still_connects() {
+    let Some((lab, proxy, probe)) = scene() else {
+        return;
+    };
+    let _origin = Service::echo(&lab, 7000);
+    let to = format!("to={ORIGIN}:7000");
+    let user = format!("--reuid={USER_ID}");
+    let words = ["setpriv", &user, "--clear-groups", probe.to_str().unwrap(), &to];
+    lab.presocks(words)
+        .proxy(&proxy)
+        .run()
+        .stdout_is("connect: ok\npeer: the one asked for\n");
+    lab.assert_no_leak();
+}
+
+fn scene() -> Option<(Lab, Microsocks, PathBuf)> {
+    if missing(&["cc", "microsocks"]) {
+        return None;
+    }
+    let lab = Lab::new();
+    let proxy = Microsocks::open(&lab);
+    let probe = compile(&lab, "probe");
+    Some((lab, proxy, probe))
 }
