@@ -71,7 +71,7 @@ fn differences(bare: &str, wrapped: &str) -> String {
 }
 
 macro_rules! programs {
-    ($run:ident $($test:ident: $program:literal,)*) => {
+    ($run:ident; $($test:ident: $program:literal,)*) => {
         $(
             #[test]
             fn $test() {
@@ -81,7 +81,7 @@ macro_rules! programs {
     };
 }
 
-programs! { same_bare_and_wrapped
+programs! { same_bare_and_wrapped;
     a_blocking_connect_succeeds_and_fails_as_the_kernels_does: "blocking",
     wrong_arguments_and_local_destinations_are_the_kernels_business: "arguments",
     an_interrupted_connect_goes_on_in_the_background: "interrupted",
@@ -96,11 +96,13 @@ programs! { same_bare_and_wrapped
     descriptors_are_neither_taken_nor_lost: "descriptors",
     nothing_is_read_or_written_before_the_connect_is_done: "careless",
     signals_and_masks_work_while_a_connect_is_pending: "masks",
+    a_thousand_connects_are_pending_at_once: "crowd",
+    readers_sleep_through_the_connect_to_the_data: "readers",
     pythons_event_loops_never_stall: "loops.py",
     fast_open_and_mptcp_are_connects: "fastopen",
 }
 
-programs! { same_through_ipv6_proxy
+programs! { same_through_ipv6_proxy;
     blocking_connects_go_through_an_ipv6_proxy: "blocking",
     pending_connects_go_through_an_ipv6_proxy: "pending",
     interrupted_connects_go_through_an_ipv6_proxy: "interrupted",

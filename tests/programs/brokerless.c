@@ -32,18 +32,6 @@ static void *block(void *argument) {
     return NULL;
 }
 
-static void await_sleep(void) {
-    char path[64], line[512];
-    for (int asleep = 0; !asleep; sched_yield()) {
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)blocked_tid);
-        FILE *stat = blocked_tid ? fopen(path, "r") : NULL;
-        char *end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-        asleep = end && end[2] == 'S';
-        if (stat)
-            fclose(stat);
-    }
-}
-
 static void kill_broker(void) {
     pid_t broker = getppid();
     if (kill(broker, SIGKILL))
@@ -120,7 +108,7 @@ int main(int argc, char **argv) {
     blocked other = {.fd = tcp(AF_INET, 0)};
     pthread_t thread;
     pthread_create(&thread, NULL, block, &other);
-    await_sleep();
+    await_sleep(&blocked_tid);
     GIVES("one is pending", 0, poll_one(in_poll, POLLOUT, 0));
     kill_broker();
 

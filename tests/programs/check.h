@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -254,5 +255,21 @@ __attribute__((unused)) static long long now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/*
+ * Returns when thread `*tid` of this process, which it stores there first, sleeps in a system call: state S in /proc. So
+ * a test acts on a sleeping thread without guessing how long it takes to fall asleep.
+ */
+__attribute__((unused)) static void await_sleep(const volatile pid_t *tid) {
+    char path[64], line[512];
+    for (int asleep = 0; !asleep; sched_yield()) {
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)*tid);
+        FILE *stat = *tid ? fopen(path, "r") : NULL;
+        char *end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
+        asleep = end && end[2] == 'S';
+        if (stat)
+            fclose(stat);
+    }
 }
 #endif

@@ -99,6 +99,7 @@ int main(int argc, char **argv) {
     nothing_leaves("broadcast", parse_endpoint("255.255.255.255:67"));
     nothing_leaves("multicast", parse_endpoint("224.0.0.251:5353"));
     nothing_leaves("stand-in", parse_endpoint("198.18.0.77:443"));
+    nothing_leaves("IPv6 stand-in", parse_endpoint("[fd70:7265:736f:636b:7301::c612:4d]:443"));
     mixed(far);
 
     refused_socket("raw ICMP socket", EPERM, AF_INET, SOCK_RAW, IPPROTO_ICMP);

@@ -20,20 +20,10 @@ static int release_afterwards;
 
 static volatile pid_t connecting_tid;
 
-/* Signals the thread once it sleeps in its system call: state S in /proc, so no guess about time. */
+/* Signals the thread once it sleeps in its system call. */
 static void *interrupt(void *unused) {
-    char path[64], line[512];
     (void)unused;
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)connecting_tid);
-    for (;;) {
-        FILE *stat = fopen(path, "r");
-        char *end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-        if (stat)
-            fclose(stat);
-        if (end && end[2] == 'S')
-            break;
-        sched_yield();
-    }
+    await_sleep(&connecting_tid);
     pthread_kill(connecting, SIGUSR1);
     while (!signals)
         sched_yield();

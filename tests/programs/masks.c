@@ -64,16 +64,8 @@ static volatile pid_t waiting_tid;
 
 /* Signals the waiting thread once it sleeps. */
 static void *interrupt(void *unused) {
-    char path[64], line[512];
     (void)unused;
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)waiting_tid);
-    for (int asleep = 0; !asleep; sched_yield()) {
-        FILE *stat = fopen(path, "r");
-        char *end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-        asleep = end && end[2] == 'S';
-        if (stat)
-            fclose(stat);
-    }
+    await_sleep(&waiting_tid);
     pthread_kill(waiting, SIGUSR1);
     return NULL;
 }

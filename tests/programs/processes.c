@@ -72,7 +72,7 @@ static void vforked(void) {
     GIVES("vfork and exec", 0, status_of(child));
     check("the parent connects after vfork", one_connection(), "failed");
 
-    /* A connect between vfork and exec shares the parent's memory; it is done (by curl's test-suite, by shells). */
+    /* A connect between vfork and exec shares the parent's memory. */
     volatile int good = 0;
     child = vfork();
     if (!child) {

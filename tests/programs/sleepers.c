@@ -37,21 +37,6 @@ static void *sleep_in_wait(void *argument) {
     return NULL;
 }
 
-/* Until the thread sleeps in its system call: state S in /proc. */
-static void await_sleep(const sleeper *other) {
-    char path[64], line[512];
-    for (;;) {
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)other->tid);
-        FILE *stat = other->tid ? fopen(path, "r") : NULL;
-        char *end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-        if (stat)
-            fclose(stat);
-        if (end && end[2] == 'S')
-            return;
-        sched_yield();
-    }
-}
-
 static void control(int epoll, int operation, int fd, uint32_t events, uint64_t data) {
     struct epoll_event event = {.events = events, .data.u64 = data};
     if (epoll_ctl(epoll, operation, fd, &event))
@@ -66,11 +51,11 @@ static void asleep_before(const char *label, waiter wait, endpoint held, uint32_
     sleeper other = {.epoll = epoll_create1(0), .wait = wait, .result = -2};
     pthread_t thread;
     pthread_create(&thread, NULL, sleep_in_wait, &other);
-    await_sleep(&other);
+    await_sleep(&other.tid);
     stage("hold");
     FAILS(NAMED("starts"), EINPROGRESS, connect_to(fd, &held));
     control(other.epoll, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLOUT | mode, DATA);
-    await_sleep(&other);
+    await_sleep(&other.tid);
     check(NAMED("sleeps on"), other.result == -2, "woke with %d", other.result);
     stage("release");
     pthread_join(thread, NULL);
@@ -88,7 +73,7 @@ static void registered_and_asleep(endpoint held) {
     GIVES("registered: hung up at first", 1, epoll_wait(other.epoll, &first, 1, 0));
     pthread_t thread;
     pthread_create(&thread, NULL, sleep_in_wait, &other);
-    await_sleep(&other);
+    await_sleep(&other.tid);
     stage("hold");
     FAILS("registered: starts", EINPROGRESS, connect_to(fd, &held));
     stage("release");

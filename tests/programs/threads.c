@@ -96,20 +96,12 @@ static void *block(void *argument) {
 
 /* connect, poll and epoll_wait are cancellation points: a blocked thread must end, its clean-up handlers run. */
 static void cancelled(const char *name, int how) {
-    char path[64], line[512];
     victim self = {.how = how, .fd = tcp(AF_INET, how ? SOCK_NONBLOCK : 0)};
     pthread_t thread;
     void *result = NULL;
     stage("hold");
     pthread_create(&thread, NULL, block, &self);
-    for (int asleep = 0; !asleep; sched_yield()) {
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)self.tid);
-        FILE *stat = self.tid ? fopen(path, "r") : NULL;
-        char *end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
-        asleep = end && end[2] == 'S';
-        if (stat)
-            fclose(stat);
-    }
+    await_sleep(&self.tid);
     pthread_cancel(thread);
     struct timespec limit;
     clock_gettime(CLOCK_REALTIME, &limit);
