@@ -54,12 +54,12 @@ fn a_signal_to_presocks_alone_reaches_the_command() {
     let lab = Lab::new();
     let program = "
 import signal, sys
-def caught(number, frame):
-    print('caught', number, flush=True)
-    if number == signal.SIGTERM: sys.exit(9)
-for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM): signal.signal(number, caught)
+awaited = {signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
 print('ready', flush=True)
-while True: signal.pause()";
+while (number := signal.sigwait(awaited)) != signal.SIGTERM: print('caught', number.value, flush=True)
+print('caught', number.value, flush=True)
+sys.exit(9)";
     let mut running = lab
         .presocks(["python3", "-c", program])
         .proxy(NO_PROXY_NEEDED)

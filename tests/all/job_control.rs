@@ -43,15 +43,12 @@ fn ctrl_c_is_the_commands_to_handle() {
     let lab = Lab::new();
     let program = "
 import signal, sys
-caught = 0
-def catch(number, frame):
-    global caught
-    caught += 1
-    print('caught', caught, flush=True)
-    if caught == 3: sys.exit(7)
-signal.signal(signal.SIGINT, catch)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 print('ready', flush=True)
-while True: signal.pause()";
+for count in range(1, 4):
+    signal.sigwait({signal.SIGINT})
+    print('caught', count, flush=True)
+sys.exit(7)";
     lab.file("catch.py", program);
     let mut terminal = Terminal::open(&lab);
     terminal.enter(&wrapped(&lab, "python3 catch.py"));
