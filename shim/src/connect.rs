@@ -9,7 +9,8 @@
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | loopback | pass |
 //! | a datagram socket | `datagram` |
-//! | connected already | pass, to an address that goes nowhere: 0 or `EISCONN`, as the kernel has it |
+//! | connected already, or of the other family | pass, to an address that goes nowhere: 0, `EISCONN` or `EAFNOSUPPORT`, as the kernel has it |
+//! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
 //! | TCP or MPTCP | hand it to the broker |
 //! | any other protocol | `ENETUNREACH` |
 #![allow(unsafe_code)]
@@ -83,18 +84,30 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     if sockaddr::is_loopback(destination.ip()) {
         return pass(fd, destination);
     }
-    let is_connected = || sys::peer_address(fd, &mut [0; sockaddr::MAX_LEN]).is_ok();
     match kind(fd) {
         Err(error) => fail(error),
         Ok(Kind::Refused) => fail(libc::ENETUNREACH),
         Ok(Kind::NotIp) => pass(fd, nowhere(destination)),
         Ok(Kind::Datagram) => datagram::connect(fd, destination),
-        Ok(Kind::Stream) if is_connected() => pass(fd, nowhere(destination)),
+        Ok(Kind::Stream) if is_for_the_kernel(fd, destination) => pass(fd, nowhere(destination)),
         Ok(Kind::Stream) => match begin(fd, destination) {
             Ok(()) => 0,
             Err(error) => fail(error),
         },
     }
+}
+
+/// Does the kernel refuse this connect, wherever it goes?
+fn is_for_the_kernel(fd: c_int, destination: SocketAddr) -> bool {
+    let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
+    let is_connected = || sys::peer_address(fd, &mut [0; sockaddr::MAX_LEN]).is_ok();
+    family
+        != Ok(if destination.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        })
+        || is_connected()
 }
 
 /// The real connect() on an address that we made.
@@ -116,6 +129,10 @@ fn nowhere(destination: SocketAddr) -> SocketAddr {
 
 /// Hands the socket over. `EINPROGRESS` for a non-blocking one.
 fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
+    let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
+    if is_mapped && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) != Ok(0) {
+        return Err(libc::ENETUNREACH);
+    }
     let is_nonblocking = sys::is_nonblocking(fd)?;
     let mut ticket = Ticket::open()?;
     if is_nonblocking {
@@ -141,7 +158,13 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
 fn again(slot: &'static Slot, fd: c_int) -> c_int {
     let result = match sys::is_nonblocking(fd) {
         Ok(true) => Err(libc::EALREADY),
-        Ok(false) => finish(slot),
+        Ok(false) => finish(slot).map_err(|error| {
+            if error == libc::EINPROGRESS {
+                libc::EALREADY
+            } else {
+                error
+            }
+        }),
         Err(error) => Err(error),
     };
     match result {

@@ -26,10 +26,10 @@ redhook::hook! {
         if operation == libc::EPOLL_CTL_ADD {
             remember_set(epoll);
         }
-        if pending::any() && let State::Waiting(slot) = pending::state(fd) {
+        if pending::any() && let State::Waiting(slot) | State::Failed(slot) = pending::state(fd) {
             // SAFETY: `event` is null or points to an event, as epoll_ctl(2) demands.
             let event = unsafe { event.as_ref() }.copied();
-            let kept = slot.while_waiting(|slot| control(slot, epoll, operation, fd, event));
+            let kept = slot.while_unsettled(|slot| control(slot, epoll, operation, fd, event));
             match kept {
                 Some(Ok(())) => return 0,
                 Some(Err(error)) => return fail(error),
@@ -129,22 +129,54 @@ unsafe fn take_out(events: *mut epoll_event, ready: c_int) -> c_int {
         let Some(event) = events.get(place).copied() else {
             break;
         };
-        match owner(event.u64) {
-            Some((number, generation)) => {
-                if let Some(slot) = pending::slot(number, generation) {
-                    slot.refresh();
-                }
-            }
-            None => {
-                if let Some(to) = events.get_mut(kept) {
-                    *to = event;
-                }
-                kept += 1;
-            }
+        let Some(event) = program_event(event) else {
+            continue;
+        };
+        if let Some(to) = events.get_mut(kept) {
+            *to = event;
         }
+        kept += 1;
     }
     errno::set(kept_errno);
     kept as c_int
+}
+
+/// The event that the program sees: its own as it is; a ticket's only if it stands for a failed connect.
+fn program_event(event: epoll_event) -> Option<epoll_event> {
+    let Some((number, place, generation)) = owner(event.u64) else {
+        return Some(event);
+    };
+    let slot = pending::slot(number, generation)?;
+    let State::Failed(slot) = slot.refresh() else {
+        return None;
+    };
+    slot.while_unsettled(|slot| {
+        let registration = slot.registrations().get(place)?;
+        failure_event(slot, registration)
+    })?
+}
+
+/// What the kernel reports of a failed connect, under the program's own data. Once in an edge-triggered or one-shot
+/// registration. Under a claim.
+fn failure_event(slot: &Slot, registration: &Registration) -> Option<epoll_event> {
+    let epoll = registration.epoll.load(Ordering::Relaxed);
+    let given = registration.event();
+    let is_closed = !slot.is_socket(registration.fd.load(Ordering::Relaxed));
+    let is_once = given.events & (libc::EPOLLET | libc::EPOLLONESHOT) as u32 != 0;
+    if (is_closed || is_once)
+        && let Some(ticket) = slot.ticket()
+    {
+        // Without the ticket in it the set is silent. It is gone already if another process was faster.
+        let _ = sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None);
+        registration.is_spent.store(true, Ordering::Relaxed);
+    }
+    let asked =
+        (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP | libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
+    let always = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+    (!is_closed).then_some(epoll_event {
+        events: given.events & asked | always,
+        u64: given.u64,
+    })
 }
 
 /// One registration of a pending socket in one epoll set, as the program made it.
@@ -154,6 +186,8 @@ pub(crate) struct Registration {
     fd: AtomicI32,
     events: AtomicU32,
     data: AtomicU64,
+    /// A failure was shown, once was enough, and the ticket is out of the set.
+    is_spent: AtomicBool,
 }
 
 impl Registration {
@@ -163,6 +197,7 @@ impl Registration {
             fd: AtomicI32::new(-1),
             events: AtomicU32::new(0),
             data: AtomicU64::new(0),
+            is_spent: AtomicBool::new(false),
         }
     }
 
@@ -202,7 +237,7 @@ pub(crate) fn mask(slot: &Slot, fd: c_int) -> Result<(), Errno> {
         let Some(event) = registered_event(epoll, fd)? else {
             continue;
         };
-        let masked = slot.while_waiting(|slot| {
+        let masked = slot.while_unsettled(|slot| {
             enter(slot, epoll, fd, event)?;
             // Gone already only if another thread took it out this instant.
             let _ = sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, None);
@@ -221,9 +256,10 @@ pub(crate) fn unmask(slot: &Slot) {
         let (Some(ticket), true) = (ticket, epoll >= 0) else {
             continue;
         };
-        // If the ticket is not in it, the number means another set by now, or another process was faster.
-        let shared = slot.registrations().iter().any(|other| other.in_set(epoll));
-        if !shared && sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None).is_err() {
+        // If the ticket should be in it and is not, the number means another set by now, or another process was faster.
+        let is_shared = slot.registrations().iter().any(|other| other.in_set(epoll));
+        let is_in_it = !is_shared && !registration.is_spent.load(Ordering::Relaxed);
+        if is_in_it && sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None).is_err() {
             continue;
         }
         let fd = registration.fd.load(Ordering::Relaxed);
@@ -255,11 +291,14 @@ fn control(
                 return Err(libc::EINVAL);
             }
             registration.set_event(event);
-            Ok(())
+            // A change arms a one-shot registration again.
+            stand_in(slot, registration)
         }
         (libc::EPOLL_CTL_DEL, Some(registration), _) => {
             registration.epoll.store(-1, Ordering::Relaxed);
-            if slot.registrations().iter().any(|other| other.in_set(epoll)) {
+            if registration.is_spent.load(Ordering::Relaxed)
+                || slot.registrations().iter().any(|other| other.in_set(epoll))
+            {
                 return Ok(());
             }
             slot.ticket().map_or(Ok(()), |ticket| {
@@ -277,27 +316,40 @@ fn enter(slot: &Slot, epoll: c_int, fd: c_int, event: epoll_event) -> Result<(),
     let free = slot
         .registrations()
         .iter()
-        .position(|registration| registration.in_set(-1));
-    let (place, registration) = free
-        .and_then(|place| Some((place, slot.registrations().get(place)?)))
-        .ok_or(libc::ENOSPC)?;
-    let ticket = slot.ticket().ok_or(libc::ENOSPC)?;
-    let place_in_all = (slot.number() * REGISTRATIONS + place) as u64;
-    let data = mark() | place_in_all << GENERATION_BITS | u64::from(slot.generation());
-    HAS_MASKED.store(true, Ordering::Relaxed);
-    let standing_in = epoll_event {
-        events: libc::EPOLLIN as u32,
-        u64: data,
-    };
-    match sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, ticket, Some(standing_in)) {
-        // Already there for a duplicate of the same socket.
-        Ok(()) | Err(libc::EEXIST) => {}
-        Err(error) => return Err(error),
-    }
+        .find(|registration| registration.in_set(-1));
+    let registration = free.ok_or(libc::ENOSPC)?;
     registration.fd.store(fd, Ordering::Relaxed);
     registration.set_event(event);
     registration.epoll.store(epoll, Ordering::Relaxed);
-    Ok(())
+    let result = stand_in(slot, registration);
+    if result.is_err() {
+        registration.epoll.store(-1, Ordering::Relaxed);
+    }
+    result
+}
+
+/// Puts the ticket into the registration's set, in place of the socket. Under a claim.
+fn stand_in(slot: &Slot, registration: &Registration) -> Result<(), Errno> {
+    let ticket = slot.ticket().ok_or(libc::ENOSPC)?;
+    let place = slot
+        .registrations()
+        .iter()
+        .position(|other| core::ptr::eq(other, registration))
+        .unwrap_or(0);
+    let place = (slot.number() * REGISTRATIONS + place) as u64;
+    let data = mark() | place << GENERATION_BITS | u64::from(slot.generation());
+    HAS_MASKED.store(true, Ordering::Relaxed);
+    registration.is_spent.store(false, Ordering::Relaxed);
+    let event = epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: data,
+    };
+    let epoll = registration.epoll.load(Ordering::Relaxed);
+    match sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, ticket, Some(event)) {
+        // Already there: for a duplicate of the same socket, or because it never left.
+        Err(libc::EEXIST) => Ok(()),
+        result => result,
+    }
 }
 
 /// Whether any ticket was ever registered in an epoll set by this process (or the one it was forked from).
@@ -324,16 +376,14 @@ fn mark() -> u64 {
     }
 }
 
-/// The slot and generation that a ticket's event data names; `None` for the program's own data.
-fn owner(data: u64) -> Option<(usize, u32)> {
+/// The slot, registration and generation that a ticket's event data names; `None` for the program's own data.
+fn owner(data: u64) -> Option<(usize, usize, u32)> {
     if data & MARK != mark() {
         return None;
     }
-    let place = (data & !MARK) >> GENERATION_BITS;
-    Some((
-        place as usize / REGISTRATIONS,
-        (data & ((1 << GENERATION_BITS) - 1)) as u32,
-    ))
+    let place = ((data & !MARK) >> GENERATION_BITS) as usize;
+    let generation = (data & ((1 << GENERATION_BITS) - 1)) as u32;
+    Some((place / REGISTRATIONS, place % REGISTRATIONS, generation))
 }
 
 /// One bit for each number under which an epoll set was seen; larger numbers than the map has are not noticed.

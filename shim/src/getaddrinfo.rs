@@ -17,8 +17,8 @@ use presocks_proto::name::Name;
 
 use crate::{errno, ticket};
 
-/// The flags that only a look-up needs; the addresses are given, and reachable whatever this host's own addresses are.
-const LOOK_UP_FLAGS: c_int = libc::AI_ADDRCONFIG | AI_IDN | AI_CANONIDN;
+/// The flags that only a look-up needs.
+const LOOK_UP_FLAGS: c_int = libc::AI_CANONNAME | AI_IDN | AI_CANONIDN;
 const AI_IDN: c_int = 0x0040;
 const AI_CANONIDN: c_int = 0x0080;
 
@@ -48,7 +48,7 @@ redhook::hook! {
             Ok(addresses) => addresses,
             Err(error) => return error,
         };
-        numeric.ai_flags &= !(LOOK_UP_FLAGS | libc::AI_CANONNAME);
+        numeric.ai_flags &= !LOOK_UP_FLAGS;
         // SAFETY: the caller's service and result.
         let error = unsafe { list(&addresses, service, &numeric, result) };
         let wants_name = given.is_some_and(|hints| hints.ai_flags & libc::AI_CANONNAME != 0);
@@ -86,7 +86,9 @@ fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
         libc::AF_INET6 => Family::V6,
         _ => return Err(libc::EAI_FAMILY),
     };
-    let name = Name::new(node).ok_or(libc::EAI_NONAME)?;
+    let name = Name::new(node)
+        .filter(|name| !is_address(name))
+        .ok_or(libc::EAI_NONAME)?;
     match ticket::ask(&Request::Resolve { name, family }, None) {
         Ok(Reply::Addresses(addresses)) => Ok(addresses),
         Err(libc::ENOENT) => Err(libc::EAI_NONAME),
@@ -94,7 +96,14 @@ fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
     }
 }
 
-/// The list for all addresses, made by libc one by one and joined: glibc frees a list entry by entry.
+/// An address that libc did not want, for its family or because this host has none of the kind, is not a name for that.
+fn is_address(name: &Name) -> bool {
+    let text = core::str::from_utf8(name.as_bytes()).unwrap_or_default();
+    text.contains(':') || text.parse::<IpAddr>().is_ok()
+}
+
+/// The list for all addresses, made by libc one by one and joined: glibc frees a list entry by entry. With `AI_ADDRCONFIG` libc leaves out
+/// a family that this host does not have; what is then left is not nothing, for every host reaches the stand-ins.
 ///
 /// # Safety
 /// `service` and `result` are as getaddrinfo(3) demands.
@@ -105,23 +114,26 @@ unsafe fn list(
     result: *mut *mut addrinfo,
 ) -> c_int {
     let mut end = result;
-    for address in addresses.iter() {
-        let text = Numeric::new(address);
-        // SAFETY: `text` ends with a NUL; `end` is `result`, or the last entry's own `ai_next`.
-        let error = unsafe { redhook::real!(getaddrinfo)(text.as_ptr(), service, hints, end) };
-        if error != 0 {
-            if end != result {
-                // SAFETY: `result` holds the list so far.
-                let start = unsafe { result.read() };
-                // SAFETY: libc made every entry, and the last one's `ai_next` is still null.
-                unsafe { libc::freeaddrinfo(start) };
+    let mut error = libc::EAI_NONAME;
+    for flags in [hints.ai_flags, hints.ai_flags & !libc::AI_ADDRCONFIG] {
+        let hints = addrinfo {
+            ai_flags: flags,
+            ..*hints
+        };
+        for address in addresses.iter() {
+            let text = Numeric::new(address);
+            // SAFETY: `text` ends with a NUL; `end` is `result`, or the last entry's own `ai_next`.
+            error = unsafe { redhook::real!(getaddrinfo)(text.as_ptr(), service, &raw const hints, end) };
+            if error == 0 {
+                // SAFETY: the call succeeded, so a list begins at `*end`.
+                end = unsafe { last_link(end) };
             }
-            return error;
         }
-        // SAFETY: the call succeeded, so a list begins at `*end`.
-        end = unsafe { last_link(end) };
+        if end != result {
+            return 0;
+        }
     }
-    if end == result { libc::EAI_NONAME } else { 0 }
+    error
 }
 
 /// The null link at the end of the list that begins at `*link`.

@@ -138,10 +138,7 @@ fn reserve(cookie: u64) -> Option<&'static Slot> {
 
 /// Frees the slots whose socket was closed and whose answer has come.
 fn sweep() {
-    for slot in TABLE.iter().filter(|slot| slot.is_used()) {
-        if slot.is_open() {
-            continue;
-        }
+    for slot in TABLE.iter().filter(|slot| slot.is_used() && !slot.is_open()) {
         if let State::Failed(slot) = slot.refresh() {
             slot.take_error();
         }
@@ -216,59 +213,53 @@ impl Slot {
         result
     }
 
-    /// Takes the answer in if it has come: F's own registrations come back, and a failure is kept for whoever asks.
+    /// Takes the answer in if it has come. Success gives the epoll sets the program's registrations back; a failure is kept, and
+    /// the ticket shows it there, for whoever asks.
     pub(crate) fn refresh(&'static self) -> State {
         match self.claimed(Self::settle) {
-            Claim::Held(true) => State::Waiting(self),
-            Claim::Reentered => State::Waiting(self),
-            Claim::Held(false) | Claim::Settled => match self.state.load(Ordering::Acquire) {
-                FAILED => State::Failed(self),
-                _ => State::Ordinary,
-            },
+            Claim::Held(WAITING) | Claim::Reentered => State::Waiting(self),
+            Claim::Held(FAILED) => State::Failed(self),
+            Claim::Held(_) | Claim::Free => State::Ordinary,
         }
     }
 
-    /// Runs `edit` while nobody else can settle the connect. `None` when it is settled already.
-    pub(crate) fn while_waiting<T>(&self, edit: impl FnOnce(&Self) -> T) -> Option<T> {
-        match self.claimed(|slot| (WAITING, edit(slot))) {
+    /// Runs `edit` while nobody else can settle the connect. `None` when it has succeeded, or its error was taken.
+    pub(crate) fn while_unsettled<T>(&self, edit: impl FnOnce(&Self) -> T) -> Option<T> {
+        match self.claimed(|slot, state| (state, edit(slot))) {
             Claim::Held(result) => Some(result),
-            Claim::Reentered | Claim::Settled => None,
+            Claim::Reentered | Claim::Free => None,
         }
     }
 
     /// Ends the slot after a failure: the error, which only the first to ask gets; 0 for the others.
     pub(crate) fn take_error(&self) -> Errno {
-        let errno = self.errno.load(Ordering::Relaxed);
-        if self
-            .state
-            .compare_exchange(FAILED, FREE, Ordering::AcqRel, Ordering::Relaxed)
-            .is_err()
-        {
-            return 0;
+        let taken = self.claimed(|slot, state| match state {
+            FAILED => (FREE, slot.end()),
+            other => (other, 0),
+        });
+        match taken {
+            Claim::Held(errno) => errno,
+            Claim::Reentered | Claim::Free => 0,
         }
-        COUNT.fetch_sub(1, Ordering::Relaxed);
-        errno
     }
 
     /// Takes a connect out that could not be started, or that the program dissolved.
     pub(crate) fn abandon(&self) {
-        self.claimed(|slot| {
-            epoll::unmask(slot);
-            slot.close_ticket();
-            (FREE, ())
-        });
-        self.take_error();
+        self.claimed(|slot, _| (FREE, slot.end()));
     }
 
-    /// Under a claim: the next state, and whether the connect still waits.
-    fn settle(&self) -> (u32, bool) {
+    /// Under a claim: the next state, twice.
+    fn settle(&self, state: u32) -> (u32, u32) {
+        if state == FAILED {
+            return (FAILED, FAILED);
+        }
         let outcome = self.ticket().and_then(Ticket::from_number).map(|ticket| {
             let outcome = ticket.peek();
             let _ = ticket.into_number();
             outcome
         });
         let errno = match outcome {
-            Some(Outcome::NotYet) => return (WAITING, true),
+            Some(Outcome::NotYet) => return (WAITING, WAITING),
             Some(Outcome::Reply(Reply::Done { errno })) => errno,
             Some(Outcome::Reply(_) | Outcome::Broken) => {
                 self.reset_socket();
@@ -277,10 +268,22 @@ impl Slot {
             // The program closed the ticket under us. The broker sees that and resets the socket itself.
             None => libc::ENETUNREACH,
         };
-        epoll::unmask(self);
-        self.close_ticket();
         self.errno.store(errno, Ordering::Relaxed);
-        (if errno == 0 { FREE } else { FAILED }, false)
+        if errno != 0 {
+            return (FAILED, FAILED);
+        }
+        self.end();
+        (FREE, FREE)
+    }
+
+    /// Under a claim: gives back what the slot holds; its error.
+    fn end(&self) -> Errno {
+        epoll::unmask(self);
+        if let Some(fd) = self.ticket() {
+            sys::close(fd);
+        }
+        self.ticket.store(-1, Ordering::Relaxed);
+        self.errno.swap(0, Ordering::Relaxed)
     }
 
     /// Nobody will finish the handshake: the socket must not carry the program's bytes into a half-negotiated connection.
@@ -293,56 +296,56 @@ impl Slot {
         }
     }
 
-    fn close_ticket(&self) {
-        if let Some(fd) = self.ticket() {
-            sys::close(fd);
-        }
-        self.ticket.store(-1, Ordering::Relaxed);
-    }
-
     fn is_used(&self) -> bool {
         !matches!(self.state.load(Ordering::Acquire), FREE | RESERVED)
     }
 
-    fn is_open(&self) -> bool {
+    /// Does the number under which the connect was made still mean our socket?
+    pub(crate) fn is_open(&self) -> bool {
         self.is_socket(self.fd.load(Ordering::Relaxed))
     }
 
-    /// Claims a waiting slot, runs `edit`, and leaves the state that it returns.
-    fn claimed<T>(&self, edit: impl FnOnce(&Self) -> (u32, T)) -> Claim<T> {
+    /// Claims a slot, runs `edit` with its state, and leaves the state that it returns.
+    fn claimed<T>(&self, edit: impl FnOnce(&Self, u32) -> (u32, T)) -> Claim<T> {
         let me = me();
-        loop {
-            match self
-                .state
-                .compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => self.owner.store(me, Ordering::Relaxed),
-                Err(CLAIMED) => match self.owner.load(Ordering::Relaxed) {
+        let state = loop {
+            match self.state.load(Ordering::Acquire) {
+                state @ (WAITING | FAILED) => {
+                    let claim =
+                        self.state
+                            .compare_exchange(state, CLAIMED, Ordering::AcqRel, Ordering::Acquire);
+                    if claim.is_ok() {
+                        self.owner.store(me, Ordering::Relaxed);
+                        break state;
+                    }
+                }
+                CLAIMED => match self.owner.load(Ordering::Relaxed) {
                     owner if owner == me => return Claim::Reentered,
                     // The owner's process is not ours: it was left so by a fork.
                     owner if owner != 0 && owner >> 32 != me >> 32 => {
                         let taken =
                             self.owner
                                 .compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed);
-                        if taken.is_err() {
-                            continue;
+                        if taken.is_ok() {
+                            break if self.errno.load(Ordering::Relaxed) == 0 {
+                                WAITING
+                            } else {
+                                FAILED
+                            };
                         }
                     }
-                    _ => {
-                        sys::give_way();
-                        continue;
-                    }
+                    _ => sys::give_way(),
                 },
-                Err(_) => return Claim::Settled,
+                _ => return Claim::Free,
             }
-            let (next, result) = edit(self);
-            self.owner.store(0, Ordering::Relaxed);
-            if next == FREE {
-                COUNT.fetch_sub(1, Ordering::Relaxed);
-            }
-            self.state.store(next, Ordering::Release);
-            return Claim::Held(result);
+        };
+        let (next, result) = edit(self, state);
+        self.owner.store(0, Ordering::Relaxed);
+        if next == FREE {
+            COUNT.fetch_sub(1, Ordering::Relaxed);
         }
+        self.state.store(next, Ordering::Release);
+        Claim::Held(result)
     }
 }
 
@@ -351,8 +354,8 @@ enum Claim<T> {
     Held(T),
     /// This thread holds it already: we run in a signal handler on top of ourselves.
     Reentered,
-    /// The connect no longer waits.
-    Settled,
+    /// There is no connect in it.
+    Free,
 }
 
 fn me() -> u64 {

@@ -35,7 +35,9 @@ redhook::hook! {
         // SAFETY: ppoll(2) demands `count` entries at `fds`.
         if let Some(fds) = unsafe { with_pending(fds, count) } {
             // SAFETY: `timeout` is null or points to a timespec.
-            let deadline = Deadline::after(unsafe { timeout.as_ref() }.copied());
+            let Some(deadline) = Deadline::checked(unsafe { timeout.as_ref() }.copied()) else {
+                return fail(libc::EINVAL);
+            };
             return wait(fds, &deadline, |fds, left| real_ppoll(fds, left, mask));
         }
         // SAFETY: the caller's own arguments.
@@ -234,7 +236,13 @@ impl Deadline {
         }
     }
 
-    /// The deadline of a timeout; `None` waits for ever. An invalid one is left to the kernel to refuse.
+    /// As `after`; `None` for a timeout that the kernel refuses with `EINVAL`.
+    pub(crate) fn checked(timeout: Option<timespec>) -> Option<Self> {
+        let is_valid = |timeout: timespec| timeout.tv_sec >= 0 && (0..NANOSECONDS).contains(&timeout.tv_nsec);
+        timeout.is_none_or(is_valid).then(|| Self::after(timeout))
+    }
+
+    /// The deadline of a timeout that is not negative; `None` waits for ever.
     pub(crate) fn after(timeout: Option<timespec>) -> Self {
         match timeout {
             None => Self::Never,

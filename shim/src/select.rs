@@ -57,7 +57,9 @@ redhook::hook! {
             return unsafe { redhook::real!(pselect)(count, read, write, except, timeout, mask) };
         }
         // SAFETY: `timeout` is null or points to a timespec, as pselect(2) demands.
-        let deadline = Deadline::after(unsafe { timeout.as_ref() }.copied());
+        let Some(deadline) = Deadline::checked(unsafe { timeout.as_ref() }.copied()) else {
+            return fail(libc::EINVAL);
+        };
         sets.wait(&deadline, mask)
     }
 }

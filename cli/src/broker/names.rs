@@ -39,12 +39,12 @@ impl Names {
             };
         }
         let index = self.stand_in(name).ok_or(libc::ENOSPC)?;
-        let address = match family {
-            // One address, so that a program that tries all of them asks the proxy once.
-            Family::Any | Family::V4 => IpAddr::from(index.v4()),
-            Family::V6 => IpAddr::from(index.v6()),
-        };
-        Ok([address].into_iter().collect())
+        // IPv4 first: every socket can use it, and a program that wants IPv6 alone picks that out itself.
+        let both = [IpAddr::from(index.v4()), IpAddr::from(index.v6())];
+        Ok(both
+            .into_iter()
+            .filter(|address| is_of(*address, family))
+            .collect())
     }
 
     /// The name of an address, if it has one here.
