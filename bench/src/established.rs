@@ -1,0 +1,46 @@
+//! One byte there and back on a connection that has long been made: is anything of presocks on the path?
+//!
+//! The far end is the scripted proxy itself, for both contestants, so both talk to the same thread over the same kind of socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::stage::{FAR, Stage, Wrapping};
+use crate::table::{Budget, Row};
+use crate::worker::{Worker, take_turns};
+use crate::{Outcome, proxy, task};
+
+const ROUND_TRIPS: usize = 200_000;
+/// Round trips per turn.
+const TURN: usize = 1000;
+const WAYS: [(&str, &str); 3] = [
+    ("plain", "send, recv"),
+    ("poll", "send, poll, recv"),
+    ("epoll", "send, epoll_wait, recv"),
+];
+
+/// A row for each way to wait.
+pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
+    let proxy = proxy::scripted(Duration::ZERO)?;
+    let far = SocketAddr::from((FAR, 80)).to_string();
+    let near = proxy.to_string();
+    let round_trips = stage.amount(ROUND_TRIPS, ROUND_TRIPS / 10);
+    let mut rows = Vec::new();
+    for (way, calls) in WAYS {
+        let plain: &[&str] = &[task::PING, way, &far];
+        let socks: &[&str] = &[task::PING, way, &far, &near];
+        let mut workers = [
+            Worker::start(stage, "presocks", Wrapping::Presocks(proxy), plain)?,
+            Worker::start(stage, "bare", Wrapping::Bare, socks)?,
+        ];
+        take_turns(&mut workers, round_trips / TURN, TURN)?;
+        let [ours, bare] = workers;
+        rows.push(Row {
+            what: format!("a round trip of {round_trips}: {calls}"),
+            presocks: ours.result().1,
+            reference: Some(bare.result()),
+            budget: Some(Budget::Ratio(1.02)),
+        });
+    }
+    Ok(rows)
+}

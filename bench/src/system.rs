@@ -1,0 +1,196 @@
+//! The system calls that std does not have; the one file with `unsafe` code.
+//!
+//! poll and epoll_wait are libc's on purpose: they are what presocks hooks.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Moves this thread, and all that it starts, into namespaces of their own (unshare(2)).
+///
+/// # Errors
+/// `EPERM` where that is not allowed; `EINVAL` for a user namespace when there are other threads.
+pub(crate) fn unshare(flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: no pointers.
+    checked(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// This user and group.
+pub(crate) fn identity() -> (u32, u32) {
+    // SAFETY: no pointers, cannot fail.
+    let user = unsafe { libc::geteuid() };
+    // SAFETY: the same.
+    let group = unsafe { libc::getegid() };
+    (user, group)
+}
+
+/// Starts the loopback device and gives it one more address (netdevice(7)).
+///
+/// # Errors
+/// `EPERM` in a network namespace that is not ours.
+pub(crate) fn start_loopback(address: Ipv4Addr) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let fd = checked(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: it was just made and is nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut request = interface_request("lo");
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })?;
+    let mut request = interface_request("lo:0");
+    let bytes = address.octets();
+    let mut data = [0; 14];
+    for (place, byte) in data.iter_mut().skip(2).zip(bytes) {
+        *place = byte as libc::c_char;
+    }
+    request.ifr_ifru.ifru_addr = libc::sockaddr {
+        sa_family: libc::AF_INET as libc::sa_family_t,
+        sa_data: data,
+    };
+    // SAFETY: SIOCSIFADDR reads one ifreq.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const request) })?;
+    Ok(())
+}
+
+fn interface_request(name: &str) -> libc::ifreq {
+    // SAFETY: all zeroes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte as libc::c_char;
+    }
+    request
+}
+
+/// Orphans of our children become our children (prctl(2)), so that their processor time is counted.
+///
+/// # Errors
+/// `EINVAL` before Linux 3.4.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: no pointers.
+    checked(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// The command is killed when this thread ends, however that happens.
+pub(crate) fn die_with_us(command: &mut Command) {
+    let promise = || {
+        // SAFETY: no pointers.
+        checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).map(drop)
+    };
+    // SAFETY: prctl(2) is a plain system call.
+    unsafe { command.pre_exec(promise) };
+}
+
+/// Waits for a child that std does not know.
+///
+/// # Errors
+/// `ECHILD` when it is none of ours.
+pub(crate) fn wait_for(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: a null status is allowed.
+    checked(unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }).map(drop)
+}
+
+/// Kills a process.
+///
+/// # Errors
+/// `ESRCH` when there is none.
+pub(crate) fn kill(pid: u32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: no pointers.
+    checked(unsafe { libc::kill(pid, libc::SIGKILL) }).map(drop)
+}
+
+/// Processor time of all descendants that have been waited for (getrusage(2)).
+///
+/// # Errors
+/// None that are known.
+pub(crate) fn processor_time_of_children() -> io::Result<Duration> {
+    // SAFETY: all zeroes are a valid rusage.
+    let mut usage: libc::rusage = unsafe { zeroed() };
+    // SAFETY: room for one rusage.
+    checked(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) })?;
+    Ok(duration(usage.ru_utime) + duration(usage.ru_stime))
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+}
+
+/// Clock ticks per second, the unit of /proc/PID/stat.
+pub(crate) fn ticks_per_second() -> f64 {
+    // SAFETY: no pointers.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    if ticks > 0 { ticks as f64 } else { 100.0 }
+}
+
+/// Lets so many connections wait to be accepted; std's listeners have room for 128.
+///
+/// # Errors
+/// Those of listen(2).
+pub(crate) fn widen_backlog(listener: &impl std::os::fd::AsRawFd, room: libc::c_int) -> io::Result<()> {
+    // SAFETY: no pointers; on a listening socket this only sets the length of the queue.
+    checked(unsafe { libc::listen(listener.as_raw_fd(), room) }).map(drop)
+}
+
+/// Waits until a descriptor is readable, by libc's poll.
+///
+/// # Errors
+/// Those of poll(2).
+pub(crate) fn poll_readable(fd: RawFd) -> io::Result<()> {
+    let mut polled = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry.
+    checked(unsafe { libc::poll(&raw mut polled, 1, -1) }).map(drop)
+}
+
+/// An epoll set.
+pub(crate) struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// A set that watches whether `fd` is readable.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2) and epoll_ctl(2).
+    pub(crate) fn watching(fd: RawFd) -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let set = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: it was just made and is nobody else's.
+        let set = unsafe { OwnedFd::from_raw_fd(set) };
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: 0,
+        };
+        // SAFETY: one event.
+        checked(unsafe { libc::epoll_ctl(set.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
+        Ok(Self(set))
+    }
+
+    /// Waits for an event, by libc's epoll_wait.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2).
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        const ROOM: usize = 8;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; ROOM];
+        debug_assert_eq!(size_of_val(&events), ROOM * size_of::<libc::epoll_event>());
+        // SAFETY: room for as many events as said.
+        checked(unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), ROOM as libc::c_int, -1) })
+            .map(drop)
+    }
+}

@@ -1,0 +1,116 @@
+//! What a worker process does: the measured code itself, the same for every contestant.
+//!
+//! Only std and libc calls, so that a preloaded library sees them as it sees any program's.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::fd::AsRawFd as _;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::system::{Epoll, poll_readable};
+use crate::{Outcome, proxy};
+
+/// Tells this executable that it is a worker.
+pub(crate) const FLAG: &str = "--task";
+
+/// Connects: `connects DESTINATION [PROXY]`; with a proxy it speaks SOCKS itself.
+pub(crate) const CONNECTS: &str = "connects";
+/// One byte there and back: `ping plain|poll|epoll DESTINATION [PROXY]`.
+pub(crate) const PING: &str = "ping";
+/// Starts a program: `start PROGRAM`.
+pub(crate) const START: &str = "start";
+/// Connects, and looks up [`NAMES_PER_CONNECT`] names that are new: `names DESTINATION`.
+pub(crate) const NAMES: &str = "names";
+/// See [`NAMES`].
+pub(crate) const NAMES_PER_CONNECT: usize = 10;
+
+/// Does as the words say until standard input ends.
+///
+/// # Errors
+/// The first failure of the task; it answers no more questions.
+pub(crate) fn run(words: &[String]) -> Outcome<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match *words.as_slice() {
+        [CONNECTS, destination] => {
+            let destination = destination.parse()?;
+            answer(each(|| TcpStream::connect::<SocketAddr>(destination)))
+        }
+        [CONNECTS, destination, proxy] => {
+            let (destination, proxy) = (destination.parse()?, proxy.parse()?);
+            answer(each(|| proxy::connect(proxy, destination)))
+        }
+        [PING, how, destination] => ping(how, TcpStream::connect(destination)?),
+        [PING, how, destination, proxy] => ping(how, proxy::connect(proxy.parse()?, destination.parse()?)?),
+        [START, program] => answer(each(|| {
+            Command::new(program)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .status()
+        })),
+        [NAMES, destination] => {
+            let destination: SocketAddr = destination.parse()?;
+            let mut number = 0;
+            answer(each(|| {
+                for _ in 0..NAMES_PER_CONNECT {
+                    number += 1;
+                    format!("host-{number}.bench.example:80").to_socket_addrs()?;
+                }
+                TcpStream::connect(destination)
+            }))
+        }
+        _ => Err("not a task".into()),
+    }
+}
+
+/// Answers questions: how much to do in, nanoseconds out.
+fn answer(mut work: impl FnMut(usize) -> io::Result<Vec<u128>>) -> Outcome<()> {
+    for question in io::stdin().lock().lines() {
+        let samples = work(question?.trim().parse()?)?;
+        let mut line = String::new();
+        for sample in samples {
+            write!(line, "{sample} ")?;
+        }
+        println!("{}", line.trim_end());
+        io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// Times each piece of work by itself; what it returns is dropped outside the time.
+fn each<T>(mut piece: impl FnMut() -> io::Result<T>) -> impl FnMut(usize) -> io::Result<Vec<u128>> {
+    move |count| {
+        (0..count)
+            .map(|_| {
+                let started = Instant::now();
+                let result = piece()?;
+                let took = started.elapsed();
+                drop(result);
+                Ok(took.as_nanos())
+            })
+            .collect()
+    }
+}
+
+/// A round trip is too short to be timed alone: the answer is the mean of as many as asked for.
+fn ping(how: &str, mut connection: TcpStream) -> Outcome<()> {
+    connection.set_nodelay(true)?;
+    let fd = connection.as_raw_fd();
+    let epoll = Epoll::watching(fd)?;
+    let wait: &dyn Fn() -> io::Result<()> = match how {
+        "plain" => &|| Ok(()),
+        "poll" => &|| poll_readable(fd),
+        "epoll" => &|| epoll.wait(),
+        _ => return Err("not a way to wait".into()),
+    };
+    answer(|count| {
+        let started = Instant::now();
+        for _ in 0..count {
+            connection.write_all(b"x")?;
+            wait()?;
+            connection.read_exact(&mut [0])?;
+        }
+        Ok(vec![started.elapsed().as_nanos() / count.max(1) as u128])
+    })
+}
