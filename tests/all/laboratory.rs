@@ -6,7 +6,7 @@ use presocks_tests::origin::{
 use presocks_tests::proxy::scripted::{self, Gate, Script};
 use presocks_tests::proxy::{Dante, Microsocks, SshDynamic, Upstream};
 use presocks_tests::terminal::{CTRL_C, PROMPT, Terminal};
-use presocks_tests::{Lab, lab, missing};
+use presocks_tests::{Lab, lab, missing, patience};
 
 #[test]
 fn an_idle_lab_leaks_nothing() {
@@ -384,8 +384,7 @@ fn what_runs_on_a_host_ends_with_it() {
     lab.bare(["sh", "-c", "setsid sleep 12345 > /dev/null 2>&1 &"])
         .run()
         .success();
-    let sleepers = lab.client.processes("sleep 12345");
-    assert_eq!(sleepers.len(), 1);
+    let sleeper = patience::wait_for("the sleeper", || lab.client.processes("sleep 12345").pop());
     drop(lab);
-    assert!(!std::path::Path::new(&format!("/proc/{}", sleepers[0])).exists());
+    assert!(!std::path::Path::new(&format!("/proc/{sleeper}")).exists());
 }

@@ -64,7 +64,9 @@ fn command_substitution_and_pipelines_end_while_a_daemon_lives() {
         .success()
         .stdout_is("substituted: text\ntext\npiped:text\n")
         .stderr_is("");
-    assert_eq!(lab.client.processes("sleep 4321").len(), 3, "the daemons live on");
+    patience::wait_until("three living daemons", || {
+        lab.client.processes("sleep 4321").len() == 3
+    });
 }
 
 #[test]
