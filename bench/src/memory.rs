@@ -1,7 +1,10 @@
 //! Memory: of the broker after much work, and of each wrapped process.
+//!
+//! Private memory is measured while a second process like it runs, so that the pages of the library's file, which all wrapped
+//! processes share, do not count as those of one.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -15,9 +18,10 @@ const CONNECTS: usize = 1000;
 const BROKER_MOST: f64 = 6.0 * 1024.0 * 1024.0;
 const PROCESS_MOST: f64 = 200.0 * 1024.0;
 
-/// Two rows for the broker, one for a wrapped process.
+/// Rows for wrapped processes, then for the broker.
 pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
-    let mut rows = vec![wrapped_process(stage)?];
+    let mut rows = vec![idle(stage)?];
+    rows.push(busy(stage)?);
     rows.extend(broker(stage)?);
     Ok(rows)
 }
@@ -51,42 +55,90 @@ fn broker(stage: &Stage) -> Outcome<Vec<Row>> {
 }
 
 /// `sleep`, whose own memory is next to nothing.
-fn wrapped_process(stage: &Stage) -> Outcome<Row> {
+fn idle(stage: &Stage) -> Outcome<Row> {
     // Nobody connects, so nobody need listen.
     let presocks = Wrapping::Presocks(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)));
+    let memory = |wrapping| -> Outcome<Amount> {
+        let _twin = Sleeper::start(stage, wrapping)?;
+        let measured = Sleeper::start(stage, wrapping)?;
+        // Until both sleep.
+        thread::sleep(Duration::from_millis(200));
+        Ok(Amount::Memory(process::private_memory(measured.pid)?))
+    };
     Ok(Row {
         what: "private memory of sleep".into(),
-        presocks: Amount::Memory(memory_of_sleep(stage, presocks)?),
-        reference: Some((
-            "bare".into(),
-            Amount::Memory(memory_of_sleep(stage, Wrapping::Bare)?),
-        )),
+        presocks: memory(presocks)?,
+        reference: Some(("bare".into(), memory(Wrapping::Bare)?)),
         budget: Some(Budget::More(Amount::Memory(PROCESS_MOST))),
     })
 }
 
-fn memory_of_sleep(stage: &Stage, wrapping: Wrapping) -> Outcome<f64> {
-    let sleep = find("sleep").ok_or("no sleep here")?;
-    let mut child = stage
-        .command(wrapping, &sleep)?
-        .arg("30")
-        .stdin(Stdio::null())
-        .spawn()?;
-    let pid = match wrapping {
-        Wrapping::Presocks(_) => process::child_named(child.id(), process::BROKER)
-            .and_then(|broker| process::child_named(broker, "sleep")),
-        Wrapping::Bare | Wrapping::Proxychains(_) => Ok(child.id()),
+/// A process that has connected often.
+fn busy(stage: &Stage) -> Outcome<Row> {
+    let proxy = Real::start(stage)?;
+    let far = origin::silent(FAR)?.to_string();
+    let near = proxy.address.to_string();
+    let memory = |wrapping, task: &[&str]| -> Outcome<Amount> {
+        let mut twins = [
+            Worker::start(stage, "connects", wrapping, task)?,
+            Worker::start(stage, "connects", wrapping, task)?,
+        ];
+        for twin in &mut twins {
+            twin.ask(CONNECTS)?;
+        }
+        let [_, measured] = &twins;
+        let pid = wrapped(measured.pid(), wrapping, env!("CARGO_PKG_NAME"))?;
+        Ok(Amount::Memory(process::private_memory(pid)?))
     };
-    // Until it sleeps.
-    thread::sleep(Duration::from_millis(200));
-    let memory = pid.as_ref().map_or(Err("no sleep was started".into()), |&pid| {
-        process::private_memory(pid)
-    });
-    match pid {
-        // The front ends as its command does.
-        Ok(pid) => system::kill(pid)?,
-        Err(_) => child.kill()?,
+    let presocks = Wrapping::Presocks(proxy.address);
+    let ours = memory(presocks, &[task::CONNECTS, &far])?;
+    let native = memory(Wrapping::Bare, &[task::CONNECTS, &far, &near])?;
+    Ok(Row {
+        what: format!("private memory after {CONNECTS} connects"),
+        presocks: ours,
+        reference: Some(("native SOCKS client".into(), native)),
+        budget: Some(Budget::More(Amount::Memory(PROCESS_MOST))),
+    })
+}
+
+/// The wrapped process itself, below the one that was started.
+fn wrapped(started: u32, wrapping: Wrapping, name: &str) -> Outcome<u32> {
+    match wrapping {
+        Wrapping::Presocks(_) => process::child_named(process::child_named(started, process::BROKER)?, name),
+        Wrapping::Bare | Wrapping::Proxychains(_) => Ok(started),
     }
-    process::end(&mut child);
-    memory
+}
+
+/// A `sleep` that ends when dropped.
+struct Sleeper {
+    child: Child,
+    /// Of `sleep` itself.
+    pid: u32,
+}
+
+impl Sleeper {
+    fn start(stage: &Stage, wrapping: Wrapping) -> Outcome<Self> {
+        let sleep = find("sleep").ok_or("no sleep here")?;
+        let mut child = stage
+            .command(wrapping, &sleep)?
+            .arg("30")
+            .stdin(Stdio::null())
+            .spawn()?;
+        match wrapped(child.id(), wrapping, "sleep") {
+            Ok(pid) => Ok(Self { child, pid }),
+            Err(error) => {
+                child.kill()?;
+                process::end(&mut child);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        // The front ends as its command does.
+        let _ = system::kill(self.pid);
+        process::end(&mut self.child);
+    }
 }
