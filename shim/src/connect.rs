@@ -150,7 +150,7 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
     if is_nonblocking {
         Err(libc::EINPROGRESS)
     } else {
-        finish(slot)
+        finish(slot, fd)
     }
 }
 
@@ -158,7 +158,7 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
 fn again(slot: &'static Slot, fd: c_int) -> c_int {
     let result = match sys::is_nonblocking(fd) {
         Ok(true) => Err(libc::EALREADY),
-        Ok(false) => finish(slot).map_err(|error| {
+        Ok(false) => finish(slot, fd).map_err(|error| {
             if error == libc::EINPROGRESS {
                 libc::EALREADY
             } else {
@@ -174,17 +174,18 @@ fn again(slot: &'static Slot, fd: c_int) -> c_int {
 }
 
 /// Waits for the answer. After a signal or a timeout the connect goes on, as connect(2) and socket(7) have it.
-fn finish(slot: &'static Slot) -> Result<(), Errno> {
+fn finish(mut slot: &'static Slot, fd: c_int) -> Result<(), Errno> {
     loop {
         match slot.wait() {
             Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
             Err(error) => return Err(error),
             Ok(()) => {}
         }
-        match slot.refresh() {
+        // By the socket, not by the slot: another thread may have taken the answer in, and a third have the slot by now.
+        match pending::state(fd) {
             State::Ordinary => return Ok(()),
             State::Failed(slot) => return Err(slot.take_error()),
-            State::Waiting(_) => sys::give_way(),
+            State::Waiting(again) => slot = again,
         }
     }
 }

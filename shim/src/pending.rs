@@ -16,9 +16,9 @@ use crate::sys;
 use crate::ticket::{Outcome, Ticket};
 
 /// Most connects under way at once in a process; one more fails with `ENETUNREACH`.
-pub(crate) const SLOTS: usize = 2048;
-/// A cookie's slot is within this many places after `cookie % SLOTS`.
-const WINDOW: usize = 16;
+pub(crate) const SLOTS: usize = 4096;
+/// A cookie's slot is within this many places after the one that its hash names.
+const WINDOW: usize = 32;
 /// Most epoll sets that can hold one pending socket; one more gives `ENOSPC`.
 pub(crate) const REGISTRATIONS: usize = 4;
 
@@ -119,9 +119,10 @@ pub(crate) fn sweep_now_and_then() {
     }
 }
 
+/// The slots where a cookie can be. Cookies are counted up, so they are spread first.
 fn window(cookie: u64) -> impl Iterator<Item = &'static Slot> {
-    let first = cookie as usize % SLOTS;
-    (0..WINDOW).filter_map(move |step| TABLE.get((first + step) % SLOTS))
+    let first = (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize;
+    (first..first + WINDOW).filter_map(|place| TABLE.get(place % SLOTS))
 }
 
 fn find(cookie: u64) -> Option<&'static Slot> {

@@ -1,7 +1,7 @@
 //! For a program's socket that cannot reach the proxy itself, an IPv4 socket and an IPv6 proxy: a relay over loopback.
 //!
-//! The proxy is connected and negotiated with first, on a socket of the broker's; only then is the program's socket connected, to
-//! a loopback listener that lives for this one connection, and the bytes are copied for as long as it lasts.
+//! The program's socket is connected to a loopback listener that lives for this one connection; then the proxy is connected and negotiated
+//! with, on a socket of the broker's; then the bytes are copied for as long as the connection lasts.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,6 +25,7 @@ pub(super) async fn connect(
     proxy: SocketAddr,
     target: Target,
 ) -> Result<(), Failure> {
+    let downstream = meet(socket).await.map_err(Failure::Socket)?;
     let limit = broker.settings.connect_timeout;
     let upstream = match timeout(limit, TcpStream::connect(proxy)).await {
         Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
@@ -38,7 +39,6 @@ pub(super) async fn connect(
         negotiate_in_time(broker, &watched, target).await?;
     }
     let upstream = TcpStream::from_std(upstream).map_err(Failure::Socket)?;
-    let downstream = meet(socket).await.map_err(Failure::Socket)?;
     spawn_local(copy(downstream, upstream));
     Ok(())
 }

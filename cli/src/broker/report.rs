@@ -98,10 +98,10 @@ impl Report {
         }
     }
 
-    /// Somebody knocked who does not belong to the session.
-    pub(super) fn refused_ticket(&self) {
+    /// Somebody asked in a way that no shim of this session does.
+    pub(super) fn refused_ticket(&self, why: &str) {
         if self.talk != Talk::Quiet && self.is_new(TICKET) {
-            say(format_args!("a request without this session's token was refused"));
+            say(format_args!("a request to the broker was refused: {why}"));
         }
     }
 

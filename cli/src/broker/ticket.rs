@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use presocks_proto::frame::{self, Reply, Request};
+use presocks_proto::frame::{self, Malformed, Reply, Request};
 use presocks_proto::standin::{self, Kind};
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
@@ -25,7 +25,11 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket) {
     let packet = packet.get(..len).unwrap_or(&[]);
     let request = match Request::decode(packet, &broker.session.token) {
         Ok(request) if request.carries_socket() == socket.is_some() => request,
-        _ => return broker.report.refused_ticket(),
+        Ok(_) => return broker.report.refused_ticket("its socket did not arrive"),
+        Err(Malformed::WrongSecret) => return broker.report.refused_ticket("it does not know this session's token"),
+        Err(Malformed::NotAFrame | Malformed::BadField) => {
+            return broker.report.refused_ticket("it is not in this version's format");
+        }
     };
     let program = Program::new(ticket.peer_cred().ok().and_then(|who| who.pid()));
     let reply = match (request, socket) {
