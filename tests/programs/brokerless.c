@@ -87,7 +87,7 @@ static void local_ones_work(void) {
     GIVES("loopback still connects", 0, connect_to(fd, &at));
     close(fd), close(listener);
     struct addrinfo *list = NULL;
-    GIVES("localhost is still known", 0, getaddrinfo("localhost", "80", NULL, &list));
+    GIVES("numbers need no broker", 0, getaddrinfo("192.0.2.1", "80", NULL, &list));
     if (list)
         freeaddrinfo(list);
 }

@@ -1,4 +1,4 @@
-/* A pending socket that is dup'ed, closed, forked or passed on: whoever holds it sees the connect through. */
+/* A pending socket that is dup'ed, closed or forked: whoever holds it sees the connect through. */
 #include "check.h"
 #include <sys/epoll.h>
 
@@ -34,23 +34,6 @@ static void dup_and_close(endpoint held) {
     check("the copy has the peer asked for", peer_is(copy, &held), "another peer");
     check("the copies echo", echoes(copy) && echoes(third), "no echo");
     close(copy), close(third), close(epoll);
-}
-
-/* epoll keeps watching a closed descriptor's file while a copy lives (epoll(7), question 6). */
-static void registered_then_closed(endpoint held) {
-    stage("hold");
-    int epoll = epoll_create1(0), fd = begin(&held), copy = dup(fd);
-    struct epoll_event seen = {0};
-    add(epoll, fd, DATA);
-    close(fd);
-    GIVES("registered, closed, copied: silent", 0, epoll_wait(epoll, &seen, 1, 0));
-    stage("release");
-    GIVES("registered, closed, copied: connects", POLLOUT, poll_one(copy, POLLOUT, PATIENCE_MS));
-    GIVES("registered, closed, copied: told", 1, epoll_wait(epoll, &seen, 1, PATIENCE_MS));
-    check("registered, closed, copied: with its data", seen.events == EPOLLOUT && seen.data.u64 == DATA, "%#x", seen.events);
-    close(copy);
-    GIVES("all closed: silent", 0, epoll_wait(epoll, &seen, 1, 0));
-    close(epoll);
 }
 
 static void closed_while_pending(endpoint held) {
@@ -128,52 +111,15 @@ static void forked_parent_completes(endpoint held) {
     close(fd), close(epoll);
 }
 
-/* The program again, with the pending socket as descriptor `inherited=`: execve keeps the socket, not the memory. */
-static int after_exec(endpoint held) {
-    int fd = atoi(argument("inherited"));
-    int early = poll_one(fd, POLLOUT, 0);
-    stage("release");
-    if (early)
-        return 21;
-    if (poll_one(fd, POLLOUT, PATIENCE_MS) != POLLOUT)
-        return 22;
-    return socket_error(fd) ? 23 : !peer_is(fd, &held) ? 24 : echoes(fd) ? 0 : 25;
-}
-
-static void executed(endpoint held, char **argv) {
-    char inherited[32], *again[16] = {argv[0]};
-    int count = 1;
-    for (char **each = argv + 1; *each && count < 14; each++)
-        again[count++] = *each;
-    stage("hold");
-    int fd = begin(&held);
-    snprintf(inherited, sizeof inherited, "inherited=%d", fd);
-    again[count] = inherited;
-    pid_t child = fork();
-    if (!child) {
-        execv("/proc/self/exe", again);
-        _exit(20);
-    }
-    int status = child_status(child);
-    check("exec while pending", status == 0, "status %#x", status);
-    GIVES("exec: the parent's connects", POLLOUT, poll_one(fd, POLLOUT, PATIENCE_MS));
-    check("exec: and echoes", echoes(fd), "no echo");
-    close(fd);
-}
-
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
     endpoint held = endpoint_of("held");
-    if (argument("inherited"))
-        return after_exec(held);
     dup_and_close(held);
-    registered_then_closed(held);
     closed_while_pending(held);
     overwritten(held, endpoint_of("open"));
     forked("the child sees it through", held, 0);
     forked("the child alone sees it through", held, 1);
     forked_parent_completes(held);
-    executed(held, argv);
     return done();
 }
