@@ -3,37 +3,21 @@
 //! A ticket is a fresh `SOCK_SEQPACKET` connection, so a frame is one packet of exactly [`LEN`] bytes, never split and
 //! never joined. The socket that a request is about travels beside it by `SCM_RIGHTS` (see [`Request::carries_socket`]).
 //! Anything that does not decode is an error for the receiver; nothing is guessed.
-//!
-//! Layout (all integers big-endian):
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 0–3 | magic `psk1` |
-//! | 4 | operation |
-//! | 5 | family (0 any, 4, 6) or, in a list of addresses, their number |
-//! | 6 | kind of the address field (0 none, 4, 6) |
-//! | 7 | length of the body in bytes |
-//! | 8–23 | secret: the token in a request, the proof in a reply |
-//! | 24–39 | address (IPv4 in the first four bytes) |
-//! | 40–41 | port |
-//! | 42–43 | zero |
-//! | 44–47 | errno, or an IPv6 address's scope |
-//! | 48–55 | socket cookie (`SO_COOKIE`, socket(7)) |
-//! | 56–311 | body: a name, or a list of 17-byte addresses |
+//! `layout` says where the fields lie.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+mod layout;
+
+use core::net::{IpAddr, SocketAddr};
 
 use crate::name::Name;
-use crate::session::{SECRET_LEN, Secret};
+use crate::session::Secret;
+use layout::Fields;
 
 /// Length of every frame in bytes.
 pub const LEN: usize = 312;
 
 /// Most addresses in one reply.
 pub const MAX_ADDRESSES: usize = 15;
-
-const MAGIC: [u8; 4] = *b"psk1";
-const ADDRESS_LEN: usize = 17;
 
 /// An encoded frame.
 pub type Frame = [u8; LEN];
@@ -283,188 +267,6 @@ impl Reply {
     }
 }
 
-/// The layout's columns; which of them mean something depends on the operation.
-struct Fields {
-    operation: u8,
-    family: u8,
-    secret: Secret,
-    address: Option<IpAddr>,
-    port: u16,
-    number: u32,
-    cookie: u64,
-    body_len: u8,
-    body: [u8; 256],
-}
-
-impl Fields {
-    fn new(secret: &Secret) -> Self {
-        Self {
-            operation: 0,
-            family: 0,
-            secret: *secret,
-            address: None,
-            port: 0,
-            number: 0,
-            cookie: 0,
-            body_len: 0,
-            body: [0; 256],
-        }
-    }
-
-    fn put_socket_address(&mut self, address: SocketAddr) {
-        self.address = Some(address.ip());
-        self.port = address.port();
-        if let SocketAddr::V6(v6) = address {
-            self.number = v6.scope_id();
-        }
-    }
-
-    fn socket_address(&self) -> Result<SocketAddr, Malformed> {
-        match self.address.ok_or(Malformed::BadField)? {
-            IpAddr::V4(v4) => Ok(SocketAddr::from((v4, self.port))),
-            IpAddr::V6(v6) => Ok(SocketAddrV6::new(v6, self.port, 0, self.number).into()),
-        }
-    }
-
-    fn put_name(&mut self, name: &Name) {
-        for (to, from) in self.body.iter_mut().zip(name.as_bytes()) {
-            *to = *from;
-        }
-        self.body_len = u8::try_from(name.as_bytes().len()).unwrap_or(u8::MAX);
-    }
-
-    fn name(&self) -> Result<Name, Malformed> {
-        self.body
-            .get(..usize::from(self.body_len))
-            .and_then(Name::new)
-            .ok_or(Malformed::BadField)
-    }
-
-    fn put_addresses(&mut self, addresses: &Addresses) {
-        for (entry, address) in self.body.chunks_exact_mut(ADDRESS_LEN).zip(addresses.iter()) {
-            let (kind, octets) = address_octets(Some(address));
-            if let Some((first, rest)) = entry.split_first_mut() {
-                *first = kind;
-                rest.copy_from_slice(&octets);
-            }
-            self.family += 1;
-        }
-    }
-
-    fn addresses(&self) -> Result<Addresses, Malformed> {
-        let count = usize::from(self.family);
-        if count == 0 || count > MAX_ADDRESSES {
-            return Err(Malformed::BadField);
-        }
-        let mut all = Addresses {
-            len: count,
-            list: [None; MAX_ADDRESSES],
-        };
-        for (place, entry) in all
-            .list
-            .iter_mut()
-            .zip(self.body.chunks_exact(ADDRESS_LEN))
-            .take(count)
-        {
-            let (kind, octets) = entry.split_first().ok_or(Malformed::BadField)?;
-            let address = read_address(*kind, octets)?;
-            *place = Some(address.ok_or(Malformed::BadField)?);
-        }
-        Ok(all)
-    }
-
-    fn encode(&self) -> Frame {
-        let mut frame = [0; LEN];
-        let mut rest = &mut frame[..];
-        let (kind, octets) = address_octets(self.address);
-        write(&mut rest, &MAGIC);
-        write(&mut rest, &[self.operation, self.family, kind, self.body_len]);
-        write(&mut rest, &self.secret.0);
-        write(&mut rest, &octets);
-        write(&mut rest, &self.port.to_be_bytes());
-        write(&mut rest, &[0, 0]);
-        write(&mut rest, &self.number.to_be_bytes());
-        write(&mut rest, &self.cookie.to_be_bytes());
-        write(&mut rest, &self.body);
-        frame
-    }
-
-    fn decode(packet: &[u8], secret: &Secret) -> Result<Self, Malformed> {
-        if packet.len() != LEN {
-            return Err(Malformed::NotAFrame);
-        }
-        let mut rest = packet;
-        if read::<4>(&mut rest)? != MAGIC {
-            return Err(Malformed::NotAFrame);
-        }
-        let [operation, family, kind, body_len] = read::<4>(&mut rest)?;
-        if !Secret(read::<SECRET_LEN>(&mut rest)?).matches(secret) {
-            return Err(Malformed::WrongSecret);
-        }
-        let octets = read::<16>(&mut rest)?;
-        let port = u16::from_be_bytes(read(&mut rest)?);
-        let _zero = read::<2>(&mut rest)?;
-        let number = u32::from_be_bytes(read(&mut rest)?);
-        let cookie = u64::from_be_bytes(read(&mut rest)?);
-        let body = read::<256>(&mut rest)?;
-        let address = read_address(kind, &octets)?;
-        Ok(Self {
-            operation,
-            family,
-            secret: *secret,
-            address,
-            port,
-            number,
-            cookie,
-            body_len,
-            body,
-        })
-    }
-}
-
-fn address_octets(address: Option<IpAddr>) -> (u8, [u8; 16]) {
-    let mut octets = [0; 16];
-    let kind = match address {
-        None => 0,
-        Some(IpAddr::V4(v4)) => {
-            let (first, _) = octets.split_at_mut(4);
-            first.copy_from_slice(&v4.octets());
-            4
-        }
-        Some(IpAddr::V6(v6)) => {
-            octets = v6.octets();
-            6
-        }
-    };
-    (kind, octets)
-}
-
-fn read_address(kind: u8, octets: &[u8]) -> Result<Option<IpAddr>, Malformed> {
-    match (kind, octets) {
-        (0, _) => Ok(None),
-        (4, [a, b, c, d, ..]) => Ok(Some(Ipv4Addr::new(*a, *b, *c, *d).into())),
-        (6, octets) => {
-            let octets: [u8; 16] = octets.try_into().map_err(|_| Malformed::BadField)?;
-            Ok(Some(Ipv6Addr::from(octets).into()))
-        }
-        _ => Err(Malformed::BadField),
-    }
-}
-
-fn write(rest: &mut &mut [u8], bytes: &[u8]) {
-    // The fields add up to LEN (`fields_fill_the_frame`), so there is always room.
-    if let Some((to, left)) = core::mem::take(rest).split_at_mut_checked(bytes.len()) {
-        to.copy_from_slice(bytes);
-        *rest = left;
-    }
-}
-
-fn read<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {
-    let (bytes, left) = rest.split_first_chunk::<N>().ok_or(Malformed::NotAFrame)?;
-    *rest = left;
-    Ok(*bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -538,13 +340,6 @@ mod tests {
     }
 
     #[test]
-    fn fields_fill_the_frame() {
-        let mut fields = Fields::new(&TOKEN);
-        fields.body = [0xee; 256];
-        assert_eq!(fields.encode()[LEN - 1], 0xee);
-    }
-
-    #[test]
     fn a_frame_of_another_length_secret_or_direction_is_refused() {
         let frame = Request::Peer { cookie: 1 }.encode(&TOKEN);
         for len in 0..LEN {
@@ -568,7 +363,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_decode_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), LEN), operation: u8) {
-            bytes[..4].copy_from_slice(&MAGIC);
+            bytes[..4].copy_from_slice(b"psk1");
             bytes[4] = operation;
             bytes[8..24].copy_from_slice(&TOKEN.0);
             let _ = Request::decode(&bytes, &TOKEN);

@@ -16,7 +16,7 @@ use libc::{c_int, epoll_event, sigset_t, timespec};
 use crate::errno::{Errno, fail};
 use crate::pending::{self, REGISTRATIONS, SLOTS, Slot, State};
 use crate::poll::Deadline;
-use crate::{errno, sys};
+use crate::{errno, fdinfo, sys};
 
 redhook::hook! {
     // epoll_ctl(2). Changes: a pending socket's registration is kept for later, the ticket registered instead. Passes: everything
@@ -234,7 +234,7 @@ pub(crate) fn mask(slot: &Slot, fd: c_int) -> Result<(), Errno> {
             None if sys::is_nonblocking(epoll).is_err() => continue,
             None => {}
         }
-        let Some(event) = registered_event(epoll, fd)? else {
+        let Some(event) = fdinfo::registered_event(epoll, fd)? else {
             continue;
         };
         let masked = slot.while_unsettled(|slot| {
@@ -408,97 +408,4 @@ fn known_sets() -> impl Iterator<Item = c_int> {
             .filter(move |bit| word >> bit & 1 == 1)
             .map(move |bit| (place * 64 + bit) as c_int)
     })
-}
-
-/// The events and data with which `fd` is registered in `epoll`, from /proc/self/fdinfo (proc(5)). `None` when it is not.
-fn registered_event(epoll: c_int, fd: c_int) -> Result<Option<epoll_event>, Errno> {
-    let info = sys::open(fdinfo_path(epoll).as_c_str()).map_err(|_| libc::ENETUNREACH)?;
-    let mut found = None;
-    let mut line = Line::default();
-    let mut buffer = [0_u8; 512];
-    while found.is_none() {
-        match sys::read(info, &mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(len) => {
-                found = buffer
-                    .iter()
-                    .take(len)
-                    .find_map(|byte| line.push(*byte).filter(|(tfd, _)| *tfd == fd));
-            }
-        }
-    }
-    sys::close(info);
-    Ok(found.map(|(_, event)| event))
-}
-
-/// "/proc/self/fdinfo/N", without allocation.
-struct Path([u8; 32]);
-
-impl Path {
-    fn as_c_str(&self) -> &core::ffi::CStr {
-        core::ffi::CStr::from_bytes_until_nul(&self.0).unwrap_or(c"")
-    }
-}
-
-fn fdinfo_path(number: c_int) -> Path {
-    const PREFIX: &[u8] = b"/proc/self/fdinfo/";
-    let mut digits = [0_u8; 10];
-    let mut rest = number.unsigned_abs();
-    let mut count = 0;
-    for digit in &mut digits {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        count += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    let mut path = [0_u8; 32];
-    let text = PREFIX.iter().chain(digits.iter().take(count).rev());
-    for (to, from) in path.iter_mut().zip(text) {
-        *to = *from;
-    }
-    Path(path)
-}
-
-/// A line of fdinfo as it comes in: "tfd: 5 events: 1d data: 7f00 …", the last two in hexadecimal.
-#[derive(Default)]
-struct Line {
-    field: usize,
-    in_word: bool,
-    fd: i64,
-    events: u32,
-    data: u64,
-    is_target: bool,
-}
-
-impl Line {
-    /// Takes one byte; at a line's end, what the line says.
-    fn push(&mut self, byte: u8) -> Option<(c_int, epoll_event)> {
-        if byte == b'\n' {
-            let line = core::mem::take(self);
-            let event = epoll_event {
-                events: line.events,
-                u64: line.data,
-            };
-            return line.is_target.then_some((line.fd as c_int, event));
-        }
-        let starts = !self.in_word && byte != b' ' && byte != b'\t';
-        self.in_word = byte != b' ' && byte != b'\t';
-        if starts {
-            self.field += 1;
-        }
-        if !self.in_word {
-            return None;
-        }
-        let digit = char::from(byte).to_digit(16);
-        match (self.field, digit) {
-            (1, _) if starts => self.is_target = byte == b't',
-            (2, Some(digit)) => self.fd = self.fd * 10 + i64::from(digit),
-            (4, Some(digit)) => self.events = self.events << 4 | digit,
-            (6, Some(digit)) => self.data = self.data << 4 | u64::from(digit),
-            _ => {}
-        }
-        None
-    }
 }

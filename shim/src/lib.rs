@@ -20,7 +20,7 @@
 //! | `getaddrinfo`, `gethostby`, `getnameinfo`, `resolver` | names |
 //! | `pending` | the connects that are under way |
 //! | `ticket`, `session` | the way to the broker |
-//! | `sys`, `sockaddr`, `errno` | system calls, socket addresses, errno |
+//! | `sys`, `sockaddr`, `errno`, `fdinfo` | system calls, socket addresses, errno, registrations in epoll sets |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
 
 // redhook calls the real function when a hook unwinds: that would be a direct connection.
@@ -34,6 +34,7 @@ mod connect;
 mod datagram;
 mod epoll;
 mod errno;
+mod fdinfo;
 mod getaddrinfo;
 mod gethostby;
 mod getnameinfo;
