@@ -14,7 +14,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -164,16 +164,6 @@ impl Lab {
         let path = self.directory().join(name);
         fs::write(&path, content).expect("write a file of the lab");
         path
-    }
-
-    /// The address of the origin in the family of `like`.
-    #[must_use]
-    pub fn origin_like(like: IpAddr) -> IpAddr {
-        if like.is_ipv4() {
-            ORIGIN.into()
-        } else {
-            ORIGIN6.into()
-        }
     }
 }
 
