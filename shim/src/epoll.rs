@@ -159,7 +159,7 @@ fn program_event(event: epoll_event) -> Option<epoll_event> {
 /// What the kernel reports of a failed connect, under the program's own data. Once in an edge-triggered or one-shot
 /// registration. Under a claim.
 fn failure_event(slot: &Slot, registration: &Registration) -> Option<epoll_event> {
-    let epoll = registration.epoll.load(Ordering::Relaxed);
+    let epoll = registration.set()?;
     let given = registration.event();
     let is_closed = !slot.is_socket(registration.fd.load(Ordering::Relaxed));
     let is_once = given.events & (libc::EPOLLET | libc::EPOLLONESHOT) as u32 != 0;
@@ -181,8 +181,8 @@ fn failure_event(slot: &Slot, registration: &Registration) -> Option<epoll_event
 
 /// One registration of a pending socket in one epoll set, as the program made it.
 pub(crate) struct Registration {
-    /// -1: not in use.
-    epoll: AtomicI32,
+    /// The set's number plus one; 0: not in use. So a table of these is all zero, and takes no room in the file.
+    set: AtomicI32,
     fd: AtomicI32,
     events: AtomicU32,
     data: AtomicU64,
@@ -193,8 +193,8 @@ pub(crate) struct Registration {
 impl Registration {
     pub(crate) const fn new() -> Self {
         Self {
-            epoll: AtomicI32::new(-1),
-            fd: AtomicI32::new(-1),
+            set: AtomicI32::new(0),
+            fd: AtomicI32::new(0),
             events: AtomicU32::new(0),
             data: AtomicU64::new(0),
             is_spent: AtomicBool::new(false),
@@ -205,8 +205,24 @@ impl Registration {
         self.in_set(epoll) && self.fd.load(Ordering::Relaxed) == fd
     }
 
+    /// The epoll set's number, if the registration is in use.
+    fn set(&self) -> Option<c_int> {
+        self.set
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
+            .filter(|set| *set >= 0)
+    }
+
+    fn put_in(&self, epoll: c_int) {
+        self.set.store(epoll.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn clear(&self) {
+        self.set.store(0, Ordering::Relaxed);
+    }
+
     fn in_set(&self, epoll: c_int) -> bool {
-        self.epoll.load(Ordering::Relaxed) == epoll
+        self.set() == Some(epoll)
     }
 
     fn set_event(&self, event: epoll_event) {
@@ -252,8 +268,9 @@ pub(crate) fn mask(slot: &Slot, fd: c_int) -> Result<(), Errno> {
 pub(crate) fn unmask(slot: &Slot) {
     let ticket = slot.ticket();
     for registration in slot.registrations() {
-        let epoll = registration.epoll.swap(-1, Ordering::Relaxed);
-        let (Some(ticket), true) = (ticket, epoll >= 0) else {
+        let set = registration.set();
+        registration.clear();
+        let (Some(ticket), Some(epoll)) = (ticket, set) else {
             continue;
         };
         // If the ticket should be in it and is not, the number means another set by now, or another process was faster.
@@ -295,7 +312,7 @@ fn control(
             stand_in(slot, registration)
         }
         (libc::EPOLL_CTL_DEL, Some(registration), _) => {
-            registration.epoll.store(-1, Ordering::Relaxed);
+            registration.clear();
             if registration.is_spent.load(Ordering::Relaxed)
                 || slot.registrations().iter().any(|other| other.in_set(epoll))
             {
@@ -316,14 +333,14 @@ fn enter(slot: &Slot, epoll: c_int, fd: c_int, event: epoll_event) -> Result<(),
     let free = slot
         .registrations()
         .iter()
-        .find(|registration| registration.in_set(-1));
+        .find(|registration| registration.set().is_none());
     let registration = free.ok_or(libc::ENOSPC)?;
     registration.fd.store(fd, Ordering::Relaxed);
     registration.set_event(event);
-    registration.epoll.store(epoll, Ordering::Relaxed);
+    registration.put_in(epoll);
     let result = stand_in(slot, registration);
     if result.is_err() {
-        registration.epoll.store(-1, Ordering::Relaxed);
+        registration.clear();
     }
     result
 }
@@ -344,7 +361,7 @@ fn stand_in(slot: &Slot, registration: &Registration) -> Result<(), Errno> {
         events: libc::EPOLLIN as u32,
         u64: data,
     };
-    let epoll = registration.epoll.load(Ordering::Relaxed);
+    let epoll = registration.set().ok_or(libc::ENOSPC)?;
     match sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, ticket, Some(event)) {
         // Already there: for a duplicate of the same socket, or because it never left.
         Err(libc::EEXIST) => Ok(()),

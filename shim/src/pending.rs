@@ -152,8 +152,8 @@ impl Slot {
             state: AtomicU32::new(FREE),
             owner: AtomicU64::new(0),
             cookie: AtomicU64::new(0),
-            fd: AtomicI32::new(-1),
-            ticket: AtomicI32::new(-1),
+            fd: AtomicI32::new(0),
+            ticket: AtomicI32::new(0),
             ticket_cookie: AtomicU64::new(0),
             errno: AtomicI32::new(0),
             generation: AtomicU32::new(0),
@@ -283,7 +283,7 @@ impl Slot {
         if let Some(fd) = self.ticket() {
             sys::close(fd);
         }
-        self.ticket.store(-1, Ordering::Relaxed);
+        self.ticket_cookie.store(0, Ordering::Relaxed);
         self.errno.swap(0, Ordering::Relaxed)
     }
 
