@@ -47,6 +47,9 @@ const GROUPS: [(&str, Group); 6] = [
     ("memory", memory::rows),
 ];
 
+/// The bench alone makes a load of about 1 on a machine with two processors.
+const BUSY: f64 = 1.5;
+
 fn main() -> ExitCode {
     let mut words: Vec<String> = env::args().skip(1).collect();
     let done = match words.split_first() {
@@ -85,6 +88,11 @@ fn compare(is_quick: bool, chosen: &[String]) -> Outcome<()> {
             Ok(rows) => table.add(rows),
             Err(error) => table.note(format!("{name}: skipped: {error}")),
         }
+    }
+    if let Some(load) = process::load_per_processor().filter(|load| *load > BUSY) {
+        table.note(format!(
+            "the machine was busy (load {load:.1} per processor): the ratios are rough, times and differences of times too long"
+        ));
     }
     for note in stage.notes() {
         table.note(note);

@@ -87,7 +87,8 @@ fn busy(stage: &Stage) -> Outcome<Row> {
             twin.ask(CONNECTS)?;
         }
         let [_, measured] = &twins;
-        let pid = wrapped(measured.pid(), wrapping, env!("CARGO_PKG_NAME"))?;
+        let name = stage.this().file_name().unwrap_or_default().to_string_lossy();
+        let pid = wrapped(measured.pid(), wrapping, &name)?;
         Ok(Amount::Memory(process::private_memory(pid)?))
     };
     let presocks = Wrapping::Presocks(proxy.address);

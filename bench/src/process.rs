@@ -72,12 +72,13 @@ pub(crate) fn reap_brokers() {
     }
 }
 
-/// The child of `parent` with this name, waited for if need be.
+/// The child of `parent` with this name, waited for if need be. The kernel keeps the first 15 bytes of a name.
 ///
 /// # Errors
 /// When there is none in time.
 pub(crate) fn child_named(parent: u32, wanted: &str) -> Outcome<u32> {
     let started = Instant::now();
+    let wanted = wanted.get(..15).unwrap_or(wanted);
     loop {
         if let Some(pid) = children(parent)
             .into_iter()
@@ -123,6 +124,14 @@ pub(crate) fn processor_time(pid: u32) -> Outcome<f64> {
         (Some(user), Some(system)) => Ok((user + system) as f64 / system::ticks_per_second()),
         _ => Err(format!("process {pid} is gone").into()),
     }
+}
+
+/// Processes that want to run, for each processor, over the last minute.
+pub(crate) fn load_per_processor() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = text.split_whitespace().next()?.parse().ok()?;
+    let processors = std::thread::available_parallelism().ok()?;
+    Some(load / processors.get() as f64)
 }
 
 /// An amount of /proc/PID/status in bytes, such as `VmRSS`.

@@ -81,6 +81,11 @@ impl Worker {
         Ok(())
     }
 
+    /// The durations that it has kept, in seconds.
+    pub(crate) fn samples(&self) -> &[f64] {
+        &self.samples
+    }
+
     /// Its name and the median of what it has done.
     pub(crate) fn result(&self) -> (String, Amount) {
         (self.name.clone(), Amount::Time(median(&self.samples)))
