@@ -4,6 +4,7 @@
 //! profile the tool is built with, and its own target directory because cargo holds a lock on the outer one.
 
 use std::env;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -21,27 +22,12 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let target = variable("TARGET")?;
     let root = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("..");
-    for input in [
-        "Cargo.toml",
-        "Cargo.lock",
-        "shim",
-        "proto/Cargo.toml",
-        "proto/src",
-    ] {
+    for input in ["Cargo.toml", "Cargo.lock", "shim", "proto/Cargo.toml", "proto/src"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let directory = out.join("shim");
     let status = Command::new(variable("CARGO")?)
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "presocks-shim",
-            "--profile",
-            "shim",
-            "--target",
-            &target,
-        ])
+        .args(["build", "--quiet", "--package", "presocks-shim", "--profile", "shim", "--target", &target])
         .arg("--manifest-path")
         .arg(root.join("shim/Cargo.toml"))
         .arg("--target-dir")
@@ -56,8 +42,11 @@ fn build() -> Result<(), String> {
         return Err(format!("cargo ended with {status}"));
     }
     let built = directory.join(target).join("shim/libpresocks.so");
-    let copy = out.join("libpresocks.so");
-    std::fs::copy(&built, copy).map_err(|error| format!("{}: {error}", built.display()))?;
+    let shim = std::fs::read(&built).map_err(|error| format!("{}: {error}", built.display()))?;
+    std::fs::write(out.join("libpresocks.so"), &shim).map_err(|error| format!("libpresocks.so: {error}"))?;
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&shim);
+    println!("cargo::rustc-env=SHIM_NAME=libpresocks-{:016x}.so", hasher.finish());
     Ok(())
 }
 

@@ -50,9 +50,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
 
 fn command(stage: &Stage, wrapping: Wrapping, curl: &Path, arguments: &[&str]) -> Outcome<Command> {
     let mut command = stage.command(wrapping, curl)?;
-    command
-        .args(["-q", "-sS", "-f", "-o", "/dev/null"])
-        .args(arguments);
+    command.args(["-q", "-sS", "-f", "-o", "/dev/null"]).args(arguments);
     Ok(command)
 }
 

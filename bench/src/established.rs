@@ -15,11 +15,8 @@ const ROUND_TRIPS: usize = 200_000;
 const TURN: usize = 1000;
 /// Pairs of workers, one after the other: where the kernel puts a process makes more of a difference than what is measured.
 const PAIRS: usize = 5;
-const WAYS: [(&str, &str); 3] = [
-    ("plain", "send, recv"),
-    ("poll", "send, poll, recv"),
-    ("epoll", "send, epoll_wait, recv"),
-];
+const WAYS: [(&str, &str); 3] =
+    [("plain", "send, recv"), ("poll", "send, poll, recv"), ("epoll", "send, epoll_wait, recv")];
 
 /// A row for each way to wait.
 pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {

@@ -70,10 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn compare(is_quick: bool, chosen: &[String]) -> Outcome<()> {
-    if let Some(unknown) = chosen
-        .iter()
-        .find(|word| !GROUPS.iter().any(|(name, _)| name == word))
-    {
+    if let Some(unknown) = chosen.iter().find(|word| !GROUPS.iter().any(|(name, _)| name == word)) {
         let known: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
         return Err(format!("{unknown}: not one of --quick, {}", known.join(", ")).into());
     }

@@ -120,11 +120,7 @@ struct Sleeper {
 impl Sleeper {
     fn start(stage: &Stage, wrapping: Wrapping) -> Outcome<Self> {
         let sleep = find("sleep").ok_or("no sleep here")?;
-        let mut child = stage
-            .command(wrapping, &sleep)?
-            .arg("30")
-            .stdin(Stdio::null())
-            .spawn()?;
+        let mut child = stage.command(wrapping, &sleep)?.arg("30").stdin(Stdio::null()).spawn()?;
         match wrapped(child.id(), wrapping, "sleep") {
             Ok(pid) => Ok(Self { child, pid }),
             Err(error) => {

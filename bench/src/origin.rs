@@ -54,10 +54,7 @@ fn send(mut connection: TcpStream, size: u64) -> std::io::Result<()> {
     if connection.read(&mut request)? == 0 {
         return Ok(());
     }
-    write!(
-        connection,
-        "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n")?;
     let zeroes = vec![0; PIECE];
     let mut left = size;
     while left > 0 {

@@ -47,12 +47,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
         let name = format!("proxychains-ng, {CONNECTS_OF_PROXYCHAINS} connects only");
         let mut serial = start(&name, Wrapping::Proxychains(proxy), false)?;
         serial.work(CONNECTS_OF_PROXYCHAINS)?;
-        rows.push(Row {
-            what,
-            presocks: ours.result().1,
-            reference: Some(serial.result()),
-            budget: None,
-        });
+        rows.push(Row { what, presocks: ours.result().1, reference: Some(serial.result()), budget: None });
     }
     Ok(rows)
 }

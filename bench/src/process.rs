@@ -24,10 +24,7 @@ impl Daemon {
     /// # Errors
     /// When it cannot be executed.
     pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
-        let command = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         system::die_with_us(command);
         let child = command.spawn().map_err(|error| {
             let program = command.get_program().to_string_lossy().into_owned();
@@ -80,10 +77,7 @@ pub(crate) fn child_named(parent: u32, wanted: &str) -> Outcome<u32> {
     let started = Instant::now();
     let wanted = wanted.get(..15).unwrap_or(wanted);
     loop {
-        if let Some(pid) = children(parent)
-            .into_iter()
-            .find(|&pid| name(pid).as_deref() == Some(wanted))
-        {
+        if let Some(pid) = children(parent).into_iter().find(|&pid| name(pid).as_deref() == Some(wanted)) {
             return Ok(pid);
         }
         if started.elapsed() > PATIENCE {
@@ -147,9 +141,7 @@ pub(crate) fn status(pid: u32, key: &str) -> Outcome<f64> {
 /// # Errors
 /// When the process is gone.
 pub(crate) fn private_memory(pid: u32) -> Outcome<f64> {
-    sum(&format!("/proc/{pid}/smaps"), |found| {
-        found.starts_with("Private_")
-    })
+    sum(&format!("/proc/{pid}/smaps"), |found| found.starts_with("Private_"))
 }
 
 /// Adds up the lines `KEY: NUMBER kB`.

@@ -131,24 +131,15 @@ impl Stage {
             Wrapping::Proxychains(proxy) => {
                 let path = self.proxychains.as_ref().ok_or("no proxychains4 here")?;
                 let configuration = self.directory.join("proxychains.conf");
-                let text = format!(
-                    "strict_chain\nproxy_dns\n[ProxyList]\nsocks5 {} {}\n",
-                    proxy.ip(),
-                    proxy.port()
-                );
+                let text =
+                    format!("strict_chain\nproxy_dns\n[ProxyList]\nsocks5 {} {}\n", proxy.ip(), proxy.port());
                 fs::write(&configuration, text)?;
                 let mut command = Command::new(path);
                 command.arg("-q").arg("-f").arg(configuration).arg(program);
                 command
             }
         };
-        for variable in [
-            "LD_PRELOAD",
-            "PRESOCKS_PROXY",
-            "ALL_PROXY",
-            "all_proxy",
-            "http_proxy",
-        ] {
+        for variable in ["LD_PRELOAD", "PRESOCKS_PROXY", "ALL_PROXY", "all_proxy", "http_proxy"] {
             command.env_remove(variable);
         }
         Ok(command)
@@ -165,9 +156,7 @@ impl Drop for Stage {
 /// presocks as it is now, beside this executable.
 fn build(this: &Path) -> Outcome<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .ok_or("no workspace")?;
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("no workspace")?;
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--release", "--package", "presocks"])
         .current_dir(workspace)

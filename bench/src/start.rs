@@ -27,10 +27,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
 
 /// The wrapper and the program.
 fn whole(stage: &Stage) -> Outcome<Vec<Row>> {
-    let mut contestants = vec![
-        ("presocks", PRESOCKS, Vec::new()),
-        ("bare", Wrapping::Bare, Vec::new()),
-    ];
+    let mut contestants = vec![("presocks", PRESOCKS, Vec::new()), ("bare", Wrapping::Bare, Vec::new())];
     if stage.has_proxychains() {
         contestants.push(("proxychains-ng", PROXYCHAINS, Vec::new()));
     }
@@ -51,11 +48,7 @@ fn whole(stage: &Stage) -> Outcome<Vec<Row>> {
         .iter()
         .map(|(name, _, samples)| ((*name).to_owned(), Amount::Time(median(samples))))
         .collect();
-    Ok(against(
-        "start of presocks and true",
-        &amounts,
-        Amount::Time(0.005),
-    ))
+    Ok(against("start of presocks and true", &amounts, Amount::Time(0.005)))
 }
 
 /// The program alone, from a worker that has been wrapped: what the preloaded library adds.
@@ -70,11 +63,7 @@ fn within(stage: &Stage) -> Outcome<Vec<Row>> {
     }
     take_turns(&mut workers, stage.amount(60, 10), TURN)?;
     let amounts: Vec<_> = workers.iter().map(Worker::result).collect();
-    Ok(against(
-        "start of true within a session",
-        &amounts,
-        Amount::Time(0.001),
-    ))
+    Ok(against("start of true within a session", &amounts, Amount::Time(0.001)))
 }
 
 fn against(what: &str, amounts: &[(String, Amount)], budget_over_bare: Amount) -> Vec<Row> {

@@ -12,11 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Moves this thread, and all that it starts, into namespaces of their own (unshare(2)).
@@ -56,10 +52,8 @@ pub(crate) fn start_loopback(address: Ipv4Addr) -> io::Result<()> {
     for (place, byte) in data.iter_mut().skip(2).zip(bytes) {
         *place = byte as libc::c_char;
     }
-    request.ifr_ifru.ifru_addr = libc::sockaddr {
-        sa_family: libc::AF_INET as libc::sa_family_t,
-        sa_data: data,
-    };
+    request.ifr_ifru.ifru_addr =
+        libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data };
     // SAFETY: SIOCSIFADDR reads one ifreq.
     checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const request) })?;
     Ok(())
@@ -150,11 +144,7 @@ pub(crate) fn widen_backlog(listener: &impl std::os::fd::AsRawFd, room: libc::c_
 /// # Errors
 /// Those of poll(2).
 pub(crate) fn poll_readable(fd: RawFd) -> io::Result<()> {
-    let mut polled = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut polled = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one entry.
     checked(unsafe { libc::poll(&raw mut polled, 1, -1) }).map(drop)
 }
@@ -172,10 +162,7 @@ impl Epoll {
         let set = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: it was just made and is nobody else's.
         let set = unsafe { OwnedFd::from_raw_fd(set) };
-        let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: 0,
-        };
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
         // SAFETY: one event.
         checked(unsafe { libc::epoll_ctl(set.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) })?;
         Ok(Self(set))

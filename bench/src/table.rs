@@ -75,10 +75,8 @@ impl Row {
             Some(false) => " EXCEEDED",
             None => "",
         };
-        let (name, amount) = self
-            .reference
-            .as_ref()
-            .map_or(("", String::new()), |(name, amount)| (name, amount.to_string()));
+        let (name, amount) =
+            self.reference.as_ref().map_or(("", String::new()), |(name, amount)| (name, amount.to_string()));
         [
             self.what.clone(),
             self.presocks.to_string(),
@@ -114,10 +112,8 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = [HEADS.map(str::to_owned)]
-            .into_iter()
-            .chain(self.rows.iter().map(Row::cells))
-            .collect();
+        let lines: Vec<_> =
+            [HEADS.map(str::to_owned)].into_iter().chain(self.rows.iter().map(Row::cells)).collect();
         let mut widths = [0; COLUMNS];
         for line in &lines {
             for (width, cell) in widths.iter_mut().zip(line) {
@@ -149,10 +145,7 @@ pub(crate) fn median(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
-    let lower = sorted
-        .get(sorted.len().saturating_sub(1) / 2)
-        .copied()
-        .unwrap_or(f64::NAN);
+    let lower = sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN);
     (lower + upper) / 2.0
 }
 

@@ -43,12 +43,9 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
         }
         [PING, how, destination] => ping(how, TcpStream::connect(destination)?),
         [PING, how, destination, proxy] => ping(how, proxy::connect(proxy.parse()?, destination.parse()?)?),
-        [START, program] => answer(each(|| {
-            Command::new(program)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .status()
-        })),
+        [START, program] => {
+            answer(each(|| Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).status()))
+        }
         [NAMES, destination] => {
             let destination: SocketAddr = destination.parse()?;
             let mut number = 0;

@@ -111,25 +111,16 @@ impl Args {
         let line = Line::try_parse().map_err(|error| {
             // Help that cannot be printed has no reader.
             let _ = error.print();
-            if error.use_stderr() {
-                Exit::ours_already_said()
-            } else {
-                Exit::SUCCESS
-            }
+            if error.use_stderr() { Exit::ours_already_said() } else { Exit::SUCCESS }
         })?;
         Self::from_line(line)
     }
 
     fn from_line(line: Line) -> Result<Self, Exit> {
         let mode = match line {
-            Line {
-                serve: Some(address), ..
-            } => Mode::Serve(address),
+            Line { serve: Some(address), .. } => Mode::Serve(address),
             Line { demo: true, .. } => Mode::Demo,
-            Line {
-                demo_client: Some(url),
-                ..
-            } => Mode::DemoClient(url),
+            Line { demo_client: Some(url), .. } => Mode::DemoClient(url),
             Line { command, .. } if command.is_empty() => {
                 return Err(Exit::ours(format_args!("no command to run; see presocks --help")));
             }
@@ -159,10 +150,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || "not a time: write seconds above 0, as 5 or 0.5".to_owned();
     let seconds: f64 = text.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|time| !time.is_zero())
-        .ok_or_else(wrong)
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -62,10 +62,7 @@ pub(crate) fn run(
     command: Pid,
 ) -> io::Result<()> {
     raise_descriptor_limit();
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
+    let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let report = Report::new(settings.talk, &settings.proxy);
     let broker = Rc::new(Broker {
         settings,

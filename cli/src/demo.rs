@@ -51,13 +51,8 @@ pub(crate) fn run() -> Result<(), String> {
         "A page behind a name that only a proxy knows, fetched by a program that knows nothing of proxies.\n"
     ))?;
     tell(format_args!("  name      {HOST}"))?;
-    tell(format_args!(
-        "  proxy     {proxy}, a SOCKS5 server inside this demo"
-    ))?;
-    tell(format_args!(
-        "  origin    {}, known by that name to the proxy only",
-        origin.address
-    ))?;
+    tell(format_args!("  proxy     {proxy}, a SOCKS5 server inside this demo"))?;
+    tell(format_args!("  origin    {}, known by that name to the proxy only", origin.address))?;
     tell(format_args!("  command   {program}\n"))?;
 
     let started = Instant::now();
@@ -73,9 +68,7 @@ pub(crate) fn run() -> Result<(), String> {
     };
     tell(format_args!("{story}"))?;
     story.verdict().map_err(|why| format!("the demo failed: {why}"))?;
-    tell(format_args!(
-        "It works: the name, the connection and the page went through the proxy."
-    ))
+    tell(format_args!("It works: the name, the connection and the page went through the proxy."))
 }
 
 /// All that happened, as each side saw it.
@@ -96,17 +89,12 @@ impl Story {
             return Err(format!("the command failed: {}", self.output.status));
         }
         let asked = format!("{HOST}:{PORT}");
-        let Some(request) = self
-            .requests
-            .iter()
-            .find(|request| request.target.as_ref() == Some(&asked))
+        let Some(request) = self.requests.iter().find(|request| request.target.as_ref() == Some(&asked))
         else {
             return Err(format!("the proxy was never asked for {asked}"));
         };
-        let near_end = request
-            .outcome
-            .as_ref()
-            .map_err(|why| format!("the proxy did not reach the origin: {why}"))?;
+        let near_end =
+            request.outcome.as_ref().map_err(|why| format!("the proxy did not reach the origin: {why}"))?;
         let Some(visit) = self.visits.iter().find(|visit| visit.from == *near_end) else {
             return Err("the proxy's connection never reached the origin".to_owned());
         };
@@ -116,9 +104,7 @@ impl Story {
         }
         match address {
             Some(address) if is_stand_in(address) => Ok(()),
-            Some(address) => Err(format!(
-                "the program knew of the proxy: it was connected to {address}"
-            )),
+            Some(address) => Err(format!("the program knew of the proxy: it was connected to {address}")),
             None => Err("the program did not say which address it was connected to".to_owned()),
         }
     }
@@ -137,23 +123,15 @@ impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.system {
             Some(Err(_)) => writeln!(f, "  resolver  the system's own does not know the name")?,
-            Some(Ok(addresses)) => writeln!(
-                f,
-                "  resolver  the system's own says {addresses:?}: it seems to know every name"
-            )?,
+            Some(Ok(addresses)) => {
+                writeln!(f, "  resolver  the system's own says {addresses:?}: it seems to know every name")?
+            }
             None => writeln!(f, "  resolver  the system's own has no answer for the name")?,
         }
         let (page, address) = self.page_and_address();
         if let Some(address) = address {
-            let what = if is_stand_in(address) {
-                "the stand-in for the name"
-            } else {
-                "no stand-in"
-            };
-            writeln!(
-                f,
-                "  program   was connected to {address}, as far as it knows: {what}"
-            )?;
+            let what = if is_stand_in(address) { "the stand-in for the name" } else { "no stand-in" };
+            writeln!(f, "  program   was connected to {address}, as far as it knows: {what}")?;
         }
         for request in &self.requests {
             let target = request.target.as_deref().unwrap_or("nothing");
@@ -165,11 +143,7 @@ impl fmt::Display for Story {
         for visit in &self.visits {
             writeln!(f, "  origin    was asked \"{}\" by {}", visit.request, visit.from)?;
         }
-        writeln!(
-            f,
-            "  time      {} ms from the start of presocks to its end",
-            self.elapsed.as_millis()
-        )?;
+        writeln!(f, "  time      {} ms from the start of presocks to its end", self.elapsed.as_millis())?;
         for line in page.lines() {
             writeln!(f, "  page      {}", line.escape_debug())?;
         }

@@ -35,11 +35,7 @@ impl Exit {
     /// The command could not be executed: 127 when it was not found, else 126.
     pub(crate) fn not_executed(why: fmt::Arguments<'_>, was_found: bool) -> Self {
         say(why);
-        Self(if was_found {
-            Self::NOT_EXECUTABLE
-        } else {
-            Self::NOT_FOUND
-        })
+        Self(if was_found { Self::NOT_EXECUTABLE } else { Self::NOT_FOUND })
     }
 
     /// The command's own status.

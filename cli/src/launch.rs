@@ -52,24 +52,14 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
     let listener =
         rendezvous(&session).map_err(|error| format!("cannot listen on a Unix socket: {error}"))?;
     let command = Command::new(&words, preload, &session, &settings::PROXY_VARIABLES, streams)?;
-    Ok(Prepared {
-        settings,
-        session,
-        listener,
-        command,
-    })
+    Ok(Prepared { settings, session, listener, command })
 }
 
 impl Prepared {
     /// In the front until the first fork; the broker's branch never returns.
     fn start(self) -> Exit {
         let kept = SignalMask::block_all();
-        let pair = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        );
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (front, broker) = match pair {
             Ok((front, broker)) => (Messenger::new(front), Messenger::new(broker)),
             Err(error) => return Exit::ours(format_args!("no socket pair: {error}")),
@@ -90,12 +80,7 @@ impl Prepared {
 
     /// In the broker's process: starts the command and serves it and its descendants to the last.
     fn become_broker(self, front: &Messenger, kept: &SignalMask) -> i32 {
-        let Self {
-            settings,
-            session,
-            listener,
-            command,
-        } = self;
+        let Self { settings, session, listener, command } = self;
         // Orphans of the command come to us, so that we know when the last is gone. Refused only by kernels before 3.4.
         let _ = process::adopt_orphans();
         let child = match command.spawn(kept) {

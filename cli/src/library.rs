@@ -7,15 +7,18 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
-use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink,
+};
 use std::path::{Path, PathBuf};
 use std::{env, process};
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::process::geteuid;
 
+/// The file's name, from its content.
+const NAME: &str = env!("SHIM_NAME");
 static SHIM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libpresocks.so"));
 
 /// What glibc makes of `$LIB` on the distributions' various layouts.
@@ -44,11 +47,7 @@ pub(crate) fn materialise() -> Result<OsString, String> {
 
 fn candidates() -> Vec<PathBuf> {
     let mut all = Vec::new();
-    let absolute = |variable| {
-        env::var_os(variable)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |variable| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     if geteuid().is_root() {
         all.push("/run/presocks".into());
     } else {
@@ -61,17 +60,17 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 fn place(directory: &Path) -> Result<OsString, String> {
-    let name = format!("libpresocks-{:016x}.so", content_hash());
-    let entry = directory.join("$LIB").join(&name).into_os_string();
-    if entry
-        .to_str()
-        .is_none_or(|entry| entry.contains([' ', ':', '\t', '\n']))
-    {
+    let entry = directory.join("$LIB").join(NAME).into_os_string();
+    if entry.to_str().is_none_or(|entry| entry.contains([' ', ':', '\t', '\n'])) {
         return Err("LD_PRELOAD cannot hold this path".into());
     }
     secure_directory(directory)?;
     if rustix::fs::statvfs(directory).is_ok_and(|at| at.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
         return Err("it is mounted noexec".into());
+    }
+    let file = directory.join(NAME);
+    if !is_in_place(&file)? {
+        replace(&file, write).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     for lib in LIB_DIRECTORIES {
         let parent = directory.join(lib);
@@ -79,9 +78,10 @@ fn place(directory: &Path) -> Result<OsString, String> {
             secure_directory(above)?;
         }
         secure_directory(&parent)?;
-        let path = parent.join(&name);
-        if !is_in_place(&path)? {
-            write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let link = parent.join(NAME);
+        if fs::read_link(&link).ok().as_ref() != Some(&file) {
+            replace(&link, |link| symlink(&file, link))
+                .map_err(|error| format!("{}: {error}", link.display()))?;
         }
     }
     Ok(entry)
@@ -130,8 +130,8 @@ fn is_in_place(path: &Path) -> Result<bool, String> {
     Ok(fs::read(path).is_ok_and(|content| content == SHIM))
 }
 
-/// Writes beside and renames: a program that starts meanwhile finds the old file or the new one, whole.
-fn write(path: &Path) -> io::Result<()> {
+/// Makes the file beside and renames it: a program that starts meanwhile finds the old one or the new one, whole.
+fn replace(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", process::id()));
     // A leftover of a killed process with our number.
     if let Err(error) = fs::remove_file(&beside)
@@ -139,18 +139,12 @@ fn write(path: &Path) -> io::Result<()> {
     {
         return Err(error);
     }
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode())
-        .open(&beside)?;
-    file.write_all(SHIM)?;
-    file.set_permissions(fs::Permissions::from_mode(mode()))?;
+    make(&beside)?;
     fs::rename(&beside, path)
 }
 
-fn content_hash() -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(SHIM);
-    hasher.finish()
+fn write(path: &Path) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode()).open(path)?;
+    file.write_all(SHIM)?;
+    file.set_permissions(fs::Permissions::from_mode(mode()))
 }

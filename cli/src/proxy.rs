@@ -39,14 +39,10 @@ impl Proxy {
     /// # Errors
     /// What is wrong with it and what to write instead, without any part of its credentials.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url
-            .split_once("://")
-            .ok_or("it has no scheme; write socks5://HOST:PORT")?;
+        let (scheme, rest) = url.split_once("://").ok_or("it has no scheme; write socks5://HOST:PORT")?;
         if !matches!(scheme.to_ascii_lowercase().as_str(), "socks5" | "socks5h") {
             let scheme = scheme.escape_default();
-            return Err(format!(
-                "the scheme \"{scheme}\" is not supported; socks5 and socks5h are"
-            ));
+            return Err(format!("the scheme \"{scheme}\" is not supported; socks5 and socks5h are"));
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (credentials, authority) = match rest.rsplit_once('@') {
@@ -54,11 +50,7 @@ impl Proxy {
             None => (None, rest),
         };
         let (host, port) = host_and_port(authority)?;
-        Ok(Self {
-            host,
-            port,
-            credentials,
-        })
+        Ok(Self { host, port, credentials })
     }
 
     /// Name or address.
@@ -97,10 +89,7 @@ impl fmt::Debug for Proxy {
 impl Credentials {
     fn parse(text: &str) -> Result<Self, String> {
         let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        let credentials = Self {
-            user: decode(user)?,
-            password: decode(password)?,
-        };
+        let credentials = Self { user: decode(user)?, password: decode(password)? };
         if socks5::Credentials::new(&credentials.user, &credentials.password).is_none() {
             return Err("user and password must have 1 to 255 and 0 to 255 bytes (RFC 1929)".into());
         }
@@ -119,12 +108,8 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
 fn host_and_port(authority: &str) -> Result<(Host, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (address, port) = rest
-                .split_once(']')
-                .ok_or("an IPv6 address must end with \"]\"")?;
-            let address = address
-                .parse()
-                .map_err(|_| "between the brackets must be an IPv6 address")?;
+            let (address, port) = rest.split_once(']').ok_or("an IPv6 address must end with \"]\"")?;
+            let address = address.parse().map_err(|_| "between the brackets must be an IPv6 address")?;
             (Host::Address(IpAddr::V6(address)), port)
         }
         None => {
@@ -178,10 +163,7 @@ mod tests {
     fn credentials_are_decoded_and_never_shown() {
         let proxy = Proxy::parse("socks5://us%40er:p%3Aa%2Fs%25s:@h:1").unwrap();
         let credentials = proxy.credentials.as_ref().unwrap();
-        assert_eq!(
-            (&credentials.user[..], &credentials.password[..]),
-            (&b"us@er"[..], &b"p:a/s%s:"[..])
-        );
+        assert_eq!((&credentials.user[..], &credentials.password[..]), (&b"us@er"[..], &b"p:a/s%s:"[..]));
         assert_eq!(format!("{proxy} {proxy:?}"), "socks5://h:1 Proxy(socks5://h:1)");
     }
 
@@ -212,10 +194,7 @@ mod tests {
         ] {
             let error = Proxy::parse(url).expect_err(url);
             assert!(error.contains(word), "{url}: {error}");
-            assert!(
-                !error.contains("secret") && !error.contains("sec%"),
-                "{url}: {error}"
-            );
+            assert!(!error.contains("secret") && !error.contains("sec%"), "{url}: {error}");
         }
     }
 }

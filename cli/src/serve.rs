@@ -103,12 +103,7 @@ impl Server {
             .map_err(cannot)?;
         let listener = runtime.block_on(TcpListener::bind(address)).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
-        Ok(Self {
-            runtime,
-            listener,
-            address,
-            known: None,
-        })
+        Ok(Self { runtime, listener, address, known: None })
     }
 
     /// Makes requests for `name` and `port` go to `address`, and never to the resolver.
@@ -124,12 +119,7 @@ impl Server {
 
     /// Serves for ever. `report` hears of each request as soon as its outcome is known, before the client does.
     pub(crate) fn run(self, report: impl Fn(Request) + Send + Sync + 'static) -> ! {
-        let Self {
-            runtime,
-            listener,
-            known,
-            ..
-        } = self;
+        let Self { runtime, listener, known, .. } = self;
         let report = Arc::new(report);
         let known = Arc::new(known);
         runtime.block_on(async move {
@@ -158,17 +148,10 @@ impl Server {
 /// Serves one client from its first byte to its last.
 async fn serve(stream: TcpStream, client: SocketAddr, known: Option<&Known>, report: &impl Fn(Request)) {
     let report = |target, outcome| {
-        report(Request {
-            client,
-            target,
-            outcome,
-        });
+        report(Request { client, target, outcome });
     };
     let request = timeout(REQUEST_LIMIT, async {
-        Socks5ServerProtocol::accept_no_auth(stream)
-            .await?
-            .read_command()
-            .await
+        Socks5ServerProtocol::accept_no_auth(stream).await?.read_command().await
     });
     let (protocol, command, target) = match request.await {
         Ok(Ok(request)) => request,
@@ -217,10 +200,7 @@ impl Failure {
     }
 
     fn unresolved(why: &dyn fmt::Display) -> Self {
-        Self {
-            reply: ReplyError::HostUnreachable,
-            why: format!("the name cannot be resolved: {why}"),
-        }
+        Self { reply: ReplyError::HostUnreachable, why: format!("the name cannot be resolved: {why}") }
     }
 
     /// RFC 1928 section 6.
@@ -233,10 +213,7 @@ impl Failure {
             io::ErrorKind::PermissionDenied => ReplyError::ConnectionNotAllowed,
             _ => ReplyError::GeneralFailure,
         };
-        Self {
-            reply,
-            why: format!("no connection to {address}: {error}"),
-        }
+        Self { reply, why: format!("no connection to {address}: {error}") }
     }
 }
 

@@ -86,18 +86,14 @@ fn find_proxy(typed: &Typed) -> Result<Proxy, String> {
         let Some(url) = env::var_os(variable).filter(|url| !url.is_empty()) else {
             continue;
         };
-        let url = url
-            .to_str()
-            .ok_or_else(|| format!("the proxy of {variable}: it is not UTF-8"))?;
+        let url = url.to_str().ok_or_else(|| format!("the proxy of {variable}: it is not UTF-8"))?;
         return Proxy::parse(url).map_err(|why| format!("the proxy of {variable}: {why}"));
     }
-    Err(
-        "no proxy is configured, so the command was not run. Name one in one of three ways:\n  \
+    Err("no proxy is configured, so the command was not run. Name one in one of three ways:\n  \
          presocks -p socks5://HOST:PORT COMMAND\n  \
          presocks --proxy-file FILE COMMAND     (the URL is FILE's first line)\n  \
          PRESOCKS_PROXY=socks5://HOST:PORT presocks COMMAND     (or ALL_PROXY)"
-            .into(),
-    )
+        .into())
 }
 
 fn read_proxy(file: &Path) -> Result<Proxy, String> {

@@ -33,10 +33,7 @@ impl Standard {
 
     /// The numbers that the command must find closed.
     pub(crate) fn closed(self) -> impl Iterator<Item = RawFd> {
-        (0..)
-            .zip(self.closed)
-            .filter(|(_, closed)| *closed)
-            .map(|(number, _)| number)
+        (0..).zip(self.closed).filter(|(_, closed)| *closed).map(|(number, _)| number)
     }
 }
 

@@ -35,10 +35,7 @@ pub enum Family {
 
 /// What the shim asks. Each is answered by exactly one [`Reply`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a name is its largest part, and nothing here can allocate"
-)]
+#[expect(clippy::large_enum_variant, reason = "a name is its largest part, and nothing here can allocate")]
 pub enum Request {
     /// Connect the attached stream socket. Answer: [`Reply::Done`] once the far end is connected or has failed.
     Connect {
@@ -189,9 +186,7 @@ impl Request {
     pub fn decode(packet: &[u8], token: &Secret) -> Result<Self, Malformed> {
         let fields = Fields::decode(packet, token)?;
         match fields.operation {
-            1 => Ok(Self::Connect {
-                destination: fields.socket_address()?,
-            }),
+            1 => Ok(Self::Connect { destination: fields.socket_address()? }),
             2 => {
                 let family = match fields.family {
                     0 => Family::Any,
@@ -199,23 +194,12 @@ impl Request {
                     6 => Family::V6,
                     _ => return Err(Malformed::BadField),
                 };
-                Ok(Self::Resolve {
-                    name: fields.name()?,
-                    family,
-                })
+                Ok(Self::Resolve { name: fields.name()?, family })
             }
-            3 => Ok(Self::Reverse {
-                address: fields.address.ok_or(Malformed::BadField)?,
-            }),
-            4 => Ok(Self::Peer {
-                cookie: fields.cookie,
-            }),
-            5 => Ok(Self::DatagramConnect {
-                destination: fields.socket_address()?,
-            }),
-            6 => Ok(Self::DatagramSend {
-                destination: fields.socket_address()?,
-            }),
+            3 => Ok(Self::Reverse { address: fields.address.ok_or(Malformed::BadField)? }),
+            4 => Ok(Self::Peer { cookie: fields.cookie }),
+            5 => Ok(Self::DatagramConnect { destination: fields.socket_address()? }),
+            6 => Ok(Self::DatagramSend { destination: fields.socket_address()? }),
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -255,9 +239,7 @@ impl Reply {
     pub fn decode(packet: &[u8], proof: &Secret) -> Result<Self, Malformed> {
         let fields = Fields::decode(packet, proof)?;
         match fields.operation {
-            129 => Ok(Self::Done {
-                errno: fields.number.cast_signed(),
-            }),
+            129 => Ok(Self::Done { errno: fields.number.cast_signed() }),
             130 => Ok(Self::Direct),
             131 => Ok(Self::Address(fields.socket_address()?)),
             132 => Ok(Self::Addresses(fields.addresses()?)),
@@ -293,18 +275,10 @@ mod tests {
             })
             .collect();
         for family in [Family::Any, Family::V4, Family::V6] {
-            all.push(Request::Resolve {
-                name: name(b"a.example"),
-                family,
-            });
-            all.push(Request::Resolve {
-                name: name(&[b'x'; 255]),
-                family,
-            });
+            all.push(Request::Resolve { name: name(b"a.example"), family });
+            all.push(Request::Resolve { name: name(&[b'x'; 255]), family });
         }
-        all.push(Request::Reverse {
-            address: "192.0.2.1".parse().unwrap(),
-        });
+        all.push(Request::Reverse { address: "192.0.2.1".parse().unwrap() });
         all.push(Request::Peer { cookie: u64::MAX - 1 });
         all
     }
@@ -319,11 +293,7 @@ mod tests {
             Reply::Address("[::1]:9".parse().unwrap()),
             Reply::Addresses(addresses(1)),
             Reply::Addresses(addresses(15)),
-            Reply::Addresses(
-                ["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()]
-                    .into_iter()
-                    .collect(),
-            ),
+            Reply::Addresses(["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()].into_iter().collect()),
             Reply::Name(name(b"b.example")),
         ]
         .into()
@@ -345,10 +315,7 @@ mod tests {
         for len in 0..LEN {
             assert_eq!(Request::decode(&frame[..len], &TOKEN), Err(Malformed::NotAFrame));
         }
-        assert_eq!(
-            Request::decode(&frame, &Secret([0; 16])),
-            Err(Malformed::WrongSecret)
-        );
+        assert_eq!(Request::decode(&frame, &Secret([0; 16])), Err(Malformed::WrongSecret));
         assert_eq!(Reply::decode(&frame, &TOKEN), Err(Malformed::NotAFrame));
     }
 

@@ -75,9 +75,6 @@ mod tests {
 
     #[test]
     fn bytes_beyond_ascii_are_escaped_when_shown() {
-        assert_eq!(
-            Name::new("bücher".as_bytes()).unwrap().to_string(),
-            "b\\xc3\\xbccher"
-        );
+        assert_eq!(Name::new("bücher".as_bytes()).unwrap().to_string(), "b\\xc3\\xbccher");
     }
 }

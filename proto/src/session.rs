@@ -30,11 +30,7 @@ impl Secret {
     /// Compares without a data-dependent branch.
     #[must_use]
     pub fn matches(&self, other: &Secret) -> bool {
-        self.0
-            .iter()
-            .zip(&other.0)
-            .fold(0, |differ, (a, b)| differ | (a ^ b))
-            == 0
+        self.0.iter().zip(&other.0).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
     }
 }
 
@@ -76,9 +72,8 @@ impl Session {
         let mut text = [b':'; TEXT_LEN];
         let (head, body) = text.split_at_mut(3);
         head.copy_from_slice(if self.quiet { b"1q:" } else { b"1n:" });
-        for (secret, field) in [&self.id, &self.token.0, &self.proof.0]
-            .into_iter()
-            .zip(body.chunks_mut(2 * SECRET_LEN))
+        for (secret, field) in
+            [&self.id, &self.token.0, &self.proof.0].into_iter().zip(body.chunks_mut(2 * SECRET_LEN))
         {
             write_hex(secret, field);
         }
@@ -123,9 +118,7 @@ fn write_hex(bytes: &[u8], text: &mut [u8]) {
 fn read_hex(text: &[u8]) -> Option<[u8; SECRET_LEN]> {
     let mut bytes = [0; SECRET_LEN];
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        let pair = str::from_utf8(pair)
-            .ok()
-            .filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let pair = str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
         *byte = u8::from_str_radix(pair, 16).ok()?;
     }
     Some(bytes)
@@ -137,12 +130,7 @@ mod tests {
     use std::format;
 
     fn session(quiet: bool) -> Session {
-        Session {
-            id: [0x1f; 16],
-            token: Secret([0xa0; 16]),
-            proof: Secret([7; 16]),
-            quiet,
-        }
+        Session { id: [0x1f; 16], token: Secret([0xa0; 16]), proof: Secret([7; 16]), quiet }
     }
 
     #[test]
@@ -172,10 +160,7 @@ mod tests {
 
     #[test]
     fn the_rendezvous_is_abstract_and_named_by_the_id() {
-        assert_eq!(
-            &session(true).rendezvous()[..],
-            b"\0presocks-1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f"
-        );
+        assert_eq!(&session(true).rendezvous()[..], b"\0presocks-1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f");
     }
 
     #[test]

@@ -36,10 +36,7 @@ pub struct Target {
 
 /// A host as a SOCKS5 request can carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a name is its largest part, and nothing here can allocate"
-)]
+#[expect(clippy::large_enum_variant, reason = "a name is its largest part, and nothing here can allocate")]
 pub enum Host {
     /// An address; IPv4-mapped ones are sent as IPv4.
     Address(IpAddr),
@@ -162,13 +159,7 @@ impl<'a> Handshake<'a> {
             Some(_) => output.push(&[VERSION, 2, METHOD_NONE, METHOD_PASSWORD]),
             None => output.push(&[VERSION, 1, METHOD_NONE]),
         }
-        Self {
-            target,
-            credentials,
-            state: State::Sending(Answer::Method),
-            output,
-            input: Buffer::new(),
-        }
+        Self { target, credentials, state: State::Sending(Answer::Method), output, input: Buffer::new() }
     }
 
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
@@ -304,10 +295,7 @@ struct Buffer<const N: usize> {
 
 impl<const N: usize> Buffer<N> {
     fn new() -> Self {
-        Self {
-            len: 0,
-            bytes: [0; N],
-        }
+        Self { len: 0, bytes: [0; N] }
     }
 
     fn as_slice(&self) -> &[u8] {

@@ -96,12 +96,7 @@ mod tests {
         assert_eq!(Index::wrapping(0).v4(), Ipv4Addr::new(198, 18, 0, 0));
         assert_eq!(Index::wrapping(COUNT - 1).v4(), Ipv4Addr::new(198, 19, 255, 255));
         assert_eq!(Index::wrapping(COUNT - 1).following(), Index::wrapping(0));
-        for outside in [
-            "198.17.255.255",
-            "198.20.0.0",
-            "::",
-            "fd70:7265:736f:636b:7301::c612:1",
-        ] {
+        for outside in ["198.17.255.255", "198.20.0.0", "::", "fd70:7265:736f:636b:7301::c612:1"] {
             assert_eq!(kind(address(outside)), Kind::Ordinary, "{outside}");
         }
         assert_eq!(kind(address("fd70:7265:736f:636b:7300::1")), Kind::Reserved);

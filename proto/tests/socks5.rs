@@ -3,12 +3,7 @@
 //!
 //! What holds for every target, every credential and every transcript, valid or hostile: the split of the input changes
 //! nothing, no byte past the reply is asked for, and the end is a connection, an error, or a wish for more bytes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -74,10 +69,8 @@ struct Client {
 
 impl Client {
     fn handshake(&self) -> Handshake<'_> {
-        let credentials = self
-            .credentials
-            .as_ref()
-            .map(|(user, password)| Credentials::new(user, password).unwrap());
+        let credentials =
+            self.credentials.as_ref().map(|(user, password)| Credentials::new(user, password).unwrap());
         Handshake::new(self.target, credentials)
     }
 }
@@ -182,10 +175,8 @@ fn clients() -> impl Strategy<Value = Client> {
     ];
     let field = |least| vec(any::<u8>(), least..=255);
     let credentials = proptest::option::of((field(1), field(0)));
-    (host, any::<u16>(), credentials).prop_map(|(host, port, credentials)| Client {
-        target: Target { host, port },
-        credentials,
-    })
+    (host, any::<u16>(), credentials)
+        .prop_map(|(host, port, credentials)| Client { target: Target { host, port }, credentials })
 }
 
 /// A bound address as a reply carries it: type, address, port.
@@ -201,11 +192,7 @@ fn bound_addresses() -> impl Strategy<Value = Vec<u8>> {
 
 /// What an honest proxy says to anyone: it may ask for a password, and it connects.
 fn agreeable_proxies() -> impl Strategy<Value = Vec<u8>> {
-    let opening = prop_oneof![
-        Just(&[5, 0][..]),
-        Just(&[5, 2, 1, 0][..]),
-        Just(&[5, 2, 5, 0][..])
-    ];
+    let opening = prop_oneof![Just(&[5, 0][..]), Just(&[5, 2, 1, 0][..]), Just(&[5, 2, 5, 0][..])];
     (opening, any::<u8>(), bound_addresses())
         .prop_map(|(opening, reserved, bound)| [opening, &[5, 0, reserved], &bound].concat())
 }
@@ -307,40 +294,24 @@ proptest! {
 // Examples.
 
 fn named(name: &str, port: u16) -> Target {
-    Target {
-        host: Host::Name(Name::new(name.as_bytes()).unwrap()),
-        port,
-    }
+    Target { host: Host::Name(Name::new(name.as_bytes()).unwrap()), port }
 }
 
 fn addressed(address: &str, port: u16) -> Target {
-    Target {
-        host: Host::Address(address.parse().unwrap()),
-        port,
-    }
+    Target { host: Host::Address(address.parse().unwrap()), port }
 }
 
 fn client(target: Target) -> Client {
-    Client {
-        target,
-        credentials: None,
-    }
+    Client { target, credentials: None }
 }
 
 fn client_with_password(user: &[u8], password: &[u8]) -> Client {
-    Client {
-        target: named("a.example", 80),
-        credentials: Some((user.to_vec(), password.to_vec())),
-    }
+    Client { target: named("a.example", 80), credentials: Some((user.to_vec(), password.to_vec())) }
 }
 
 /// What is sent to a proxy that agrees without asking for a password.
 fn request_for(target: Target) -> Vec<u8> {
-    let (conversation, _) = converse(
-        &client(target),
-        &[5, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0],
-        &[usize::MAX],
-    );
+    let (conversation, _) = converse(&client(target), &[5, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0], &[usize::MAX]);
     assert_eq!(conversation.end, End::Connected);
     assert_eq!(conversation.sent[0], [5, 1, 0]);
     assert_eq!(conversation.sent.len(), 2);
@@ -349,46 +320,32 @@ fn request_for(target: Target) -> Vec<u8> {
 
 #[test]
 fn a_name_is_sent_as_a_name() {
-    assert_eq!(
-        request_for(named("Example.COM", 443)),
-        b"\x05\x01\x00\x03\x0bexample.com\x01\xbb"
-    );
+    assert_eq!(request_for(named("Example.COM", 443)), b"\x05\x01\x00\x03\x0bexample.com\x01\xbb");
 }
 
 #[test]
 fn a_name_of_255_bytes_is_sent_whole() {
     let name = "n".repeat(255);
     let sent = request_for(named(&name, 65535));
-    assert_eq!(
-        sent,
-        [b"\x05\x01\x00\x03\xff", name.as_bytes(), b"\xff\xff"].concat()
-    );
+    assert_eq!(sent, [b"\x05\x01\x00\x03\xff", name.as_bytes(), b"\xff\xff"].concat());
 }
 
 #[test]
 fn an_ipv4_address_is_sent_in_four_bytes() {
-    assert_eq!(
-        request_for(addressed("192.0.2.7", 8080)),
-        [5, 1, 0, 1, 192, 0, 2, 7, 0x1f, 0x90]
-    );
+    assert_eq!(request_for(addressed("192.0.2.7", 8080)), [5, 1, 0, 1, 192, 0, 2, 7, 0x1f, 0x90]);
 }
 
 #[test]
 fn an_ipv6_address_is_sent_in_sixteen_bytes() {
     assert_eq!(
         request_for(addressed("2001:db8::7", 22)),
-        [
-            5, 1, 0, 4, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 22
-        ]
+        [5, 1, 0, 4, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 22]
     );
 }
 
 #[test]
 fn an_ipv4_mapped_address_is_sent_as_ipv4_and_no_other_ipv6_address_is() {
-    assert_eq!(
-        request_for(addressed("::ffff:192.0.2.7", 22)),
-        [5, 1, 0, 1, 192, 0, 2, 7, 0, 22]
-    );
+    assert_eq!(request_for(addressed("::ffff:192.0.2.7", 22)), [5, 1, 0, 1, 192, 0, 2, 7, 0, 22]);
     for other in ["::192.0.2.7", "::1", "64:ff9b::192.0.2.7"] {
         assert_eq!(request_for(addressed(other, 22))[3], 4, "{other}");
     }
@@ -406,26 +363,17 @@ fn a_password_is_offered_beside_no_authentication_and_sent_only_when_asked_for()
     assert_eq!(asked.end, End::Connected);
     assert_eq!(
         asked.sent,
-        [
-            &[5, 2, 0, 2][..],
-            b"\x01\x04user\x04pass",
-            b"\x05\x01\x00\x03\x09a.example\x00\x50",
-        ]
+        [&[5, 2, 0, 2][..], b"\x01\x04user\x04pass", b"\x05\x01\x00\x03\x09a.example\x00\x50",]
     );
     let not_asked = converse(&who, &[5, 0, 5, 0, 0, 1, 0, 0, 0, 0, 0, 0], &[usize::MAX]).0;
     assert_eq!(not_asked.end, End::Connected);
-    assert_eq!(
-        not_asked.sent,
-        [&[5, 2, 0, 2][..], b"\x05\x01\x00\x03\x09a.example\x00\x50"]
-    );
+    assert_eq!(not_asked.sent, [&[5, 2, 0, 2][..], b"\x05\x01\x00\x03\x09a.example\x00\x50"]);
 }
 
 #[test]
 fn user_and_password_may_have_255_bytes_and_no_more() {
     let (user, password) = ([b'u'; 255], [b'p'; 255]);
-    let sent = converse(&client_with_password(&user, &password), &[5, 2], &[2])
-        .0
-        .sent;
+    let sent = converse(&client_with_password(&user, &password), &[5, 2], &[2]).0.sent;
     assert_eq!(sent[1], [&[1, 255][..], &user, &[255], &password].concat());
     assert_eq!(sent[1].len(), 513);
 
@@ -478,11 +426,7 @@ fn every_error_is_seen_at_its_earliest_byte() {
         (&plain, vec![5, 2], Error::UnofferedMethod(2)),
         (&with_password, vec![5, 0x80], Error::UnofferedMethod(0x80)),
         (&with_password, vec![5, 2, 1, 1], Error::AuthenticationRejected(1)),
-        (
-            &with_password,
-            vec![5, 2, 5, 0xff],
-            Error::AuthenticationRejected(0xff),
-        ),
+        (&with_password, vec![5, 2, 5, 0xff], Error::AuthenticationRejected(0xff)),
         (&plain, vec![5, 0, 5, 0, 0, 0], Error::BadAddressType(0)),
         (&plain, vec![5, 0, 5, 0, 0, 2], Error::BadAddressType(2)),
         (&plain, vec![5, 0, 5, 0, 0, 0xff], Error::BadAddressType(0xff)),
@@ -502,11 +446,7 @@ fn every_error_is_seen_at_its_earliest_byte() {
 
         let more = [&transcript[..], &[0; 300]].concat();
         for split in [1, usize::MAX] {
-            assert_eq!(
-                converse(who, &more, &[split]).0.end,
-                End::Failed(error),
-                "{more:?}"
-            );
+            assert_eq!(converse(who, &more, &[split]).0.end, End::Failed(error), "{more:?}");
         }
     }
 }
@@ -517,10 +457,7 @@ fn a_password_is_never_part_of_what_a_handshake_shows() {
     let mut handshake = who.handshake();
     for _ in 0..3 {
         let shown = format!("{handshake:?}");
-        assert!(
-            !shown.contains("someone") && !shown.contains("hunter2"),
-            "{shown}"
-        );
+        assert!(!shown.contains("someone") && !shown.contains("hunter2"), "{shown}");
         let digits = format!("{:?}", b"hunter2");
         assert!(!shown.contains(digits.trim_matches(['[', ']'])), "{shown}");
         let _ = handshake.next_step();

@@ -46,6 +46,14 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(connect);
 }
 
+redhook::hook! {
+    // glibc's other name for connect().
+    unsafe fn __connect(fd: c_int, address: *const libc::sockaddr, len: socklen_t) -> c_int => hooked_connect_alias {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_connect(fd, address, len) }
+    }
+}
+
 /// What a socket is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -101,13 +109,7 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
 fn is_for_the_kernel(fd: c_int, destination: SocketAddr) -> bool {
     let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
     let is_connected = || sys::peer_address(fd, &mut [0; sockaddr::MAX_LEN]).is_ok();
-    family
-        != Ok(if destination.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        })
-        || is_connected()
+    family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) || is_connected()
 }
 
 /// The real connect() on an address that we made.
@@ -134,12 +136,14 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         return Err(libc::ENETUNREACH);
     }
     let is_nonblocking = sys::is_nonblocking(fd)?;
-    let mut ticket = Ticket::open()?;
+    let mut ticket = Ticket::new()?;
     if is_nonblocking {
         ticket.move_up();
     } else {
         let timeout = sys::send_timeout(fd)?;
-        sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| libc::ENETUNREACH)?;
+        if timeout.tv_sec != 0 || timeout.tv_usec != 0 {
+            sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| libc::ENETUNREACH)?;
+        }
     }
     let slot = pending::insert(fd, ticket)?;
     let sent = epoll::mask(slot, fd).and_then(|()| slot.send(&Request::Connect { destination }, fd));
@@ -147,24 +151,16 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         slot.abandon();
         return Err(error);
     }
-    if is_nonblocking {
-        Err(libc::EINPROGRESS)
-    } else {
-        finish(slot, fd)
-    }
+    if is_nonblocking { Err(libc::EINPROGRESS) } else { finish(slot, fd) }
 }
 
 /// A connect() while another is under way: `EALREADY`, or, on a blocking socket, its end.
 fn again(slot: &'static Slot, fd: c_int) -> c_int {
     let result = match sys::is_nonblocking(fd) {
         Ok(true) => Err(libc::EALREADY),
-        Ok(false) => finish(slot, fd).map_err(|error| {
-            if error == libc::EINPROGRESS {
-                libc::EALREADY
-            } else {
-                error
-            }
-        }),
+        Ok(false) => {
+            finish(slot, fd).map_err(|error| if error == libc::EINPROGRESS { libc::EALREADY } else { error })
+        }
         Err(error) => Err(error),
     };
     match result {

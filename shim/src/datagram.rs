@@ -35,6 +35,14 @@ redhook::hook! {
 }
 
 redhook::hook! {
+    // glibc's other name for send().
+    unsafe fn __send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t => hooked_send_alias {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_send(fd, data, len, flags) }
+    }
+}
+
+redhook::hook! {
     // sendto(2). Changes: as send; a destination off the machine is the broker's to judge. A cancellation point.
     unsafe fn sendto(
         fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const libc::sockaddr, address_len: socklen_t
@@ -210,11 +218,7 @@ fn check_connected(fd: c_int) -> Result<(), Errno> {
         slot.wait()?;
         slot.refresh();
     }
-    if is_sunk(fd) {
-        Err(libc::ENETUNREACH)
-    } else {
-        Ok(())
-    }
+    if is_sunk(fd) { Err(libc::ENETUNREACH) } else { Ok(()) }
 }
 
 /// The sinks' ports: IPv4 in the upper half, IPv6 in the lower. 0 while no datagram socket was sunk in this process (or
@@ -236,10 +240,7 @@ fn is_sunk(fd: c_int) -> bool {
         return false;
     }
     let mut bytes = [0_u8; sockaddr::MAX_LEN];
-    let peer = sys::peer_address(fd, &mut bytes)
-        .ok()
-        .and_then(|len| bytes.get(..len))
-        .map(sockaddr::parse);
+    let peer = sys::peer_address(fd, &mut bytes).ok().and_then(|len| bytes.get(..len)).map(sockaddr::parse);
     let Some(Given::Ip(peer)) = peer else { return false };
     let sink_port = match peer.ip().to_canonical() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => ports >> 16,

@@ -9,7 +9,7 @@
 //! epoll_wait when another one starts to connect.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
@@ -173,10 +173,7 @@ fn failure_event(slot: &Slot, registration: &Registration) -> Option<epoll_event
     let asked =
         (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP | libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
     let always = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
-    (!is_closed).then_some(epoll_event {
-        events: given.events & asked | always,
-        u64: given.u64,
-    })
+    (!is_closed).then_some(epoll_event { events: given.events & asked | always, u64: given.u64 })
 }
 
 /// One registration of a pending socket in one epoll set, as the program made it.
@@ -207,10 +204,7 @@ impl Registration {
 
     /// The epoll set's number, if the registration is in use.
     fn set(&self) -> Option<c_int> {
-        self.set
-            .load(Ordering::Relaxed)
-            .checked_sub(1)
-            .filter(|set| *set >= 0)
+        self.set.load(Ordering::Relaxed).checked_sub(1).filter(|set| *set >= 0)
     }
 
     fn put_in(&self, epoll: c_int) {
@@ -231,10 +225,7 @@ impl Registration {
     }
 
     fn event(&self) -> epoll_event {
-        epoll_event {
-            events: self.events.load(Ordering::Relaxed),
-            u64: self.data.load(Ordering::Relaxed),
-        }
+        epoll_event { events: self.events.load(Ordering::Relaxed), u64: self.data.load(Ordering::Relaxed) }
     }
 }
 
@@ -295,10 +286,7 @@ fn control(
     fd: c_int,
     event: Option<epoll_event>,
 ) -> Result<(), Errno> {
-    let registration = slot
-        .registrations()
-        .iter()
-        .find(|registration| registration.is(epoll, fd));
+    let registration = slot.registrations().iter().find(|registration| registration.is(epoll, fd));
     match (operation, registration, event) {
         (libc::EPOLL_CTL_ADD, Some(_), Some(_)) => Err(libc::EEXIST),
         (libc::EPOLL_CTL_ADD, None, Some(event)) => enter(slot, epoll, fd, event),
@@ -318,9 +306,7 @@ fn control(
             {
                 return Ok(());
             }
-            slot.ticket().map_or(Ok(()), |ticket| {
-                sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None)
-            })
+            slot.ticket().map_or(Ok(()), |ticket| sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, ticket, None))
         }
         (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(libc::EFAULT),
         // Not masked here: the kernel knows what is wrong with it.
@@ -330,10 +316,7 @@ fn control(
 
 /// Registers the ticket in the set, and the program's registration in the slot. Under a claim.
 fn enter(slot: &Slot, epoll: c_int, fd: c_int, event: epoll_event) -> Result<(), Errno> {
-    let free = slot
-        .registrations()
-        .iter()
-        .find(|registration| registration.set().is_none());
+    let free = slot.registrations().iter().find(|registration| registration.set().is_none());
     let registration = free.ok_or(libc::ENOSPC)?;
     registration.fd.store(fd, Ordering::Relaxed);
     registration.set_event(event);
@@ -348,19 +331,12 @@ fn enter(slot: &Slot, epoll: c_int, fd: c_int, event: epoll_event) -> Result<(),
 /// Puts the ticket into the registration's set, in place of the socket. Under a claim.
 fn stand_in(slot: &Slot, registration: &Registration) -> Result<(), Errno> {
     let ticket = slot.ticket().ok_or(libc::ENOSPC)?;
-    let place = slot
-        .registrations()
-        .iter()
-        .position(|other| core::ptr::eq(other, registration))
-        .unwrap_or(0);
+    let place = slot.registrations().iter().position(|other| core::ptr::eq(other, registration)).unwrap_or(0);
     let place = (slot.number() * REGISTRATIONS + place) as u64;
     let data = mark() | place << GENERATION_BITS | u64::from(slot.generation());
     HAS_MASKED.store(true, Ordering::Relaxed);
     registration.is_spent.store(false, Ordering::Relaxed);
-    let event = epoll_event {
-        events: libc::EPOLLIN as u32,
-        u64: data,
-    };
+    let event = epoll_event { events: libc::EPOLLIN as u32, u64: data };
     let epoll = registration.set().ok_or(libc::ENOSPC)?;
     match sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, ticket, Some(event)) {
         // Already there: for a duplicate of the same socket, or because it never left.
@@ -406,23 +382,27 @@ fn owner(data: u64) -> Option<(usize, usize, u32)> {
 /// One bit for each number under which an epoll set was seen; larger numbers than the map has are not noticed.
 static SETS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
+/// Words of the map from here on are empty.
+static SETS_END: AtomicUsize = AtomicUsize::new(0);
+
 fn remember_set(epoll: c_int) {
-    let Ok(number) = usize::try_from(epoll) else {
-        return;
-    };
+    let Ok(number) = usize::try_from(epoll) else { return };
     if let Some(word) = SETS.get(number / 64) {
         let bit = 1 << (number % 64);
         if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::Relaxed);
+            SETS_END.fetch_max(number / 64 + 1, Ordering::Relaxed);
         }
     }
 }
 
 fn known_sets() -> impl Iterator<Item = c_int> {
-    SETS.iter().enumerate().flat_map(|(place, word)| {
-        let word = word.load(Ordering::Relaxed);
-        (0..64)
-            .filter(move |bit| word >> bit & 1 == 1)
-            .map(move |bit| (place * 64 + bit) as c_int)
+    SETS.iter().take(SETS_END.load(Ordering::Relaxed)).enumerate().flat_map(|(index, word)| {
+        let mut bits = word.load(Ordering::Relaxed);
+        core::iter::from_fn(move || {
+            let bit = bits.trailing_zeros();
+            bits &= bits.checked_sub(1)?;
+            Some((index * 64) as c_int + bit as c_int)
+        })
     })
 }

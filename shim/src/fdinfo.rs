@@ -21,10 +21,8 @@ pub(crate) fn registered_event(epoll: c_int, fd: c_int) -> Result<Option<epoll_e
         match sys::read(info, &mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(len) => {
-                found = buffer
-                    .iter()
-                    .take(len)
-                    .find_map(|byte| line.push(*byte).filter(|(tfd, _)| *tfd == fd));
+                found =
+                    buffer.iter().take(len).find_map(|byte| line.push(*byte).filter(|(tfd, _)| *tfd == fd));
             }
         }
     }
@@ -78,10 +76,7 @@ impl Line {
     fn push(&mut self, byte: u8) -> Option<(c_int, epoll_event)> {
         if byte == b'\n' {
             let line = core::mem::take(self);
-            let event = epoll_event {
-                events: line.events,
-                u64: line.data,
-            };
+            let event = epoll_event { events: line.events, u64: line.data };
             return line.is_target.then_some((line.fd as c_int, event));
         }
         let starts = !self.in_word && byte != b' ' && byte != b'\t';

@@ -86,9 +86,7 @@ fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
         libc::AF_INET6 => Family::V6,
         _ => return Err(libc::EAI_FAMILY),
     };
-    let name = Name::new(node)
-        .filter(|name| !is_address(name))
-        .ok_or(libc::EAI_NONAME)?;
+    let name = Name::new(node).filter(|name| !is_address(name)).ok_or(libc::EAI_NONAME)?;
     match ticket::ask(&Request::Resolve { name, family }, None) {
         Ok(Reply::Addresses(addresses)) => Ok(addresses),
         Err(libc::ENOENT) => Err(libc::EAI_NONAME),
@@ -116,10 +114,7 @@ unsafe fn list(
     let mut end = result;
     let mut error = libc::EAI_NONAME;
     for flags in [hints.ai_flags, hints.ai_flags & !libc::AI_ADDRCONFIG] {
-        let hints = addrinfo {
-            ai_flags: flags,
-            ..*hints
-        };
+        let hints = addrinfo { ai_flags: flags, ..*hints };
         for address in addresses.iter() {
             let text = Numeric::new(address);
             // SAFETY: `text` ends with a NUL; `end` is `result`, or the last entry's own `ai_next`.
@@ -180,10 +175,7 @@ pub(crate) struct Numeric {
 impl Numeric {
     pub(crate) fn new(address: IpAddr) -> Self {
         let kept = errno::current();
-        let mut numeric = Self {
-            text: [0; 48],
-            len: 0,
-        };
+        let mut numeric = Self { text: [0; 48], len: 0 };
         // The longest IPv6 address has 45 bytes.
         let _ = write!(numeric, "{address}");
         errno::set(kept);
@@ -200,11 +192,7 @@ impl Write for Numeric {
         // One byte is left for the NUL.
         let room = self.text.len() - 1;
         for byte in more.bytes() {
-            let place = self
-                .text
-                .get_mut(self.len)
-                .filter(|_| self.len < room)
-                .ok_or(core::fmt::Error)?;
+            let place = self.text.get_mut(self.len).filter(|_| self.len < room).ok_or(core::fmt::Error)?;
             *place = byte;
             self.len += 1;
         }

@@ -105,19 +105,9 @@ fn by_name(name: *const c_char, family: c_int, buffer: &mut Buffer) -> Result<ho
         return buffer.lay_out(name.to_bytes(), family, [address].into_iter());
     }
     let asked = Name::new(name.to_bytes()).ok_or(Failure::Host(HOST_NOT_FOUND))?;
-    match ticket::ask(
-        &Request::Resolve {
-            name: asked,
-            family: wanted,
-        },
-        None,
-    ) {
+    match ticket::ask(&Request::Resolve { name: asked, family: wanted }, None) {
         Ok(Reply::Addresses(addresses)) => buffer.lay_out(name.to_bytes(), family, addresses.iter()),
-        Err(error) => Err(Failure::Host(if error == libc::ENOENT {
-            HOST_NOT_FOUND
-        } else {
-            TRY_AGAIN
-        })),
+        Err(error) => Err(Failure::Host(if error == libc::ENOENT { HOST_NOT_FOUND } else { TRY_AGAIN })),
         Ok(_) => Err(Failure::Host(TRY_AGAIN)),
     }
 }
@@ -180,11 +170,7 @@ unsafe fn reentrant(
     error: *mut c_int,
     work: impl FnOnce(&mut Buffer) -> Result<hostent, Failure>,
 ) -> c_int {
-    let mut buffer = Buffer {
-        start: buffer.cast(),
-        len,
-        used: 0,
-    };
+    let mut buffer = Buffer { start: buffer.cast(), len, used: 0 };
     let (found, status, host_error): (*mut hostent, Errno, c_int) = match work(&mut buffer) {
         Ok(host) => {
             // SAFETY: gethostbyname_r(3) demands room for an entry.
@@ -232,11 +218,7 @@ static SHARED: Shared = Shared {
 /// # Safety
 /// As for gethostbyname(3), only one thread at a time.
 unsafe fn shared(work: impl FnOnce(&mut Buffer) -> Result<hostent, Failure>) -> *mut hostent {
-    let mut buffer = Buffer {
-        start: SHARED.buffer.get().cast(),
-        len: SHARED_LEN,
-        used: 0,
-    };
+    let mut buffer = Buffer { start: SHARED.buffer.get().cast(), len: SHARED_LEN, used: 0 };
     let host_error = match work(&mut buffer) {
         Ok(host) => {
             let entry = SHARED.entry.get();
@@ -276,10 +258,8 @@ impl Buffer {
         const MOST: usize = presocks_proto::frame::MAX_ADDRESSES;
         let mut list = [null_mut::<c_char>(); MOST + 1];
         let mut count = 0;
-        for (place, address) in list
-            .iter_mut()
-            .zip(addresses.filter(|address| fits(*address, family)))
-            .take(MOST)
+        for (place, address) in
+            list.iter_mut().zip(addresses.filter(|address| fits(*address, family))).take(MOST)
         {
             *place = match address {
                 IpAddr::V4(v4) => self.put(&v4.octets())?,

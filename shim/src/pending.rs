@@ -17,20 +17,23 @@ use crate::ticket::{Outcome, Ticket};
 
 /// Most connects under way at once in a process; one more fails with `ENETUNREACH`.
 pub(crate) const SLOTS: usize = 4096;
-/// A cookie's slot is within this many places after the one that its hash names.
+/// A cookie's place is among this many after the one that its hash names.
 const WINDOW: usize = 32;
 /// Most epoll sets that can hold one pending socket; one more gives `ENOSPC`.
 pub(crate) const REGISTRATIONS: usize = 4;
 
 const FREE: u32 = 0;
-/// Being filled in; nobody finds it.
-const RESERVED: u32 = 1;
-const WAITING: u32 = 2;
-/// Waiting, and somebody is at work on it.
-const CLAIMED: u32 = 3;
-const FAILED: u32 = 4;
+const WAITING: u32 = 1;
+/// Somebody is at work on it.
+const CLAIMED: u32 = 2;
+const FAILED: u32 = 3;
 
 static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
+/// A bit for each slot that is taken. The lowest free one is next, so that a process touches little of the table.
+static TAKEN: [AtomicU64; SLOTS / 64] = [const { AtomicU64::new(0) }; SLOTS / 64];
+/// Where a cookie's slot is: the cookie, and in the lowest bits the slot's number; 0 for nothing.
+static PLACES: [AtomicU64; 2 * SLOTS] = [const { AtomicU64::new(0) }; 2 * SLOTS];
+const NUMBER_BITS: u32 = SLOTS.ilog2();
 /// Slots that are not free: the one load that every hook pays.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Abandoned slots are looked for once in so many insertions and fruitless looks.
@@ -88,28 +91,31 @@ pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<&'static Slot, Errno> 
     let cookie = sys::cookie(fd).map_err(|_| libc::ENETUNREACH)?;
     let ticket_cookie = sys::cookie(ticket.number()).map_err(|_| libc::ENETUNREACH)?;
     sweep_now_and_then();
-    let slot = match reserve(cookie) {
+    let slot = match take_slot() {
         Some(slot) => slot,
         None => {
             sweep();
-            reserve(cookie).ok_or(libc::ENETUNREACH)?
+            take_slot().ok_or(libc::ENETUNREACH)?
         }
     };
-    COUNT.fetch_add(1, Ordering::Relaxed);
     slot.cookie.store(cookie, Ordering::Relaxed);
     slot.fd.store(fd, Ordering::Relaxed);
+    slot.errno.store(0, Ordering::Relaxed);
     slot.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
     slot.ticket.store(ticket.into_number(), Ordering::Relaxed);
     slot.generation.fetch_add(1, Ordering::Relaxed);
+    COUNT.fetch_add(1, Ordering::Relaxed);
     slot.state.store(WAITING, Ordering::Release);
-    Ok(slot)
+    if places(cookie).any(|place| swap(place, 0, slot.place_entry())) {
+        return Ok(slot);
+    }
+    slot.abandon();
+    Err(libc::ENETUNREACH)
 }
 
 /// The slot with this number, for an event that names one.
 pub(crate) fn slot(number: usize, generation: u32) -> Option<&'static Slot> {
-    TABLE
-        .get(number)
-        .filter(|slot| slot.is_used() && slot.generation() == generation)
+    TABLE.get(number).filter(|slot| slot.is_used() && slot.generation() == generation)
 }
 
 /// A look among pending sockets found none of them: perhaps their owners are gone.
@@ -119,29 +125,53 @@ pub(crate) fn sweep_now_and_then() {
     }
 }
 
-/// The slots where a cookie can be. Cookies are counted up, so they are spread first.
-fn window(cookie: u64) -> impl Iterator<Item = &'static Slot> {
-    let first = (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOTS.ilog2())) as usize;
-    (first..first + WINDOW).filter_map(|place| TABLE.get(place % SLOTS))
+/// The places where a cookie can be. Cookies are counted up, so they are spread first.
+fn places(cookie: u64) -> impl Iterator<Item = &'static AtomicU64> {
+    let bits = u64::BITS - PLACES.len().ilog2();
+    let first = (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> bits) as usize;
+    (first..first + WINDOW).filter_map(|place| PLACES.get(place % PLACES.len()))
+}
+
+fn swap(place: &AtomicU64, from: u64, to: u64) -> bool {
+    place.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 fn find(cookie: u64) -> Option<&'static Slot> {
-    window(cookie).find(|slot| slot.is_used() && slot.cookie.load(Ordering::Relaxed) == cookie)
+    let entries = places(cookie).map(|place| place.load(Ordering::Acquire));
+    let mut its =
+        entries.filter(|entry| *entry != 0 && entry >> NUMBER_BITS == (cookie << NUMBER_BITS) >> NUMBER_BITS);
+    its.find_map(|entry| {
+        let slot = TABLE.get(entry as usize % SLOTS)?;
+        (slot.is_used() && slot.cookie.load(Ordering::Relaxed) == cookie).then_some(slot)
+    })
 }
 
-fn reserve(cookie: u64) -> Option<&'static Slot> {
-    window(cookie).find(|slot| {
-        slot.state
-            .compare_exchange(FREE, RESERVED, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+fn take_slot() -> Option<&'static Slot> {
+    TAKEN.iter().enumerate().find_map(|(index, word)| {
+        loop {
+            let bits = word.load(Ordering::Relaxed);
+            let bit = bits.trailing_ones();
+            if bit == u64::BITS {
+                return None;
+            }
+            if swap(word, bits, bits | 1 << bit) {
+                return TABLE.get(index * 64 + bit as usize);
+            }
+        }
     })
 }
 
 /// Frees the slots whose socket was closed and whose answer has come.
 fn sweep() {
-    for slot in TABLE.iter().filter(|slot| slot.is_used() && !slot.is_open()) {
-        if let State::Failed(slot) = slot.refresh() {
-            slot.take_error();
+    for (index, word) in TAKEN.iter().enumerate() {
+        let mut bits = word.load(Ordering::Relaxed);
+        while bits != 0 {
+            let slot = TABLE.get(index * 64 + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+            let abandoned = slot.filter(|slot| slot.is_used() && !slot.is_open());
+            if let Some(State::Failed(slot)) = abandoned.map(Slot::refresh) {
+                slot.take_error();
+            }
         }
     }
 }
@@ -164,6 +194,21 @@ impl Slot {
     /// This slot's place in the table.
     pub(crate) fn number(&self) -> usize {
         (core::ptr::from_ref(self).addr() - TABLE.as_ptr().addr()) / size_of::<Slot>()
+    }
+
+    fn place_entry(&self) -> u64 {
+        self.cookie.load(Ordering::Relaxed) << NUMBER_BITS | self.number() as u64
+    }
+
+    /// Nobody finds the slot any more, and it can be taken again.
+    fn free(&self) {
+        let entry = self.place_entry();
+        places(self.cookie.load(Ordering::Relaxed)).any(|place| swap(place, entry, 0));
+        COUNT.fetch_sub(1, Ordering::Relaxed);
+        self.state.store(FREE, Ordering::Release);
+        if let Some(word) = TAKEN.get(self.number() / 64) {
+            word.fetch_and(!(1 << (self.number() % 64)), Ordering::Release);
+        }
     }
 
     /// How often the slot has been used, modulo 2^16.
@@ -192,10 +237,7 @@ impl Slot {
     /// # Errors
     /// `ENETUNREACH` when the broker cannot be told.
     pub(crate) fn send(&self, request: &Request, socket: c_int) -> Result<(), Errno> {
-        let ticket = self
-            .ticket()
-            .and_then(Ticket::from_number)
-            .ok_or(libc::ENETUNREACH)?;
+        let ticket = self.ticket().and_then(Ticket::from_number).ok_or(libc::ENETUNREACH)?;
         let result = ticket.send(request, Some(socket));
         let _ = ticket.into_number();
         result
@@ -298,7 +340,7 @@ impl Slot {
     }
 
     fn is_used(&self) -> bool {
-        !matches!(self.state.load(Ordering::Acquire), FREE | RESERVED)
+        self.state.load(Ordering::Acquire) != FREE
     }
 
     /// Does the number under which the connect was made still mean our socket?
@@ -313,8 +355,7 @@ impl Slot {
             match self.state.load(Ordering::Acquire) {
                 state @ (WAITING | FAILED) => {
                     let claim =
-                        self.state
-                            .compare_exchange(state, CLAIMED, Ordering::AcqRel, Ordering::Acquire);
+                        self.state.compare_exchange(state, CLAIMED, Ordering::AcqRel, Ordering::Acquire);
                     if claim.is_ok() {
                         self.owner.store(me, Ordering::Relaxed);
                         break state;
@@ -325,14 +366,9 @@ impl Slot {
                     // The owner's process is not ours: it was left so by a fork.
                     owner if owner != 0 && owner >> 32 != me >> 32 => {
                         let taken =
-                            self.owner
-                                .compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed);
+                            self.owner.compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed);
                         if taken.is_ok() {
-                            break if self.errno.load(Ordering::Relaxed) == 0 {
-                                WAITING
-                            } else {
-                                FAILED
-                            };
+                            break if self.errno.load(Ordering::Relaxed) == 0 { WAITING } else { FAILED };
                         }
                     }
                     _ => sys::give_way(),
@@ -343,9 +379,10 @@ impl Slot {
         let (next, result) = edit(self, state);
         self.owner.store(0, Ordering::Relaxed);
         if next == FREE {
-            COUNT.fetch_sub(1, Ordering::Relaxed);
+            self.free();
+        } else {
+            self.state.store(next, Ordering::Release);
         }
-        self.state.store(next, Ordering::Release);
         Claim::Held(result)
     }
 }

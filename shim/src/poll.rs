@@ -28,6 +28,14 @@ redhook::hook! {
 }
 
 redhook::hook! {
+    // glibc's other name for poll().
+    unsafe fn __poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => hooked_poll_alias {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_poll(fds, count, timeout) }
+    }
+}
+
+redhook::hook! {
     // ppoll(2). As poll; the signal mask is the real call's business each time.
     unsafe fn ppoll(
         fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t
@@ -92,9 +100,7 @@ unsafe fn with_pending<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [p
     }
     // SAFETY: the caller's promise.
     let fds = unsafe { core::slice::from_raw_parts_mut(fds, usize::try_from(count).ok()?) };
-    let found = fds
-        .iter()
-        .any(|entry| !matches!(pending::state(entry.fd), State::Ordinary));
+    let found = fds.iter().any(|entry| !matches!(pending::state(entry.fd), State::Ordinary));
     if !found {
         pending::sweep_now_and_then();
     }
@@ -122,21 +128,13 @@ pub(crate) fn wait(
                 *copy = stand_in(entry);
                 failed += c_int::from(entry.revents != 0);
             }
-            let left = if failed > 0 {
-                Some(NO_TIME)
-            } else {
-                deadline.left()
-            };
+            let left = if failed > 0 { Some(NO_TIME) } else { deadline.left() };
             let ready = real(copy, left);
             if ready < 0 {
                 return ready;
             }
             let mut answered = false;
-            for (entry, copy) in fds
-                .iter_mut()
-                .zip(copy.iter())
-                .filter(|(_, copy)| copy.revents != 0)
-            {
+            for (entry, copy) in fds.iter_mut().zip(copy.iter()).filter(|(_, copy)| copy.revents != 0) {
                 if copy.fd == entry.fd {
                     entry.revents = copy.revents;
                 } else {
@@ -153,27 +151,17 @@ pub(crate) fn wait(
 
 /// The entry to wait for in place of this one; a failure shows in the entry itself.
 fn stand_in(entry: &mut pollfd) -> pollfd {
-    let plain = pollfd {
-        fd: entry.fd,
-        events: entry.events,
-        revents: 0,
-    };
-    let nothing = pollfd {
-        fd: -1,
-        events: 0,
-        revents: 0,
-    };
+    let plain = pollfd { fd: entry.fd, events: entry.events, revents: 0 };
+    let nothing = pollfd { fd: -1, events: 0, revents: 0 };
     if entry.fd < 0 {
         return plain;
     }
     match pending::state(entry.fd) {
         State::Ordinary => plain,
         // A ticket that the program has closed: the next look settles it.
-        State::Waiting(slot) => slot.ticket().map_or(nothing, |ticket| pollfd {
-            fd: ticket,
-            events: libc::POLLIN,
-            revents: 0,
-        }),
+        State::Waiting(slot) => {
+            slot.ticket().map_or(nothing, |ticket| pollfd { fd: ticket, events: libc::POLLIN, revents: 0 })
+        }
         State::Failed(_) => {
             let readable = libc::POLLIN | libc::POLLRDNORM | libc::POLLRDHUP;
             let writable = libc::POLLOUT | libc::POLLWRNORM;
@@ -189,11 +177,7 @@ fn stand_in(entry: &mut pollfd) -> pollfd {
 /// `ENOMEM` when there is no memory.
 pub(crate) fn with_scratch<T>(count: usize, work: impl FnOnce(&mut [pollfd]) -> T) -> Result<T, Errno> {
     const SMALL: usize = 64;
-    let nothing = pollfd {
-        fd: -1,
-        events: 0 as c_short,
-        revents: 0,
-    };
+    let nothing = pollfd { fd: -1, events: 0 as c_short, revents: 0 };
     let mut small = [nothing; SMALL];
     if let Some(entries) = small.get_mut(..count) {
         return Ok(work(entries));
@@ -210,10 +194,7 @@ pub(crate) fn with_scratch<T>(count: usize, work: impl FnOnce(&mut [pollfd]) -> 
     Ok(work(unsafe { core::slice::from_raw_parts_mut(start, count) }))
 }
 
-const NO_TIME: timespec = timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 const NANOSECONDS: i64 = 1_000_000_000;
 
 /// When a wait ends. Only a limited wait reads the clock.
@@ -269,10 +250,8 @@ impl Deadline {
             Self::At(at) => at,
         };
         let now = sys::now();
-        let mut left = timespec {
-            tv_sec: at.tv_sec.saturating_sub(now.tv_sec),
-            tv_nsec: at.tv_nsec - now.tv_nsec,
-        };
+        let mut left =
+            timespec { tv_sec: at.tv_sec.saturating_sub(now.tv_sec), tv_nsec: at.tv_nsec - now.tv_nsec };
         if left.tv_nsec < 0 {
             left.tv_sec -= 1;
             left.tv_nsec += NANOSECONDS;

@@ -46,6 +46,16 @@ redhook::hook! {
 }
 
 redhook::hook! {
+    // glibc's other name for select().
+    unsafe fn __select(
+        count: c_int, read: *mut usize, write: *mut usize, except: *mut usize, timeout: *mut timeval
+    ) -> c_int => hooked_select_alias {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_select(count, read, write, except, timeout) }
+    }
+}
+
+redhook::hook! {
     // pselect(2). As select, with a signal mask and a timeout that is not updated.
     unsafe fn pselect(
         count: c_int, read: *mut usize, write: *mut usize, except: *mut usize,
@@ -94,15 +104,9 @@ impl Sets {
     fn wait(&self, deadline: &Deadline, mask: *const sigset_t) -> c_int {
         let members = (0..self.count).filter(|fd| self.events(*fd) != 0).count();
         let result = poll::with_scratch(members, |fds| {
-            let members = (0..self.count)
-                .map(|fd| (fd, self.events(fd)))
-                .filter(|(_, events)| *events != 0);
+            let members = (0..self.count).map(|fd| (fd, self.events(fd))).filter(|(_, events)| *events != 0);
             for (entry, (fd, events)) in fds.iter_mut().zip(members) {
-                *entry = pollfd {
-                    fd,
-                    events,
-                    revents: 0,
-                };
+                *entry = pollfd { fd, events, revents: 0 };
             }
             let ready = poll::wait(fds, deadline, |fds, left| poll::real_ppoll(fds, left, mask));
             if ready < 0 {
@@ -118,25 +122,15 @@ impl Sets {
 
     /// The poll events for which the sets hold this descriptor; 0 for none.
     fn events(&self, fd: c_int) -> c_short {
-        let wanted = [
-            (self.read, READABLE),
-            (self.write, WRITABLE),
-            (self.except, EXCEPTIONAL),
-        ];
-        let asked = wanted
-            .into_iter()
-            .filter(|(set, _)| holds(*set, fd))
-            .fold(0, |all, (_, events)| all | events);
+        let wanted = [(self.read, READABLE), (self.write, WRITABLE), (self.except, EXCEPTIONAL)];
+        let asked =
+            wanted.into_iter().filter(|(set, _)| holds(*set, fd)).fold(0, |all, (_, events)| all | events);
         asked & !(libc::POLLHUP | libc::POLLERR)
     }
 
     /// Leaves the descriptor in the sets for which it is ready; how many those are.
     fn put(&self, entry: &pollfd) -> c_int {
-        let sets = [
-            (self.read, READABLE),
-            (self.write, WRITABLE),
-            (self.except, EXCEPTIONAL),
-        ];
+        let sets = [(self.read, READABLE), (self.write, WRITABLE), (self.except, EXCEPTIONAL)];
         let mut ready = 0;
         for (set, events) in sets {
             if holds(set, entry.fd) {

@@ -28,20 +28,11 @@ pub(crate) fn current() -> Option<Session> {
         return None;
     }
     let mut secrets = [[0_u8; SECRET_LEN]; 3];
-    for (bytes, word) in secrets
-        .as_flattened_mut()
-        .chunks_exact_mut(8)
-        .zip(&WORDS_OF_SESSION)
-    {
+    for (bytes, word) in secrets.as_flattened_mut().chunks_exact_mut(8).zip(&WORDS_OF_SESSION) {
         bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
     }
     let [id, token, proof] = secrets;
-    Some(Session {
-        id,
-        token: Secret(token),
-        proof: Secret(proof),
-        quiet: state == QUIET,
-    })
+    Some(Session { id, token: Secret(token), proof: Secret(proof), quiet: state == QUIET })
 }
 
 fn load() -> NonZeroUsize {
@@ -56,10 +47,7 @@ fn load() -> NonZeroUsize {
         return ABSENT;
     };
     let secrets = [session.id, session.token.0, session.proof.0];
-    for (word, bytes) in WORDS_OF_SESSION
-        .iter()
-        .zip(secrets.as_flattened().chunks_exact(8))
-    {
+    for (word, bytes) in WORDS_OF_SESSION.iter().zip(secrets.as_flattened().chunks_exact(8)) {
         word.store(bytes.try_into().map_or(0, u64::from_ne_bytes), Ordering::Relaxed);
     }
     if session.quiet { QUIET } else { LOUD }

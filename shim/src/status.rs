@@ -72,11 +72,7 @@ fn asked_for(fd: c_int) -> Option<Encoded> {
         return None;
     };
     let cookie = sys::cookie(fd).ok()?;
-    let family = if real.is_ipv6() {
-        libc::AF_INET6
-    } else {
-        libc::AF_INET
-    };
+    let family = if real.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     match ticket::ask(&Request::Peer { cookie }, None) {
         Ok(Reply::Address(asked)) => Some(Encoded::new(sockaddr::in_family(asked, family))),
         _ => None,

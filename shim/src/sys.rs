@@ -78,50 +78,25 @@ pub(crate) fn cookie(fd: c_int) -> Result<u64, Errno> {
 
 /// getsockopt(2) with `SO_SNDTIMEO`.
 pub(crate) fn send_timeout(fd: c_int) -> Result<libc::timeval, Errno> {
-    let mut value = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 0,
-    };
+    let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
     get_option(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).map(|()| value)
 }
 
 fn get_option<T>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<(), Errno> {
     let mut len = size_of::<T>() as socklen_t;
-    syscall!(
-        libc::SYS_getsockopt,
-        fd,
-        level,
-        name,
-        from_mut(value),
-        from_mut(&mut len)
-    )
-    .map(drop)
+    syscall!(libc::SYS_getsockopt, fd, level, name, from_mut(value), from_mut(&mut len)).map(drop)
 }
 
 /// setsockopt(2) with `SO_RCVTIMEO`.
 pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<(), Errno> {
     let len = size_of::<libc::timeval>();
-    syscall!(
-        libc::SYS_setsockopt,
-        fd,
-        libc::SOL_SOCKET,
-        libc::SO_RCVTIMEO,
-        from_ref(value),
-        len
-    )
-    .map(drop)
+    syscall!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, from_ref(value), len).map(drop)
 }
 
 /// getpeername(2) into `address`; the length that the kernel reports.
 pub(crate) fn peer_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
     let mut len = address.len() as socklen_t;
-    syscall!(
-        libc::SYS_getpeername,
-        fd,
-        address.as_mut_ptr(),
-        from_mut(&mut len)
-    )
-    .map(|_| len as usize)
+    syscall!(libc::SYS_getpeername, fd, address.as_mut_ptr(), from_mut(&mut len)).map(|_| len as usize)
 }
 
 /// sendmsg(2): one packet, with a descriptor attached by `SCM_RIGHTS` where there is one.
@@ -142,10 +117,7 @@ pub(crate) fn send_packet(fd: c_int, packet: &[u8], attached: Option<c_int>) -> 
         fd: attached.unwrap_or(-1),
         padding: 0,
     };
-    let mut data = libc::iovec {
-        iov_base: packet.as_ptr().cast_mut().cast(),
-        iov_len: packet.len(),
-    };
+    let mut data = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
     // SAFETY: all-zero is a valid msghdr (null pointers with zero lengths).
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &raw mut data;
@@ -165,16 +137,7 @@ pub(crate) fn send_packet(fd: c_int, packet: &[u8], attached: Option<c_int>) -> 
 /// recv(2) with `MSG_PEEK` and without waiting. 0: the other side is gone.
 pub(crate) fn peek(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-    syscall!(
-        libc::SYS_recvfrom,
-        fd,
-        buffer.as_mut_ptr(),
-        buffer.len(),
-        flags,
-        0,
-        0
-    )
-    .map(|len| len as usize)
+    syscall!(libc::SYS_recvfrom, fd, buffer.as_mut_ptr(), buffer.len(), flags, 0, 0).map(|len| len as usize)
 }
 
 /// recv(2) with `MSG_PEEK`, waiting. A cancellation point, as the connect() that waits in it is one; nothing of ours is
@@ -218,14 +181,7 @@ pub(crate) fn is_registered(epoll: c_int, fd: c_int) -> Option<bool> {
 
 /// openat(2), read-only and close-on-exec. `path` ends with a NUL.
 pub(crate) fn open(path: &core::ffi::CStr) -> Result<c_int, Errno> {
-    syscall!(
-        libc::SYS_openat,
-        libc::AT_FDCWD,
-        path.as_ptr(),
-        libc::O_RDONLY | libc::O_CLOEXEC,
-        0
-    )
-    .map(as_int)
+    syscall!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0).map(as_int)
 }
 
 /// read(2).
@@ -260,39 +216,21 @@ pub(crate) fn give_way() {
 
 /// prlimit(2): the soft limit on descriptors.
 pub(crate) fn descriptor_limit() -> Result<u64, Errno> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    syscall!(
-        libc::SYS_prlimit64,
-        0,
-        libc::RLIMIT_NOFILE,
-        null::<libc::rlimit>(),
-        from_mut(&mut limit)
-    )
-    .map(|_| limit.rlim_cur)
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    syscall!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, null::<libc::rlimit>(), from_mut(&mut limit))
+        .map(|_| limit.rlim_cur)
 }
 
 /// getrandom(2) without waiting.
 pub(crate) fn random() -> Option<u64> {
     let mut bytes = [0_u8; 8];
-    let len = syscall!(
-        libc::SYS_getrandom,
-        bytes.as_mut_ptr(),
-        bytes.len(),
-        libc::GRND_NONBLOCK
-    )
-    .ok()?;
+    let len = syscall!(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), libc::GRND_NONBLOCK).ok()?;
     (len == 8).then(|| u64::from_ne_bytes(bytes))
 }
 
 /// The monotonic clock.
 pub(crate) fn now() -> timespec {
-    let mut time = timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the vDSO writes one timespec; CLOCK_MONOTONIC always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     time
@@ -310,19 +248,8 @@ impl Mapping {
         let len = count.max(1).checked_mul(size_of::<T>()).ok_or(libc::ENOMEM)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        let start = syscall!(
-            libc::SYS_mmap,
-            null_mut::<c_void>(),
-            len,
-            protection,
-            flags,
-            -1,
-            0
-        )?;
-        Ok(Self {
-            start: start as *mut c_void,
-            len,
-        })
+        let start = syscall!(libc::SYS_mmap, null_mut::<c_void>(), len, protection, flags, -1, 0)?;
+        Ok(Self { start: start as *mut c_void, len })
     }
 
     /// Where the memory begins; page-aligned.

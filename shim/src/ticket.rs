@@ -13,15 +13,17 @@ use presocks_proto::session::{RENDEZVOUS_LEN, Session};
 use crate::errno::Errno;
 use crate::{session, sys};
 
+const GONE: &[u8] = b"presocks: the broker is gone: network access refused\n";
+
 /// Descriptors 0 to 2 belong to the program even when it has closed them.
 const FIRST_FREE: c_int = 3;
 
+/// Where the numbers of tickets that outlive their call begin, if the limit allows.
+const HIGH: c_int = 512;
+
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a name is its largest part, and nothing here can allocate"
-)]
+#[expect(clippy::large_enum_variant, reason = "a name is its largest part, and nothing here can allocate")]
 pub(crate) enum Outcome {
     /// No reply yet.
     NotYet,
@@ -38,11 +40,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Connects to the broker.
+    /// A socket for a ticket; the broker hears of it with the request.
     ///
     /// # Errors
-    /// `ENETUNREACH`, whatever the cause (no session, no broker, no descriptor left): the program cannot be proxied.
-    pub(crate) fn open() -> Result<Self, Errno> {
+    /// `ENETUNREACH`, whatever the cause (no session, no descriptor left): the program cannot be proxied.
+    pub(crate) fn new() -> Result<Self, Errno> {
         let Some(session) = session::current() else {
             complain(
                 false,
@@ -50,27 +52,7 @@ impl Ticket {
             );
             return Err(libc::ENETUNREACH);
         };
-        let ticket = Self {
-            fd: socket_above_standard_streams()?,
-            session,
-        };
-        let mut address = [0_u8; 2 + RENDEZVOUS_LEN];
-        let (family, path) = address.split_at_mut(2);
-        family.copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
-        path.copy_from_slice(&session.rendezvous());
-        loop {
-            match sys::connect(ticket.fd, &address) {
-                Ok(()) => return Ok(ticket),
-                Err(libc::EINTR) => {}
-                Err(_) => {
-                    complain(
-                        session.quiet,
-                        b"presocks: the broker is gone: network access refused\n",
-                    );
-                    return Err(libc::ENETUNREACH);
-                }
-            }
-        }
+        Ok(Self { fd: socket_above_standard_streams()?, session })
     }
 
     /// A ticket that somebody keeps by its number; the caller has made sure that it is one.
@@ -90,27 +72,42 @@ impl Ticket {
         self.fd
     }
 
-    /// Moves to a high number, out of the way of programs that count on the lowest ones, for a ticket that outlives its
-    /// call. Half of the descriptor limit, else where it is.
+    /// Moves to a higher number, out of the way of programs that count on the lowest ones, for a ticket that outlives its
+    /// call. Not too high: the kernel's table of descriptors grows with the highest.
     pub(crate) fn move_up(&mut self) {
         let limit = sys::descriptor_limit().unwrap_or(0);
-        let floor = c_int::try_from(limit / 2)
-            .unwrap_or(c_int::MAX / 2)
-            .max(FIRST_FREE);
+        let floor = c_int::try_from(limit / 2).unwrap_or(HIGH).clamp(FIRST_FREE, HIGH);
         if let Ok(high) = sys::duplicate_from(self.fd, floor) {
             sys::close(self.fd);
             self.fd = high;
         }
     }
 
-    /// Sends the request, with the program's socket where it carries one.
+    /// Connects to the broker and sends the request, with the program's socket where it carries one.
     ///
     /// # Errors
     /// `ENETUNREACH` when the broker cannot be told.
     pub(crate) fn send(&self, request: &Request, socket: Option<c_int>) -> Result<(), Errno> {
         let attached = if request.carries_socket() { socket } else { None };
         let packet = request.encode(&self.session.token);
-        sys::send_packet(self.fd, &packet, attached).map_err(|_| libc::ENETUNREACH)
+        let sent = self.connect().and_then(|()| sys::send_packet(self.fd, &packet, attached));
+        sent.map_err(|_| {
+            complain(self.session.quiet, GONE);
+            libc::ENETUNREACH
+        })
+    }
+
+    fn connect(&self) -> Result<(), Errno> {
+        let mut address = [0_u8; 2 + RENDEZVOUS_LEN];
+        let (family, path) = address.split_at_mut(2);
+        family.copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+        path.copy_from_slice(&self.session.rendezvous());
+        loop {
+            match sys::connect(self.fd, &address) {
+                Err(libc::EINTR) => {}
+                result => return result,
+            }
+        }
     }
 
     /// The reply, if it is there.
@@ -135,17 +132,10 @@ impl Ticket {
     }
 
     fn read(&self, result: Result<usize, Errno>, packet: &[u8]) -> Outcome {
-        match result.map(|len| {
-            packet
-                .get(..len)
-                .map(|packet| Reply::decode(packet, &self.session.proof))
-        }) {
+        match result.map(|len| packet.get(..len).map(|packet| Reply::decode(packet, &self.session.proof))) {
             Ok(Some(Ok(reply))) => Outcome::Reply(reply),
             _ => {
-                complain(
-                    self.session.quiet,
-                    b"presocks: the broker is gone: network access refused\n",
-                );
+                complain(self.session.quiet, b"presocks: the broker is gone: network access refused\n");
                 Outcome::Broken
             }
         }
@@ -163,7 +153,7 @@ impl Drop for Ticket {
 /// # Errors
 /// `ENETUNREACH` when there is no broker to ask; the errno that the broker answers.
 pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
-    let ticket = Ticket::open()?;
+    let ticket = Ticket::new()?;
     ticket.send(request, socket)?;
     loop {
         match ticket.wait() {

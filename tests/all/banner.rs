@@ -20,14 +20,8 @@ fn a_banner_in_the_very_segment_of_the_proxys_reply_arrives_whole() {
     }
     let lab = Lab::new();
     for reply in replies() {
-        let proxy = Script::until_request()
-            .send([reply.as_slice(), BANNER].concat())
-            .start(&lab);
-        lab.presocks(["nc", "-N", "origin.test", "22"])
-            .proxy(&proxy)
-            .run()
-            .success()
-            .stdout_is(BANNER);
+        let proxy = Script::until_request().send([reply.as_slice(), BANNER].concat()).start(&lab);
+        lab.presocks(["nc", "-N", "origin.test", "22"]).proxy(&proxy).run().success().stdout_is(BANNER);
     }
     lab.assert_no_leak();
 }
@@ -39,17 +33,10 @@ fn a_banner_that_follows_a_dribbling_reply_arrives_whole() {
     }
     let lab = Lab::new();
     for reply in replies() {
-        let script = Script::new()
-            .greeting()
-            .dribble([5, 0])
-            .request()
-            .dribble([reply.as_slice(), BANNER].concat());
+        let script =
+            Script::new().greeting().dribble([5, 0]).request().dribble([reply.as_slice(), BANNER].concat());
         let proxy = script.start(&lab);
-        lab.presocks(["nc", "-N", "10.88.0.2", "22"])
-            .proxy(&proxy)
-            .run()
-            .success()
-            .stdout_is(BANNER);
+        lab.presocks(["nc", "-N", "10.88.0.2", "22"]).proxy(&proxy).run().success().stdout_is(BANNER);
     }
     lab.assert_no_leak();
 }
@@ -67,9 +54,7 @@ async def main():
     print((await reader.read()).decode(), end='')
 asyncio.run(main())";
     for reply in replies() {
-        let proxy = Script::until_request()
-            .send([reply.as_slice(), BANNER].concat())
-            .start(&lab);
+        let proxy = Script::until_request().send([reply.as_slice(), BANNER].concat()).start(&lab);
         lab.presocks(["python3", "-c", program])
             .proxy(&proxy)
             .run()
@@ -86,22 +71,13 @@ fn the_request_names_the_destination_as_the_program_did() {
     }
     let lab = Lab::new();
     let far = [
-        (
-            "origin.test",
-            [&[5, 1, 0, 3, 11][..], b"origin.test", &[0, 22]].concat(),
-        ),
+        ("origin.test", [&[5, 1, 0, 3, 11][..], b"origin.test", &[0, 22]].concat()),
         ("10.88.0.2", vec![5, 1, 0, 1, 10, 88, 0, 2, 0, 22]),
-        (
-            "fd88::2",
-            [&[5, 1, 0, 4, 0xfd, 0x88][..], &[0; 13], &[2, 0, 22]].concat(),
-        ),
+        ("fd88::2", [&[5, 1, 0, 4, 0xfd, 0x88][..], &[0; 13], &[2, 0, 22]].concat()),
     ];
     for (destination, request) in far {
         let proxy = Script::until_request().send(SUCCESS).start(&lab);
-        lab.presocks(["nc", "-N", destination, "22"])
-            .proxy(&proxy)
-            .run()
-            .success();
+        lab.presocks(["nc", "-N", destination, "22"]).proxy(&proxy).run().success();
         let connections = proxy.finished(1);
         assert_eq!(connections.len(), 1, "{connections:?}");
         assert!(connections[0].received.ends_with(&request), "{connections:?}");

@@ -37,10 +37,7 @@ fn same_through(stage: &Stage, name: &str, proxy: &str) {
 /// Runs `tests/programs/NAME` wrapped only: what it expects is presocks' own doing.
 pub(crate) fn passes_wrapped(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    stage
-        .wrapped(name, &stage.proxy.url(), &["proxied=1"])
-        .run()
-        .success();
+    stage.wrapped(name, &stage.proxy.url(), &["proxied=1"]).run().success();
     stage.lab.assert_no_leak();
 }
 
@@ -63,9 +60,7 @@ fn differences(bare: &str, wrapped: &str) -> String {
         .filter(|line| !bare.lines().any(|other| other == *line))
         .map(|line| format!("> {line}"))
         .collect();
-    let missing = bare
-        .lines()
-        .find(|line| !wrapped.lines().any(|other| other == *line));
+    let missing = bare.lines().find(|line| !wrapped.lines().any(|other| other == *line));
     lines.extend(missing.map(|line| format!("< {line}")));
     lines.join("\n")
 }

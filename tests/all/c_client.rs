@@ -42,17 +42,8 @@ int main(int count, char **words)
 fn compiled(lab: &Lab) -> PathBuf {
     let source = lab.file("client.c", PROGRAM);
     let program = lab.directory().join("client");
-    lab.client.setup(
-        &[
-            "cc",
-            "-O2",
-            "-Wall",
-            "-o",
-            &program.to_string_lossy(),
-            &source.to_string_lossy(),
-        ],
-        "",
-    );
+    lab.client
+        .setup(&["cc", "-O2", "-Wall", "-o", &program.to_string_lossy(), &source.to_string_lossy()], "");
     program
 }
 
@@ -66,9 +57,7 @@ fn a_c_program_talks_through_every_proxy() {
     let program = compiled(&lab);
     for (round, proxy) in one_of_each(&lab).iter().enumerate() {
         for host in ["origin.test", "10.88.0.2", "fd88::2"] {
-            let client = lab
-                .presocks([program.as_os_str(), host.as_ref(), "7".as_ref()])
-                .proxy(proxy);
+            let client = lab.presocks([program.as_os_str(), host.as_ref(), "7".as_ref()]).proxy(proxy);
             client.run().success().stdout_is("peer: a line\n").stderr_is("");
         }
         assert_eq!(echo.connections(), 3 * (round + 1));

@@ -40,13 +40,8 @@ fn the_stronger_source_wins() {
     let nowhere = "socks5://127.0.0.1:1";
     let fetch = || lab.presocks(["curl", "-sS", "http://origin.test/hello"]);
     let named = [
-        fetch()
-            .proxy(&proxy)
-            .env("PRESOCKS_PROXY", nowhere)
-            .env("ALL_PROXY", nowhere),
-        fetch()
-            .env("PRESOCKS_PROXY", proxy.url())
-            .env("ALL_PROXY", nowhere),
+        fetch().proxy(&proxy).env("PRESOCKS_PROXY", nowhere).env("ALL_PROXY", nowhere),
+        fetch().env("PRESOCKS_PROXY", proxy.url()).env("ALL_PROXY", nowhere),
         fetch().env("ALL_PROXY", proxy.url()).env("all_proxy", nowhere),
     ];
     for fetch in named {
@@ -62,23 +57,11 @@ fn without_a_proxy_the_command_is_not_run() {
     }
     let lab = Lab::new();
     let run = lab.presocks(["touch", "it-ran"]).run();
-    run.code(125)
-        .stdout_is("")
-        .stderr_has("PRESOCKS_PROXY")
-        .stderr_has("-p ")
-        .stderr_has("--proxy-file");
-    for wrong in [
-        "http://10.77.0.1:1080",
-        "10.77.0.1:1080",
-        "socks5://",
-        "socks5://10.77.0.1:99999",
-        "socks4://h:1",
-    ] {
-        lab.presocks(["touch", "it-ran"])
-            .proxy(wrong)
-            .run()
-            .code(125)
-            .stdout_is("");
+    run.code(125).stdout_is("").stderr_has("PRESOCKS_PROXY").stderr_has("-p ").stderr_has("--proxy-file");
+    for wrong in
+        ["http://10.77.0.1:1080", "10.77.0.1:1080", "socks5://", "socks5://10.77.0.1:99999", "socks4://h:1"]
+    {
+        lab.presocks(["touch", "it-ran"]).proxy(wrong).run().code(125).stdout_is("");
     }
     assert!(!lab.directory().join("it-ran").exists());
     lab.assert_no_leak();
@@ -93,17 +76,12 @@ fn an_error_about_a_proxy_never_shows_its_password() {
     lab.permit_proxy_port(1099);
     let url = format!("socks5://{}:hunter2@{}:1099", lab::USER, lab::PROXY);
     for options in [&["-p", &url][..], &["-v", "-p", &url]] {
-        let run = lab
-            .presocks(["curl", "-sS", "http://origin.test/"])
-            .options(options)
-            .run();
+        let run = lab.presocks(["curl", "-sS", "http://origin.test/"]).options(options).run();
         assert!(!run.code(7).stderr().contains("hunter2"), "{}", run.report());
     }
-    for wrong in [
-        "socks5://user:hunter2@",
-        "socks6://user:hunter2@10.77.0.1:1",
-        "socks5://user:hunter2@10.77.0.1:x",
-    ] {
+    for wrong in
+        ["socks5://user:hunter2@", "socks6://user:hunter2@10.77.0.1:1", "socks5://user:hunter2@10.77.0.1:x"]
+    {
         let run = lab.presocks(["true"]).proxy(wrong).run();
         assert!(!run.code(125).stderr().contains("hunter2"), "{}", run.report());
     }
@@ -120,11 +98,8 @@ fn the_command_sees_neither_the_proxy_nor_its_password() {
     let file = lab.file("proxy", proxy.url());
     let runs = [
         lab.presocks(["env"]).proxy(&proxy),
-        lab.presocks(["env"])
-            .options(["--proxy-file".as_ref(), file.as_os_str()]),
-        lab.presocks(["env"])
-            .env("PRESOCKS_PROXY", proxy.url())
-            .env("all_proxy", proxy.url()),
+        lab.presocks(["env"]).options(["--proxy-file".as_ref(), file.as_os_str()]),
+        lab.presocks(["env"]).env("PRESOCKS_PROXY", proxy.url()).env("all_proxy", proxy.url()),
         lab.presocks(["env"]).env("ALL_PROXY", proxy.url()),
     ];
     for run in runs {
@@ -143,27 +118,14 @@ fn a_password_with_every_awkward_character_is_percent_decoded() {
     }
     let lab = Lab::new();
     // Method 2 is chosen, the user and the password are read and accepted, then the request is granted.
-    let script = Script::new()
-        .greeting()
-        .send([5, 2])
-        .expect(2 + 4 + 1 + 5)
-        .send([1, 0])
-        .request()
-        .send(SUCCESS);
+    let script =
+        Script::new().greeting().send([5, 2]).expect(2 + 4 + 1 + 5).send([1, 0]).request().send(SUCCESS);
     let proxy = script.start(&lab);
     let url = format!("socks5://u%3Ae%20:p%40%2Fs%25@{}:{}", lab::PROXY, proxy.port());
-    lab.presocks(["nc", "-N", "origin.test", "7"])
-        .proxy(&url)
-        .run()
-        .success();
+    lab.presocks(["nc", "-N", "origin.test", "7"]).proxy(&url).run().success();
     let received = proxy.finished(1).remove(0).received;
     let negotiation = b"\x01\x04u:e \x05p@/s%";
-    assert!(
-        received
-            .windows(negotiation.len())
-            .any(|window| window == negotiation),
-        "{received:?}"
-    );
+    assert!(received.windows(negotiation.len()).any(|window| window == negotiation), "{received:?}");
 }
 
 #[test]
@@ -179,15 +141,11 @@ fn declared_networks_are_reached_directly_and_nothing_else_is() {
     let nowhere = "socks5://127.0.0.1:1";
     for direct in ["10.88.0.0/24,fd88::/16", "fd88::2,10.88.0.2"] {
         for page in ["http://10.88.0.2/hello", "http://[fd88::2]/hello"] {
-            let fetch = lab
-                .presocks(["curl", "-sS", page])
-                .options(["--direct", direct])
-                .proxy(nowhere);
+            let fetch = lab.presocks(["curl", "-sS", page]).options(["--direct", direct]).proxy(nowhere);
             fetch.run().success().stdout_is(http::HELLO);
         }
-        let name = lab
-            .presocks(["curl", "-sS", "http://origin.test/hello"])
-            .options(["-q", "--direct", direct]);
+        let name =
+            lab.presocks(["curl", "-sS", "http://origin.test/hello"]).options(["-q", "--direct", direct]);
         name.proxy(nowhere).run().code(7);
     }
     assert_eq!(web.connections(), 4);
@@ -203,12 +161,7 @@ fn a_verbose_run_tells_each_connection_and_a_quiet_one_nothing() {
     let _web = HttpServer::start(&lab);
     let proxy = Microsocks::open(&lab);
     let fetch = |option: &str| {
-        let words = [
-            "curl",
-            "-sS",
-            "http://origin.test/hello",
-            "http://10.88.0.2/hello",
-        ];
+        let words = ["curl", "-sS", "http://origin.test/hello", "http://10.88.0.2/hello"];
         lab.presocks(words).proxy(&proxy).options([option]).run()
     };
     let told = fetch("-v");
@@ -216,17 +169,10 @@ fn a_verbose_run_tells_each_connection_and_a_quiet_one_nothing() {
     let told = told.stderr();
     assert_eq!(told.lines().count(), 2, "{told}");
     for (line, destination) in told.lines().zip(["origin.test", "10.88.0.2"]) {
-        assert!(
-            line.contains("curl[") && line.contains(destination) && line.contains("ms"),
-            "{line}"
-        );
+        assert!(line.contains("curl[") && line.contains(destination) && line.contains("ms"), "{line}");
     }
     fetch("-q").success().stderr_is("");
-    let refused = lab
-        .presocks(["nc", "-z", "10.88.0.2", "4"])
-        .proxy(&proxy)
-        .options(["-q"])
-        .run();
+    let refused = lab.presocks(["nc", "-z", "10.88.0.2", "4"]).proxy(&proxy).options(["-q"]).run();
     refused.code(1).stderr_is("");
 }
 
@@ -242,17 +188,10 @@ import socket
 for _ in range(20):
     print(socket.socket().connect_ex(('10.88.0.2', 80)), socket.socket().connect_ex(('10.88.0.3', 80)))
 ";
-    let run = lab
-        .presocks(["python3", "-c", program])
-        .proxy("socks5://10.77.0.1:1099")
-        .run();
+    let run = lab.presocks(["python3", "-c", program]).proxy("socks5://10.77.0.1:1099").run();
     let (told, unreachable) = (run.stderr(), 101);
-    run.success()
-        .stdout_is(format!("{unreachable} {unreachable}\n").repeat(20));
+    run.success().stdout_is(format!("{unreachable} {unreachable}\n").repeat(20));
     assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(
-        told.contains("10.77.0.1:1099") && told.contains("10.88.0.2:80"),
-        "{told}"
-    );
+    assert!(told.contains("10.77.0.1:1099") && told.contains("10.88.0.2:80"), "{told}");
     lab.assert_no_leak();
 }

@@ -19,9 +19,7 @@ fn the_exit_status_is_the_commands() {
     run(&lab, &["true"]).code(0).stdout_is("").stderr_is("");
     run(&lab, &["false"]).code(1).stdout_is("").stderr_is("");
     for status in [2, 7, 124, 125, 126, 127, 128, 255] {
-        run(&lab, &["sh", "-c", &format!("exit {status}")])
-            .code(status)
-            .stderr_is("");
+        run(&lab, &["sh", "-c", &format!("exit {status}")]).code(status).stderr_is("");
     }
 }
 
@@ -60,10 +58,7 @@ print('ready', flush=True)
 while (number := signal.sigwait(awaited)) != signal.SIGTERM: print('caught', number.value, flush=True)
 print('caught', number.value, flush=True)
 sys.exit(9)";
-    let mut running = lab
-        .presocks(["python3", "-c", program])
-        .proxy(NO_PROXY_NEEDED)
-        .start();
+    let mut running = lab.presocks(["python3", "-c", program]).proxy(NO_PROXY_NEEDED).start();
     assert_eq!(running.line(), "ready");
     for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::TERM] {
         running.signal(signal);
@@ -106,24 +101,12 @@ fn a_wrong_command_line_gives_125() {
         return;
     }
     let lab = Lab::new();
-    for options in [
-        &["--no-such-option"][..],
-        &["--timeout", "x"],
-        &["--direct", "here"],
-        &["--connect-timeout", "0"],
-    ] {
-        lab.presocks(["true"])
-            .options(options)
-            .proxy(NO_PROXY_NEEDED)
-            .run()
-            .code(125)
-            .stdout_is("");
+    for options in
+        [&["--no-such-option"][..], &["--timeout", "x"], &["--direct", "here"], &["--connect-timeout", "0"]]
+    {
+        lab.presocks(["true"]).options(options).proxy(NO_PROXY_NEEDED).run().code(125).stdout_is("");
     }
-    lab.presocks([] as [&str; 0])
-        .proxy(NO_PROXY_NEEDED)
-        .run()
-        .code(125)
-        .stdout_is("");
+    lab.presocks([] as [&str; 0]).proxy(NO_PROXY_NEEDED).run().code(125).stdout_is("");
 }
 
 #[test]
@@ -132,23 +115,8 @@ fn every_word_after_the_options_is_the_commands() {
         return;
     }
     let lab = Lab::new();
-    let outcome = run(
-        &lab,
-        &[
-            "printf",
-            "<%s>",
-            "-p",
-            "--help",
-            "",
-            "two words",
-            "--",
-            "-q",
-            "é\u{1b}",
-        ],
-    );
-    outcome
-        .success()
-        .stdout_is("<-p><--help><><two words><--><-q><é\u{1b}>");
+    let outcome = run(&lab, &["printf", "<%s>", "-p", "--help", "", "two words", "--", "-q", "é\u{1b}"]);
+    outcome.success().stdout_is("<-p><--help><><two words><--><-q><é\u{1b}>");
 }
 
 #[test]
@@ -158,13 +126,7 @@ fn help_and_version_are_told_without_a_proxy() {
     }
     let lab = Lab::new();
     let help = lab.presocks(["--help"]).run();
-    help.success()
-        .stdout_has("--proxy")
-        .stdout_has("--direct")
-        .stderr_is("");
+    help.success().stdout_has("--proxy").stdout_has("--direct").stderr_is("");
     let version = lab.presocks(["--version"]).run();
-    version
-        .success()
-        .stdout_is(format!("presocks {}\n", env!("CARGO_PKG_VERSION")))
-        .stderr_is("");
+    version.success().stdout_is(format!("presocks {}\n", env!("CARGO_PKG_VERSION"))).stderr_is("");
 }

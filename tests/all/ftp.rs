@@ -12,9 +12,7 @@ fn ftp_fetches_through_every_proxy() {
     let lab = Lab::new();
     let _server = FtpServer::start(&lab);
     for proxy in one_of_each(&lab) {
-        let fetch = lab
-            .presocks(["tnftp", "-V", "-o", "-", "ftp://origin.test/hello.txt"])
-            .proxy(&proxy);
+        let fetch = lab.presocks(["tnftp", "-V", "-o", "-", "ftp://origin.test/hello.txt"]).proxy(&proxy);
         fetch.run().success().stdout_is(ftp::HELLO);
     }
     lab.assert_no_leak();
@@ -29,19 +27,9 @@ fn ftp_holds_a_session_with_listing_and_a_large_file() {
     let _server = FtpServer::start(&lab);
     let proxy = Dante::with_password(&lab);
     let session = "user anonymous nobody@\npassive on\nbinary\nls\nget large fetched\nbye\n";
-    let client = lab
-        .presocks(["tnftp", "-n", "-v", "10.88.0.2"])
-        .proxy(&proxy)
-        .stdin(session);
-    client
-        .run()
-        .success()
-        .stdout_has("hello.txt")
-        .stdout_has("226 Transfer complete");
-    assert_eq!(
-        std::fs::read(lab.directory().join("fetched")).unwrap(),
-        http::large()
-    );
+    let client = lab.presocks(["tnftp", "-n", "-v", "10.88.0.2"]).proxy(&proxy).stdin(session);
+    client.run().success().stdout_has("hello.txt").stdout_has("226 Transfer complete");
+    assert_eq!(std::fs::read(lab.directory().join("fetched")).unwrap(), http::large());
     lab.assert_no_leak();
 }
 

@@ -14,9 +14,7 @@ fn wrapped(lab: &Lab, command: &str) -> String {
 }
 
 fn nothing_is_left(lab: &Lab) {
-    patience::wait_until("everything of presocks to end", || {
-        lab.client.processes("./p -p").is_empty()
-    });
+    patience::wait_until("everything of presocks to end", || lab.client.processes("./p -p").is_empty());
 }
 
 #[test]
@@ -116,10 +114,7 @@ fn a_stopped_job_can_go_on_in_the_background() {
     let lab = Lab::new();
     let mut terminal = Terminal::open(&lab);
     terminal.command("mkfifo go");
-    terminal.enter(&wrapped(
-        &lab,
-        "sh -c 'echo ready; read word < go; echo got $word; exit 5'",
-    ));
+    terminal.enter(&wrapped(&lab, "sh -c 'echo ready; read word < go; echo got $word; exit 5'"));
     terminal.wait_for("ready\r\n");
     terminal.press(CTRL_Z);
     terminal.wait_for("Stopped");
@@ -141,8 +136,6 @@ fn hanging_up_the_terminal_ends_the_job() {
     terminal.enter(&wrapped(&lab, "sh -c 'echo ready; exec sleep 5432'"));
     terminal.wait_for("ready\r\n");
     drop(terminal);
-    patience::wait_until("the command to end", || {
-        lab.client.processes("sleep 5432").is_empty()
-    });
+    patience::wait_until("the command to end", || lab.client.processes("sleep 5432").is_empty());
     nothing_is_left(&lab);
 }

@@ -14,18 +14,10 @@ fn getent_shows_a_stand_in_for_every_name() {
     let proxy = Microsocks::open(&lab);
     let lookup = |database: &str, name: &str| {
         let run = lab.presocks(["getent", database, name]).proxy(&proxy).run();
-        run.success()
-            .stdout()
-            .split_whitespace()
-            .next()
-            .unwrap()
-            .to_owned()
+        run.success().stdout().split_whitespace().next().unwrap().to_owned()
     };
     let address = lookup("ahostsv4", "origin.test");
-    assert!(
-        address.starts_with("198.18.") || address.starts_with("198.19."),
-        "{address}"
-    );
+    assert!(address.starts_with("198.18.") || address.starts_with("198.19."), "{address}");
     let address = lookup("ahostsv6", "origin.test");
     assert!(address.starts_with("fd70:7265:736f:636b:7300:"), "{address}");
     // Nobody knows whether the name exists before a connection is asked for.
@@ -40,21 +32,10 @@ fn getent_leaves_local_names_and_literals_alone() {
     }
     let lab = Lab::new();
     let proxy = Microsocks::open(&lab);
-    for name in [
-        "localhost",
-        "client",
-        "proxy.lab",
-        "127.0.0.1",
-        "10.88.0.2",
-        "::1",
-        "fd88::2",
-    ] {
+    for name in ["localhost", "client", "proxy.lab", "127.0.0.1", "10.88.0.2", "::1", "fd88::2"] {
         let plain = lab.bare(["getent", "ahosts", name]).run();
         let wrapped = lab.presocks(["getent", "ahosts", name]).proxy(&proxy).run();
-        wrapped
-            .success()
-            .stdout_is(plain.success().stdout_bytes())
-            .stderr_is("");
+        wrapped.success().stdout_is(plain.success().stdout_bytes()).stderr_is("");
     }
     lab.assert_no_leak();
 }

@@ -33,11 +33,7 @@ fn request_for(destination: &str) -> Option<Vec<u8>> {
     let probe = compile(&lab, "probe");
     let to = format!("to={destination}");
     let words = [probe.as_os_str(), to.as_ref()];
-    lab.presocks(words)
-        .proxy(&proxy)
-        .run()
-        .success()
-        .stdout_is("connect: ok\npeer: the one asked for\n");
+    lab.presocks(words).proxy(&proxy).run().success().stdout_is("connect: ok\npeer: the one asked for\n");
     let request = proxy.finished(1)[0].pieces[2..].concat();
     lab.assert_no_leak();
     Some(request)
@@ -72,10 +68,7 @@ fn a_mapped_literal_reaches_the_proxy_as_the_ipv4_address_that_it_is() {
 
 #[test]
 fn a_name_reaches_the_proxy_as_a_name() {
-    assert_request(
-        "www.example.org:80",
-        &request_with(3, &[&[15_u8][..], b"www.example.org"].concat(), 80),
-    );
+    assert_request("www.example.org:80", &request_with(3, &[&[15_u8][..], b"www.example.org"].concat(), 80));
 }
 
 #[test]
@@ -83,8 +76,5 @@ fn a_name_of_255_bytes_reaches_the_proxy_whole() {
     let label = "n".repeat(63);
     let name = format!("{label}.{label}.{label}.{label}");
     assert_eq!(name.len(), 255);
-    assert_request(
-        &format!("{name}:80"),
-        &request_with(3, &[&[255][..], name.as_bytes()].concat(), 80),
-    );
+    assert_request(&format!("{name}:80"), &request_with(3, &[&[255][..], name.as_bytes()].concat(), 80));
 }

@@ -35,10 +35,7 @@ fn the_end_of_one_direction_is_not_the_end_of_the_other() {
     // microsocks is not among them: it closes both directions when one ends.
     let (dante, ssh) = (Dante::open(&lab), SshDynamic::open(&lab));
     for proxy in [&dante as &dyn Upstream, &ssh] {
-        let talk = lab
-            .presocks(["nc", "-N", "origin.test", "7"])
-            .proxy(proxy)
-            .stdin(http::large());
+        let talk = lab.presocks(["nc", "-N", "origin.test", "7"]).proxy(proxy).stdin(http::large());
         talk.run().success().stdout_is(http::large()).stderr_is("");
     }
     lab.assert_no_leak();
@@ -52,11 +49,7 @@ fn nc_tells_an_open_port_from_a_refused_one() {
     let lab = Lab::new();
     let _echo = Service::echo(&lab, 7);
     let proxy = Dante::open(&lab);
-    lab.presocks(["nc", "-zv", "10.88.0.2", "7"])
-        .proxy(&proxy)
-        .run()
-        .success()
-        .stderr_has("succeeded");
+    lab.presocks(["nc", "-zv", "10.88.0.2", "7"]).proxy(&proxy).run().success().stderr_has("succeeded");
     let refused = lab.presocks(["nc", "-zv", "10.88.0.2", "4"]).proxy(&proxy).run();
     refused.code(1).stderr_has("Connection refused");
     lab.assert_no_leak();
@@ -70,19 +63,13 @@ fn telnet_shows_the_banner_and_answers_what_is_typed() {
     let lab = Lab::new();
     let _mail = Service::banner_first(&lab, 25, b"220 mail.origin.test ESMTP\r\n");
     let proxy = Microsocks::open(&lab);
-    let mut telnet = lab
-        .presocks(["telnet", "origin.test", "25"])
-        .proxy(&proxy)
-        .start();
+    let mut telnet = lab.presocks(["telnet", "origin.test", "25"]).proxy(&proxy).start();
     let mut seen = Vec::new();
     while seen.last().is_none_or(|line: &String| !line.contains("220 ")) {
         seen.push(telnet.line());
     }
     assert_eq!(seen.last().unwrap().trim_end(), "220 mail.origin.test ESMTP");
-    assert!(
-        seen.iter().any(|line| line == "Connected to origin.test."),
-        "{seen:?}"
-    );
+    assert!(seen.iter().any(|line| line == "Connected to origin.test."), "{seen:?}");
     telnet.write("NOOP\n");
     assert_eq!(telnet.line().trim_end(), "NOOP");
     drop(telnet);
@@ -98,11 +85,7 @@ fn nc_sees_every_byte_of_a_server_that_speaks_first() {
     let lab = Lab::new();
     let _server = Service::start(&lab, 25, |mut stream| stream.write_all(BANNER));
     for proxy in one_of_each(&lab) {
-        lab.presocks(["nc", "origin.test", "25"])
-            .proxy(&proxy)
-            .run()
-            .success()
-            .stdout_is(BANNER);
+        lab.presocks(["nc", "origin.test", "25"]).proxy(&proxy).run().success().stdout_is(BANNER);
     }
     lab.assert_no_leak();
 }

@@ -13,18 +13,8 @@ fn nmap_tells_open_ports_from_closed_ones_by_address() {
     let _open = [Service::echo(&lab, 7), Service::echo(&lab, 8000)];
     let (dante, microsocks) = (Dante::open(&lab), Microsocks::open(&lab));
     for proxy in [&dante as &dyn Upstream, &microsocks] {
-        let scan = [
-            "nmap",
-            "-sT",
-            "-Pn",
-            "-n",
-            "--unprivileged",
-            "-oG",
-            "-",
-            "-p",
-            "4,7,8,8000",
-            "10.88.0.2",
-        ];
+        let scan =
+            ["nmap", "-sT", "-Pn", "-n", "--unprivileged", "-oG", "-", "-p", "4,7,8,8000", "10.88.0.2"];
         let outcome = lab.presocks(scan).proxy(proxy).options(["-q"]).run();
         outcome.success();
         for port in ["4/closed/tcp", "7/open/tcp", "8/closed/tcp", "8000/open/tcp"] {
@@ -42,22 +32,8 @@ fn nmap_scans_a_name_that_only_the_proxy_knows() {
     let lab = Lab::new();
     let _open = Service::echo(&lab, 7);
     let proxy = Dante::with_password(&lab);
-    let scan = [
-        "nmap",
-        "-sT",
-        "-Pn",
-        "-n",
-        "--unprivileged",
-        "-oG",
-        "-",
-        "-p",
-        "4,7",
-        "origin.test",
-    ];
+    let scan = ["nmap", "-sT", "-Pn", "-n", "--unprivileged", "-oG", "-", "-p", "4,7", "origin.test"];
     let outcome = lab.presocks(scan).proxy(&proxy).options(["-q"]).run();
-    outcome
-        .success()
-        .stdout_has("4/closed/tcp")
-        .stdout_has("7/open/tcp");
+    outcome.success().stdout_has("4/closed/tcp").stdout_has("7/open/tcp");
     lab.assert_no_leak();
 }

@@ -43,8 +43,7 @@ fn node_fetches_over_tls_and_large_files() {
         .proxy(&proxy)
         .env("NODE_EXTRA_CA_CERTS", secure.authority())
         .run();
-    run.success()
-        .stdout_is(format!("{}{}\n", https::SECURE, http::LARGE_LENGTH));
+    run.success().stdout_is(format!("{}{}\n", https::SECURE, http::LARGE_LENGTH));
     lab.assert_no_leak();
 }
 
@@ -66,11 +65,7 @@ socket.on('error', error => {
   second.on('data', data => process.stdout.write(data));
 });
 ";
-    let run = lab
-        .presocks(["node", "-e", program])
-        .proxy(&proxy)
-        .options(["-q"])
-        .run();
+    let run = lab.presocks(["node", "-e", program]).proxy(&proxy).options(["-q"]).run();
     run.success().stdout_is("ECONNREFUSED\n7\nbye\n");
     lab.assert_no_leak();
 }

@@ -11,11 +11,7 @@ const CONNECTIONS: usize = 200;
 /// A proxy that lets nobody through before [`CONNECTIONS`] requests have come, then relays them to `web`.
 fn patient_proxy(lab: &Lab, web: &HttpServer) -> ScriptedProxy {
     let gate = Gate::after(CONNECTIONS);
-    Script::until_request()
-        .pass(&gate)
-        .send(SUCCESS)
-        .relay((lab::ORIGIN, web.port()))
-        .start(lab)
+    Script::until_request().pass(&gate).send(SUCCESS).relay((lab::ORIGIN, web.port())).start(lab)
 }
 
 #[test]
@@ -38,9 +34,7 @@ async def main():
 asyncio.run(main())"
     );
     let run = lab.presocks(["python3", "-c", &program]).proxy(&proxy).run();
-    run.success()
-        .stdout_is(http::HELLO.repeat(CONNECTIONS))
-        .stderr_is("");
+    run.success().stdout_is(http::HELLO.repeat(CONNECTIONS)).stderr_is("");
     assert_eq!(web.connections(), CONNECTIONS);
     lab.assert_no_leak();
 }
@@ -53,22 +47,11 @@ fn curl_opens_200_connections_at_once() {
     let lab = Lab::new();
     let web = HttpServer::start(&lab);
     let proxy = patient_proxy(&lab, &web);
-    let parallel = [
-        "curl",
-        "-sS",
-        "--parallel",
-        "--parallel-immediate",
-        "--parallel-max",
-        "200",
-        "--no-keepalive",
-    ];
+    let parallel =
+        ["curl", "-sS", "--parallel", "--parallel-immediate", "--parallel-max", "200", "--no-keepalive"];
     let pages = (0..CONNECTIONS).map(|number| format!("http://10.88.0.2/hello?{number}"));
     let words = parallel.iter().map(|word| (*word).to_owned()).chain(pages);
-    lab.presocks(words)
-        .proxy(&proxy)
-        .run()
-        .success()
-        .stdout_is(http::HELLO.repeat(CONNECTIONS));
+    lab.presocks(words).proxy(&proxy).run().success().stdout_is(http::HELLO.repeat(CONNECTIONS));
     assert_eq!(web.connections(), CONNECTIONS);
     lab.assert_no_leak();
 }
@@ -102,11 +85,8 @@ fn an_event_loop_turns_while_its_connections_wait() {
     let lab = Lab::new();
     let web = HttpServer::start(&lab);
     let gate = Gate::closed();
-    let proxy = Script::until_request()
-        .pass(&gate)
-        .send(SUCCESS)
-        .relay((lab::ORIGIN, web.port()))
-        .start(&lab);
+    let proxy =
+        Script::until_request().pass(&gate).send(SUCCESS).relay((lab::ORIGIN, web.port())).start(&lab);
     let program = "
 import asyncio, sys
 async def main():
@@ -127,8 +107,6 @@ asyncio.run(main())";
     gate.open();
     running.write("the gate is open\n");
     let outcome = running.finish();
-    outcome
-        .success()
-        .stdout_is(format!("the loop turns, 0 connected\n{}", http::HELLO.repeat(2)));
+    outcome.success().stdout_is(format!("the loop turns, 0 connected\n{}", http::HELLO.repeat(2)));
     lab.assert_no_leak();
 }

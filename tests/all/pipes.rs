@@ -26,16 +26,8 @@ fn a_daemon_keeps_its_network_after_presocks_has_returned_and_the_broker_ends_wi
     let lab = Lab::new();
     let _web = HttpServer::start(&lab);
     let proxy = Microsocks::open(&lab);
-    lab.presocks(["sh", "-c", DAEMON])
-        .proxy(&proxy)
-        .run()
-        .success()
-        .stdout_is("started\n")
-        .stderr_is("");
-    assert!(
-        !ours(&lab).is_empty(),
-        "the broker must outlive the front while the daemon runs"
-    );
+    lab.presocks(["sh", "-c", DAEMON]).proxy(&proxy).run().success().stdout_is("started\n").stderr_is("");
+    assert!(!ours(&lab).is_empty(), "the broker must outlive the front while the daemon runs");
     fs::write(lab.directory().join("go"), "go\n").unwrap();
     let fetched = lab.directory().join("fetched");
     patience::wait_until("the daemon to fetch the page", || fetched.exists());
@@ -52,11 +44,7 @@ fn command_substitution_and_pipelines_end_while_a_daemon_lives() {
     let lab = Lab::new();
     let proxy = Microsocks::open(&lab);
     let daemon = "(setsid sleep 4321 < /dev/null > /dev/null 2>&1 &); echo text";
-    let wrapped = format!(
-        "{} -p {} sh -c '{daemon}'",
-        binary::presocks().display(),
-        proxy.url()
-    );
+    let wrapped = format!("{} -p {} sh -c '{daemon}'", binary::presocks().display(), proxy.url());
     let script =
         format!("echo \"substituted: $({wrapped})\"; {wrapped} | cat; {wrapped} 2>&1 | sed s/^/piped:/");
     lab.bare(["sh", "-c", &script])
@@ -64,9 +52,7 @@ fn command_substitution_and_pipelines_end_while_a_daemon_lives() {
         .success()
         .stdout_is("substituted: text\ntext\npiped:text\n")
         .stderr_is("");
-    patience::wait_until("three living daemons", || {
-        lab.client.processes("sleep 4321").len() == 3
-    });
+    patience::wait_until("three living daemons", || lab.client.processes("sleep 4321").len() == 3);
 }
 
 #[test]
@@ -77,10 +63,7 @@ fn nothing_of_ours_stays_when_the_command_ends() {
     let lab = Lab::new();
     let _web = HttpServer::start(&lab);
     let proxy = Microsocks::open(&lab);
-    lab.presocks(["curl", "-sS", "http://origin.test/hello"])
-        .proxy(&proxy)
-        .run()
-        .success();
+    lab.presocks(["curl", "-sS", "http://origin.test/hello"]).proxy(&proxy).run().success();
     patience::wait_until("the broker to end", || ours(&lab).is_empty());
 }
 
@@ -94,9 +77,5 @@ fn a_reader_that_goes_away_ends_the_writer_as_ever() {
         "{} -p socks5://127.0.0.1:1 yes | head -n 2; echo ${{PIPESTATUS[0]}}",
         binary::presocks().display()
     );
-    lab.bare(["bash", "-c", &script])
-        .run()
-        .success()
-        .stdout_is("y\ny\n141\n")
-        .stderr_is("");
+    lab.bare(["bash", "-c", &script]).run().success().stdout_is("y\ny\n141\n").stderr_is("");
 }

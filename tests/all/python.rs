@@ -24,9 +24,7 @@ for host in ('origin.test', '10.88.0.2', 'fd88::2', '::ffff:10.88.0.2'):
 ";
     for proxy in one_of_each(&lab) {
         let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).run();
-        run.success()
-            .stdout_is("10000 True None True\n".repeat(4))
-            .stderr_is("");
+        run.success().stdout_is("10000 True None True\n".repeat(4)).stderr_is("");
     }
     lab.assert_no_leak();
 }
@@ -77,18 +75,9 @@ print(urllib.request.urlopen('http://origin.test/hello').read().decode(), end=''
 print(urllib.request.urlopen('https://www.origin.test/', context=trust).read().decode(), end='')
 print(len(urllib.request.urlopen('http://[fd88::2]/large').read()))
 ";
-    let words = [
-        "python3".as_ref(),
-        "-c".as_ref(),
-        program.as_ref(),
-        secure.authority().as_os_str(),
-    ];
+    let words = ["python3".as_ref(), "-c".as_ref(), program.as_ref(), secure.authority().as_os_str()];
     let expected = format!("{}{}{}\n", http::HELLO, https::SECURE, http::LARGE_LENGTH);
-    lab.presocks(words)
-        .proxy(&proxy)
-        .run()
-        .success()
-        .stdout_is(expected);
+    lab.presocks(words).proxy(&proxy).run().success().stdout_is(expected);
     lab.assert_no_leak();
 }
 
@@ -116,8 +105,7 @@ words = [sys.executable, '-c', child, str(s.fileno()), address]
 sys.exit(subprocess.run(words, pass_fds=[s.fileno()]).returncode)
 ";
     let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).run();
-    run.success()
-        .stdout_is("inherited\nTrue\nresolved by the parent\n");
+    run.success().stdout_is("inherited\nTrue\nresolved by the parent\n");
     lab.assert_no_leak();
 }
 
@@ -137,15 +125,9 @@ for address in (('10.88.0.2', 4), ('10.99.0.1', 80)):
         try: attempt()
         except OSError as error: print(type(error).__name__, errno.errorcode[error.errno])
 ";
-    let run = lab
-        .presocks(["python3", "-c", program])
-        .proxy(&proxy)
-        .options(["-q"])
-        .run();
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["-q"]).run();
     let (refused, unreachable) = ("ConnectionRefusedError ECONNREFUSED\n", "OSError EHOSTUNREACH\n");
-    run.success()
-        .stdout_is([refused, refused, unreachable, unreachable].concat())
-        .stderr_is("");
+    run.success().stdout_is([refused, refused, unreachable, unreachable].concat()).stderr_is("");
     lab.assert_no_leak();
 }
 
@@ -173,8 +155,6 @@ u, v = socket.socket(type=socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_DGR
 u.bind(('127.0.0.1', 0)); v.sendto(b'datagram', u.getsockname()); print(u.recv(100).decode())
 ";
     let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).run();
-    run.success()
-        .stdout_is("True True\nloopback\nTrue True\nloopback\npair\nunix\ndatagram\n")
-        .stderr_is("");
+    run.success().stdout_is("True True\nloopback\nTrue True\nloopback\npair\nunix\ndatagram\n").stderr_is("");
     lab.assert_no_leak();
 }

@@ -14,10 +14,7 @@ fn input_and_output_pass_unharmed() {
     let lab = Lab::new();
     let copy = lab.presocks(["cat"]).proxy(NO_PROXY_NEEDED).stdin(http::large());
     copy.run().success().stdout_is(http::large()).stderr_is("");
-    let split = lab
-        .presocks(["sh", "-c", "cat >&2; echo out"])
-        .proxy(NO_PROXY_NEEDED)
-        .stdin("err\n");
+    let split = lab.presocks(["sh", "-c", "cat >&2; echo out"]).proxy(NO_PROXY_NEEDED).stdin("err\n");
     split.run().success().stdout_is("out\n").stderr_is("err\n");
 }
 
@@ -29,10 +26,7 @@ fn the_command_has_the_descriptors_that_presocks_was_given() {
     let lab = Lab::new();
     // What the descriptors point to, less the one that ls itself has open on the directory.
     let list = "for fd in /proc/self/fd/*; do echo \"${fd##*/}\"; done | grep -vx 3; ls -l /proc/$$/fd | grep -c ' 9 -> /dev/null'";
-    let list = format!(
-        "exec 9> /dev/null; $WRAPPER sh -c '{}'",
-        list.replace('\'', "'\\''")
-    );
+    let list = format!("exec 9> /dev/null; $WRAPPER sh -c '{}'", list.replace('\'', "'\\''"));
     let wrapper = format!("{} -p {NO_PROXY_NEEDED}", binary::presocks().display());
     let plain = lab.bare(["sh", "-c", &list]).env("WRAPPER", "env").run();
     let wrapped = lab.bare(["sh", "-c", &list]).env("WRAPPER", wrapper).run();
@@ -60,18 +54,12 @@ with open(sys.argv[1], 'w') as out:
     for closed in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", ">&- 2>&-"] {
         let run = |wrapper: &str, report: &str| {
             // -S -E keep Python from opening more than it must; a shell starts it so that all three can be closed.
-            let script = format!(
-                "exec {wrapper} python3 -S -E {} {report} {closed}",
-                program.display()
-            );
+            let script = format!("exec {wrapper} python3 -S -E {} {report} {closed}", program.display());
             let _ = lab.bare(["sh", "-c", &script]).run();
             std::fs::read_to_string(lab.directory().join(report)).unwrap_or_default()
         };
-        let wrapper = format!(
-            "{} -p {}",
-            binary::presocks().display(),
-            presocks_tests::proxy::Upstream::url(&proxy)
-        );
+        let wrapper =
+            format!("{} -p {}", binary::presocks().display(), presocks_tests::proxy::Upstream::url(&proxy));
         let wrapped = run(&wrapper, "wrapped");
         let plain = run("env", "plain");
         assert_eq!(wrapped.lines().next(), plain.lines().next(), "closed {closed}");
@@ -98,11 +86,7 @@ print({k: v for k, v in os.environ.items() if not k.startswith('PRESOCKS') and k
     let wrapper = format!("{} -p {NO_PROXY_NEEDED}", binary::presocks().display());
     // The parent of the bare run is the harness, in another process group: that word is made the same.
     let run = |wrapper: &str| {
-        let run = lab
-            .bare(["sh", "-c", script])
-            .env("PROGRAM", program)
-            .env("WRAPPER", wrapper)
-            .run();
+        let run = lab.bare(["sh", "-c", script]).env("PROGRAM", program).env("WRAPPER", wrapper).run();
         run.success().stdout().replacen(" True\n", " False\n", 1)
     };
     assert_eq!(run(&wrapper), run("env"));

@@ -22,9 +22,7 @@ pub fn presocks() -> &'static Path {
 /// The workspace's root directory.
 #[must_use]
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
 /// The workspace's target directory, `CARGO_TARGET_DIR` respected.
@@ -37,23 +35,11 @@ pub fn target_directory() -> PathBuf {
 /// Runs Cargo in the workspace; panics when it fails.
 pub fn cargo(arguments: &[&str]) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let status = Command::new(cargo)
-        .args(arguments)
-        .current_dir(workspace())
-        .status()
-        .expect("run cargo");
+    let status = Command::new(cargo).args(arguments).current_dir(workspace()).status().expect("run cargo");
     assert!(status.success(), "cargo {arguments:?}: {status}");
 }
 
 fn build() -> PathBuf {
-    cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "presocks",
-        "--bin",
-        "presocks",
-    ]);
+    cargo(&["build", "--quiet", "--release", "--package", "presocks", "--bin", "presocks"]);
     target_directory().join("release/presocks")
 }

@@ -39,10 +39,7 @@ impl<'lab> Invocation<'lab> {
         wrapper: &Path,
         command: impl IntoIterator<Item = W>,
     ) -> Self {
-        Self {
-            wrapper: Some(wrapper.to_owned()),
-            ..Self::bare(lab, command)
-        }
+        Self { wrapper: Some(wrapper.to_owned()), ..Self::bare(lab, command) }
     }
 
     pub(crate) fn bare<W: AsRef<OsStr>>(lab: &'lab Lab, command: impl IntoIterator<Item = W>) -> Self {
@@ -69,16 +66,14 @@ impl<'lab> Invocation<'lab> {
     /// Adds options of presocks, before the command.
     #[must_use]
     pub fn options<W: AsRef<OsStr>>(mut self, options: impl IntoIterator<Item = W>) -> Self {
-        self.options
-            .extend(options.into_iter().map(|word| word.as_ref().to_owned()));
+        self.options.extend(options.into_iter().map(|word| word.as_ref().to_owned()));
         self
     }
 
     /// Sets a variable. Without this the environment has PATH, HOME, LANG and TERM only.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.environment
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -128,10 +123,7 @@ impl<'lab> Invocation<'lab> {
     pub fn start(self) -> Running {
         let words = self.words();
         let mut command = self.command();
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running::new(words, self.lab.client.spawn(&mut command), self.limit)
     }
 
@@ -140,17 +132,9 @@ impl<'lab> Invocation<'lab> {
     pub fn command(&self) -> Command {
         let words = self.words();
         let mut command = Command::new(&words[0]);
-        let home = self.lab.directory().join(if self.ordinary_user {
-            "user-home"
-        } else {
-            "root-home"
-        });
+        let home = self.lab.directory().join(if self.ordinary_user { "user-home" } else { "root-home" });
         command.args(&words[1..]).current_dir(&self.directory).env_clear();
-        command
-            .env("PATH", PATH)
-            .env("HOME", home)
-            .env("LANG", "C.UTF-8")
-            .env("TERM", "dumb");
+        command.env("PATH", PATH).env("HOME", home).env("LANG", "C.UTF-8").env("TERM", "dumb");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -188,15 +172,7 @@ impl Running {
         let stdout = lines_of(process.stdout.take().expect("a pipe"));
         let stderr = lines_of(process.stderr.take().expect("a pipe"));
         let (stdin, deadline) = (process.stdin.take(), Instant::now() + limit);
-        Self {
-            words,
-            process,
-            stdin,
-            stdout,
-            stderr,
-            seen_stdout: Vec::new(),
-            deadline,
-        }
+        Self { words, process, stdin, stdout, stderr, seen_stdout: Vec::new(), deadline }
     }
 
     /// The process number as seen from outside the lab.
@@ -208,10 +184,7 @@ impl Running {
     /// Writes to the command's standard input.
     pub fn write(&mut self, content: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
-        stdin
-            .write_all(content.as_ref())
-            .and_then(|()| stdin.flush())
-            .expect("write to the command");
+        stdin.write_all(content.as_ref()).and_then(|()| stdin.flush()).expect("write to the command");
     }
 
     /// The next line (or last part of one) that the command prints, without its end.
@@ -229,10 +202,7 @@ impl Running {
 
     /// Sends a signal to the process that was started (presocks itself when wrapped).
     pub fn signal(&self, signal: Signal) {
-        let number = i32::try_from(self.process.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a process number");
+        let number = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process number");
         kill_process(number, signal).expect("send a signal");
     }
 
@@ -258,16 +228,9 @@ impl Running {
             || !gather(&self.stderr, &mut stderr, self.deadline)
         {
             self.seen_stdout = stdout;
-            self.fail(&format!(
-                "it ended ({status}), but something still holds its output open"
-            ));
+            self.fail(&format!("it ended ({status}), but something still holds its output open"));
         }
-        Outcome {
-            words: std::mem::take(&mut self.words),
-            status,
-            stdout,
-            stderr,
-        }
+        Outcome { words: std::mem::take(&mut self.words), status, stdout, stderr }
     }
 
     /// Kills the command and fails the test with all that it printed.
@@ -278,10 +241,7 @@ impl Running {
         let soon = Instant::now() + Duration::from_millis(200);
         gather(&self.stdout, &mut stdout, soon);
         gather(&self.stderr, &mut stderr, soon);
-        panic!(
-            "{why}\n{}",
-            report(&self.words, "killed by the test", &stdout, &stderr)
-        );
+        panic!("{why}\n{}", report(&self.words, "killed by the test", &stdout, &stderr));
     }
 }
 
@@ -330,22 +290,14 @@ impl Outcome {
     /// The command ended with this status.
     #[track_caller]
     pub fn code(&self, code: i32) -> &Self {
-        assert!(
-            self.status.code() == Some(code),
-            "expected exit status {code}\n{}",
-            self.report()
-        );
+        assert!(self.status.code() == Some(code), "expected exit status {code}\n{}", self.report());
         self
     }
 
     /// The command ended by this signal.
     #[track_caller]
     pub fn signal(&self, signal: Signal) -> &Self {
-        assert!(
-            self.status.signal() == Some(signal.as_raw()),
-            "expected {signal:?}\n{}",
-            self.report()
-        );
+        assert!(self.status.signal() == Some(signal.as_raw()), "expected {signal:?}\n{}", self.report());
         self
     }
 
@@ -366,33 +318,21 @@ impl Outcome {
     /// The command printed this somewhere.
     #[track_caller]
     pub fn stdout_has(&self, expected: &str) -> &Self {
-        assert!(
-            self.stdout().contains(expected),
-            "expected on stdout: {expected}\n{}",
-            self.report()
-        );
+        assert!(self.stdout().contains(expected), "expected on stdout: {expected}\n{}", self.report());
         self
     }
 
     /// The command printed exactly this on standard error.
     #[track_caller]
     pub fn stderr_is(&self, expected: &str) -> &Self {
-        assert!(
-            self.stderr() == expected,
-            "expected this on stderr:\n{expected}\n{}",
-            self.report()
-        );
+        assert!(self.stderr() == expected, "expected this on stderr:\n{expected}\n{}", self.report());
         self
     }
 
     /// The command printed this somewhere on standard error.
     #[track_caller]
     pub fn stderr_has(&self, expected: &str) -> &Self {
-        assert!(
-            self.stderr().contains(expected),
-            "expected on stderr: {expected}\n{}",
-            self.report()
-        );
+        assert!(self.stderr().contains(expected), "expected on stderr: {expected}\n{}", self.report());
         self
     }
 
@@ -432,21 +372,12 @@ fn gather(lines: &Receiver<Vec<u8>>, into: &mut Vec<u8>, deadline: Instant) -> b
 
 fn report(words: &[OsString], status: &str, stdout: &[u8], stderr: &[u8]) -> String {
     let line: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-    format!(
-        "$ {}\n{status}\n--- stdout:\n{}\n--- stderr:\n{}",
-        line.join(" "),
-        shown(stdout),
-        shown(stderr)
-    )
+    format!("$ {}\n{status}\n--- stdout:\n{}\n--- stderr:\n{}", line.join(" "), shown(stdout), shown(stderr))
 }
 
 /// Text for a message, cut where nobody would read on.
 fn shown(bytes: &[u8]) -> String {
     const ENOUGH: usize = 8_000;
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(ENOUGH)]).into_owned();
-    if bytes.len() > ENOUGH {
-        format!("{text}… ({} bytes)", bytes.len())
-    } else {
-        text
-    }
+    if bytes.len() > ENOUGH { format!("{text}… ({} bytes)", bytes.len()) } else { text }
 }

@@ -27,14 +27,8 @@ impl Daemon {
         let log = lab.directory().join(format!("{name}.log"));
         let output = File::create(&log).expect("make a log");
         command.env("PATH", PATH).stdin(Stdio::null());
-        command
-            .stdout(output.try_clone().expect("share a log"))
-            .stderr(output);
-        let mut daemon = Self {
-            name: name.to_owned(),
-            process: host.spawn(command),
-            log,
-        };
+        command.stdout(output.try_clone().expect("share a log")).stderr(output);
+        let mut daemon = Self { name: name.to_owned(), process: host.spawn(command), log };
         patience::wait_until(&format!("{name} to accept connections on {address}"), || {
             if let Ok(Some(status)) = daemon.process.try_wait() {
                 panic!("{name} ended at once: {status}\n{}", daemon.log());

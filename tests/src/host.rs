@@ -136,21 +136,13 @@ impl Host {
     /// It is in the host's network only: it sees the machine's files and process numbers.
     pub fn setup(&self, argv: &[&str], input: &str) -> String {
         let mut script = tempfile::tempfile().expect("a temporary file");
-        script
-            .write_all(input.as_bytes())
-            .expect("write a temporary file");
+        script.write_all(input.as_bytes()).expect("write a temporary file");
         script.rewind().expect("rewind a temporary file");
         let mut command = Command::new(argv[0]);
-        command
-            .args(&argv[1..])
-            .env_clear()
-            .env("PATH", PATH)
-            .stdin(script);
+        command.args(&argv[1..]).env_clear().env("PATH", PATH).stdin(script);
         let output = self.inside(|| command.output()).expect("run a setup command");
-        let (stdout, stderr) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(
             output.status.success(),
             "{argv:?} on {}: {}\n{stdout}{stderr}\ninput was:\n{input}",
@@ -164,15 +156,13 @@ impl Host {
     #[must_use]
     pub fn processes(&self, words: &str) -> Vec<u32> {
         let here = std::fs::read_link(format!("/proc/{}/ns/pid", self.number())).expect("the host lives");
-        let numbers = std::fs::read_dir("/proc")
-            .expect("read /proc")
-            .filter_map(|entry| {
-                let number: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-                let namespace = std::fs::read_link(format!("/proc/{number}/ns/pid")).ok()?;
-                let command_line = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
-                let line = String::from_utf8_lossy(&command_line).replace('\0', " ");
-                (namespace == here && line.starts_with(words)).then_some(number)
-            });
+        let numbers = std::fs::read_dir("/proc").expect("read /proc").filter_map(|entry| {
+            let number: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let namespace = std::fs::read_link(format!("/proc/{number}/ns/pid")).ok()?;
+            let command_line = std::fs::read(format!("/proc/{number}/cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&command_line).replace('\0', " ");
+            (namespace == here && line.starts_with(words)).then_some(number)
+        });
         numbers.collect()
     }
 }

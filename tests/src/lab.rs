@@ -89,10 +89,7 @@ impl Lab {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "booting three hosts is no default")]
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("presocks-lab-")
-            .tempdir()
-            .expect("a directory");
+        let directory = tempfile::Builder::new().prefix("presocks-lab-").tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open the directory");
         let boot =
             |name, names: &str, resolver: &str| Host::boot(name, &etc(&directory, name, names, resolver));
@@ -102,13 +99,7 @@ impl Lab {
         let origin = boot("origin", FAR_NAMES, "");
         connect(&client, &proxy, &origin);
         let leak = LeakWitness::post(&proxy);
-        let lab = Self {
-            client,
-            proxy,
-            origin,
-            leak,
-            directory,
-        };
+        let lab = Self { client, proxy, origin, leak, directory };
         for (home, owner) in [("root-home", 0), ("user-home", USER_ID)] {
             let home = lab.directory().join(home);
             fs::create_dir(&home).expect("make a home");
@@ -130,11 +121,7 @@ impl Lab {
     /// Fails, naming the packets, when anything left the client for anywhere but a proxy.
     pub fn assert_no_leak(&self) {
         let leaked = self.leaked();
-        assert!(
-            leaked.is_empty(),
-            "packets left the client past the proxy:\n{}",
-            leaked.join("\n")
-        );
+        assert!(leaked.is_empty(), "packets left the client past the proxy:\n{}", leaked.join("\n"));
     }
 
     /// One line for each kind of packet that left the client for anywhere but a proxy.
@@ -176,26 +163,10 @@ fn etc(directory: &TempDir, host: &str, names: &str, resolver: &str) -> PathBuf 
     let files = [
         ("hosts", format!("{LOCALHOST}127.0.0.1 {host}\n{names}"), 0o644),
         ("resolv.conf", resolver.to_owned(), 0o644),
-        (
-            "nsswitch.conf",
-            "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n".to_owned(),
-            0o644,
-        ),
-        (
-            "passwd",
-            format!("{}{USER}:x:{USER_ID}:{USER_ID}::/:/bin/sh\n", machine("passwd")),
-            0o644,
-        ),
-        (
-            "group",
-            format!("{}{USER}:x:{USER_ID}:\n", machine("group")),
-            0o644,
-        ),
-        (
-            "shadow",
-            format!("{}{USER}:{PASSWORD_HASH}:19000::::::\n", machine("shadow")),
-            0o600,
-        ),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n".to_owned(), 0o644),
+        ("passwd", format!("{}{USER}:x:{USER_ID}:{USER_ID}::/:/bin/sh\n", machine("passwd")), 0o644),
+        ("group", format!("{}{USER}:x:{USER_ID}:\n", machine("group")), 0o644),
+        ("shadow", format!("{}{USER}:{PASSWORD_HASH}:19000::::::\n", machine("shadow")), 0o600),
     ];
     for (name, content, mode) in files {
         let path = etc.join(name);
@@ -223,15 +194,12 @@ fn connect(client: &Host, proxy: &Host, origin: &Host) {
     batch(origin, "link set cable up\n");
     // The kernel notices a new carrier in its own time (at once when asked about one device, since Linux 6.13);
     // routes and IPv6 addresses work only after that.
-    for (host, cables) in [
-        (client, &["cable"][..]),
-        (proxy, &["to-client", "to-origin"]),
-        (origin, &["cable"]),
-    ] {
+    for (host, cables) in
+        [(client, &["cable"][..]), (proxy, &["to-client", "to-origin"]), (origin, &["cable"])]
+    {
         for cable in cables {
             patience::wait_until("a cable to carry", || {
-                host.setup(&["ip", "-oneline", "link", "show", "dev", cable], "")
-                    .contains(" state UP ")
+                host.setup(&["ip", "-oneline", "link", "show", "dev", cable], "").contains(" state UP ")
             });
         }
     }

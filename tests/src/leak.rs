@@ -69,38 +69,20 @@ impl LeakWitness {
 
     /// See [`crate::Lab::permit_proxy_port`].
     pub(crate) fn permit_proxy_port(&self, proxy: &Host, port: u16) {
-        proxy.setup(
-            &[
-                "nft",
-                &format!("add element netdev witness proxy-ports {{ {port} }}"),
-            ],
-            "",
-        );
+        proxy.setup(&["nft", &format!("add element netdev witness proxy-ports {{ {port} }}")], "");
     }
 
     /// See [`crate::Lab::permit_direct`].
     pub(crate) fn permit_direct(&self, proxy: &Host, destination: &str) {
-        let set = if destination.contains(':') {
-            "direct6"
-        } else {
-            "direct4"
-        };
-        proxy.setup(
-            &[
-                "nft",
-                &format!("add element netdev witness {set} {{ {destination} }}"),
-            ],
-            "",
-        );
+        let set = if destination.contains(':') { "direct6" } else { "direct4" };
+        proxy.setup(&["nft", &format!("add element netdev witness {set} {{ {destination} }}")], "");
     }
 
     /// See [`crate::Lab::leaked`].
     pub(crate) fn leaked(&self, client: &Host, proxy: &Host) -> Vec<String> {
         let before = self.marks(proxy);
         let sent = client.inside(send_a_mark_from_every_processor);
-        patience::wait_until("the marks that flush packets in flight", || {
-            self.marks(proxy) >= before + sent
-        });
+        patience::wait_until("the marks that flush packets in flight", || self.marks(proxy) >= before + sent);
         let sets = ["leaked4", "leaked6", "leaked-other"];
         sets.iter()
             .flat_map(|set| elements(&proxy.setup(&["nft", "list", "set", "netdev", "witness", set], "")))
@@ -109,13 +91,8 @@ impl LeakWitness {
 
     fn marks(&self, proxy: &Host) -> u64 {
         let listing = proxy.setup(&["nft", "list", "counter", "netdev", "witness", "marks"], "");
-        let count = listing
-            .split_whitespace()
-            .skip_while(|word| *word != "packets")
-            .nth(1);
-        count
-            .and_then(|count| count.parse().ok())
-            .expect("a counter in nft's listing")
+        let count = listing.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+        count.and_then(|count| count.parse().ok()).expect("a counter in nft's listing")
     }
 }
 
@@ -142,8 +119,5 @@ fn elements(listing: &str) -> Vec<String> {
     let elements = elements.rsplit_once('}').map_or(elements, |(head, _)| head);
     let elements = elements.rsplit_once('}').map_or(elements, |(head, _)| head);
     let elements = elements.trim().trim_end_matches('}');
-    elements
-        .split(',')
-        .map(|element| element.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect()
+    elements.split(',').map(|element| element.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }

@@ -27,9 +27,7 @@ impl Namespaces {
     /// Those of the process `pid`.
     pub(crate) fn of(pid: Pid) -> Self {
         let first_process = pidfd_open(pid, PidfdFlags::empty()).expect("pidfd of a host's first process");
-        Self {
-            first_process: Arc::new(first_process),
-        }
+        Self { first_process: Arc::new(first_process) }
     }
 
     /// Runs `work` on a thread inside the network namespace and returns its result; panics pass through.
@@ -42,9 +40,7 @@ impl Namespaces {
                     .expect("enter the host's network");
                 work()
             });
-            worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -71,9 +67,7 @@ impl Namespaces {
         let spawn = || {
             move_into_thread_name_spaces(self.first_process.as_fd(), ThreadNameSpaceType::PROCESS_ID)
                 .expect("enter the host's process numbers");
-            command
-                .spawn()
-                .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
         };
         let spawner = thread::scope(|scope| scope.spawn(spawn).join());
         spawner.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

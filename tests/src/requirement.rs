@@ -17,11 +17,7 @@ pub fn missing(programs: &[&str]) -> bool {
     let reason = if !rustix::process::geteuid().is_root() {
         Some("it needs root (network namespaces)".to_owned())
     } else {
-        ALWAYS
-            .iter()
-            .chain(programs)
-            .find(|name| !installed(name))
-            .map(|name| format!("`{name}` is missing"))
+        ALWAYS.iter().chain(programs).find(|name| !installed(name)).map(|name| format!("`{name}` is missing"))
     };
     let Some(reason) = reason else { return false };
     let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
@@ -35,6 +31,5 @@ pub fn missing(programs: &[&str]) -> bool {
 /// True when the program is somewhere in [`PATH`].
 #[must_use]
 pub fn installed(program: &str) -> bool {
-    PATH.split(':')
-        .any(|directory| Path::new(directory).join(program).exists())
+    PATH.split(':').any(|directory| Path::new(directory).join(program).exists())
 }

@@ -41,32 +41,22 @@ impl Terminal {
     #[must_use]
     pub fn open(lab: &Lab) -> Self {
         let (controller, device) = pair();
-        let mut command: Command = lab
-            .bare(["bash", "--norc", "--noprofile", "--noediting", "-i"])
-            .env("PS1", PROMPT)
-            .command();
+        let mut command: Command =
+            lab.bare(["bash", "--norc", "--noprofile", "--noediting", "-i"]).env("PS1", PROMPT).command();
         let side = || Stdio::from(device.try_clone().expect("share the terminal"));
         command.stdin(side()).stdout(side()).stderr(side());
         let shell = lab.client.spawn_on_terminal(&mut command);
         drop((command, device));
         let keyboard = File::from(controller);
         let screen = watch(keyboard.try_clone().expect("share the terminal"));
-        let mut terminal = Self {
-            shell,
-            keyboard,
-            screen,
-            shown: String::new(),
-            unread: String::new(),
-        };
+        let mut terminal = Self { shell, keyboard, screen, shown: String::new(), unread: String::new() };
         terminal.wait_for(PROMPT);
         terminal
     }
 
     /// Types keys as they are.
     pub fn press(&mut self, keys: &str) {
-        self.keyboard
-            .write_all(keys.as_bytes())
-            .expect("type on the terminal");
+        self.keyboard.write_all(keys.as_bytes()).expect("type on the terminal");
     }
 
     /// Types a line and Return, and waits until the terminal has echoed it: what comes later is output.
@@ -92,10 +82,7 @@ impl Terminal {
                     self.shown.push_str(&piece);
                     self.unread.push_str(&piece);
                 }
-                Err(_) => panic!(
-                    "{text:?} never appeared on the terminal, which showed:\n{}",
-                    self.shown
-                ),
+                Err(_) => panic!("{text:?} never appeared on the terminal, which showed:\n{}", self.shown),
             }
         }
     }

@@ -19,10 +19,7 @@ use super::socket::{Reach, Socket, Watched, receive, send_all, watch};
 use super::{Broker, relay};
 
 /// Where a connection goes.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are of the large kind, and it lives as long as its task"
-)]
+#[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
 enum Route {
     Direct(SocketAddr),
     Proxy(Target),
@@ -33,7 +30,7 @@ pub(super) async fn serve(
     broker: &Broker,
     fd: OwnedFd,
     destination: SocketAddr,
-    program: &Program,
+    program: &Program<'_>,
     ticket: &UnixSeqpacket,
 ) -> Option<i32> {
     let socket = match Socket::new(fd) {
@@ -64,9 +61,7 @@ pub(super) async fn serve(
         },
     };
     let via_proxy = !matches!(route, Ok(Route::Direct(_)));
-    broker
-        .report
-        .connected(program, shown, via_proxy, started.elapsed(), &result);
+    broker.report.connected(program, shown, via_proxy, started.elapsed(), &result);
     Some(match result {
         Ok(()) => {
             broker.peers.borrow_mut().insert(socket.cookie(), destination);
@@ -90,11 +85,7 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn take(broker: &'a Broker, cookie: u64) -> Option<Self> {
-        broker
-            .connecting
-            .borrow_mut()
-            .insert(cookie)
-            .then_some(Self { broker, cookie })
+        broker.connecting.borrow_mut().insert(cookie).then_some(Self { broker, cookie })
     }
 }
 
@@ -124,10 +115,7 @@ fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, ()> {
         }
         Kind::Ordinary => Host::Address(destination.ip()),
     };
-    Ok(Route::Proxy(Target {
-        host,
-        port: destination.port(),
-    }))
+    Ok(Route::Proxy(Target { host, port: destination.port() }))
 }
 
 async fn attempt(broker: &Broker, socket: &Socket, route: &Route) -> Result<(), Failure> {
@@ -186,12 +174,7 @@ pub(super) async fn negotiate_in_time(
     target: Target,
 ) -> Result<(), Failure> {
     let limit = broker.settings.timeout;
-    match timeout(
-        limit,
-        negotiate(socket, target, broker.settings.proxy.credentials()),
-    )
-    .await
-    {
+    match timeout(limit, negotiate(socket, target, broker.settings.proxy.credentials())).await {
         Ok(result) => result,
         Err(_) => Err(Failure::AnswerTimeout(limit)),
     }
@@ -220,8 +203,6 @@ async fn negotiate(
         if len == 0 {
             return Err(Failure::ProxyClosed(None));
         }
-        handshake
-            .handle_input(buffer.get(..len).unwrap_or(&[]))
-            .map_err(Failure::Handshake)?;
+        handshake.handle_input(buffer.get(..len).unwrap_or(&[])).map_err(Failure::Handshake)?;
     }
 }

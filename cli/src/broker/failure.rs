@@ -92,11 +92,7 @@ impl fmt::Display for Failure {
             }
             Self::ProxyClosed(None) => f.write_str("the proxy closed the connection during the handshake"),
             Self::ProxyClosed(Some(error)) => {
-                write!(
-                    f,
-                    "the connection to the proxy broke during the handshake: {}",
-                    Plain(error)
-                )
+                write!(f, "the connection to the proxy broke during the handshake: {}", Plain(error))
             }
             Self::Handshake(error) => write_handshake(f, error),
             Self::AnswerTimeout(limit) => write!(f, "the proxy did not answer within {limit:?}"),
@@ -111,25 +107,16 @@ impl fmt::Display for Failure {
 fn write_handshake(f: &mut fmt::Formatter<'_>, error: &socks5::Error) -> fmt::Result {
     match error {
         socks5::Error::NotSocks5(byte) => {
-            write!(
-                f,
-                "the proxy does not speak SOCKS5: its answer begins with byte {byte:#04x}"
-            )
+            write!(f, "the proxy does not speak SOCKS5: its answer begins with byte {byte:#04x}")
         }
         socks5::Error::NoAcceptableMethod => f.write_str(
             "the proxy accepts none of our authentication methods; does it want a user and password?",
         ),
         socks5::Error::UnofferedMethod(method) => {
-            write!(
-                f,
-                "the proxy chose authentication method {method:#04x}, which was not offered"
-            )
+            write!(f, "the proxy chose authentication method {method:#04x}, which was not offered")
         }
         socks5::Error::AuthenticationRejected(status) => {
-            write!(
-                f,
-                "the proxy rejected the user name or password (status {status})"
-            )
+            write!(f, "the proxy rejected the user name or password (status {status})")
         }
         socks5::Error::Refused(code) => write!(f, "the proxy answered: {code}"),
         socks5::Error::BadAddressType(kind) => {

@@ -43,9 +43,7 @@ impl Hosts {
 
     fn refresh(&mut self, file: &Path) {
         // Without a file, or with one that cannot be read, there are no local names: all go to the proxy.
-        let state = fs::metadata(file)
-            .ok()
-            .and_then(|found| Some((found.modified().ok()?, found.len())));
+        let state = fs::metadata(file).ok().and_then(|found| Some((found.modified().ok()?, found.len())));
         if state == self.read && state.is_some() {
             return;
         }
@@ -58,12 +56,9 @@ impl Hosts {
     fn parse(&mut self, text: &[u8]) {
         for line in text.split(|byte| *byte == b'\n') {
             let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
-            let mut words = line
-                .split(u8::is_ascii_whitespace)
-                .filter(|word| !word.is_empty());
-            let address = words
-                .next()
-                .and_then(|word| std::str::from_utf8(word).ok()?.parse::<IpAddr>().ok());
+            let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            let address =
+                words.next().and_then(|word| std::str::from_utf8(word).ok()?.parse::<IpAddr>().ok());
             let Some(address) = address else { continue };
             for name in words {
                 let name: Box<[u8]> = name.to_ascii_lowercase().into();
@@ -94,36 +89,21 @@ mod tests {
         let mut hosts = Hosts::default();
         hosts.parse(b"127.0.0.1\tlocalhost\n::1 localhost ip6-localhost # a comment\n#10.0.0.1 no\n10.1.2.3 DB db2\nbad line\n");
         let of = |name: &str| {
-            hosts
-                .addresses
-                .get(name.as_bytes())
-                .map(|all| all.iter().map(ToString::to_string).collect())
+            hosts.addresses.get(name.as_bytes()).map(|all| all.iter().map(ToString::to_string).collect())
         };
-        assert_eq!(
-            of("localhost"),
-            Some(vec!["::1".to_owned(), "127.0.0.1".to_owned()])
-        );
+        assert_eq!(of("localhost"), Some(vec!["::1".to_owned(), "127.0.0.1".to_owned()]));
         assert_eq!(of("db"), Some(vec!["10.1.2.3".to_owned()]));
         assert_eq!(of("no"), None);
         assert_eq!(
-            hosts
-                .names
-                .get(&"10.1.2.3".parse::<IpAddr>().unwrap())
-                .map(|name| &name[..]),
+            hosts.names.get(&"10.1.2.3".parse::<IpAddr>().unwrap()).map(|name| &name[..]),
             Some(&b"db"[..])
         );
     }
 
     #[test]
     fn localhost_is_local_without_a_file() {
-        let mut hosts = Hosts {
-            read: None,
-            ..Hosts::default()
-        };
-        assert_eq!(
-            hosts.addresses(&name("app.localhost")).map(|all| all.len()),
-            Some(2)
-        );
+        let mut hosts = Hosts { read: None, ..Hosts::default() };
+        assert_eq!(hosts.addresses(&name("app.localhost")).map(|all| all.len()), Some(2));
         assert_eq!(hosts.addresses(&name("localhost.example")), None);
     }
 }

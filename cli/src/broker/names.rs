@@ -28,23 +28,13 @@ impl Names {
     /// `ENOENT` when it has none of the family; `ENOSPC` when all stand-ins are given out.
     pub(super) fn resolve(&mut self, name: &Name, family: Family) -> Result<Addresses, i32> {
         if let Some(local) = self.hosts.addresses(name) {
-            let of_family: Addresses = local
-                .into_iter()
-                .filter(|address| is_of(*address, family))
-                .collect();
-            return if of_family.is_empty() {
-                Err(libc::ENOENT)
-            } else {
-                Ok(of_family)
-            };
+            let of_family: Addresses = local.into_iter().filter(|address| is_of(*address, family)).collect();
+            return if of_family.is_empty() { Err(libc::ENOENT) } else { Ok(of_family) };
         }
         let index = self.stand_in(name).ok_or(libc::ENOSPC)?;
         // IPv4 first: every socket can use it, and a program that wants IPv6 alone picks that out itself.
         let both = [IpAddr::from(index.v4()), IpAddr::from(index.v6())];
-        Ok(both
-            .into_iter()
-            .filter(|address| is_of(*address, family))
-            .collect())
+        Ok(both.into_iter().filter(|address| is_of(*address, family)).collect())
     }
 
     /// The name of an address, if it has one here.
@@ -109,9 +99,8 @@ mod tests {
     #[test]
     fn ten_thousand_names_have_ten_thousand_addresses_that_last() {
         let mut names = Names::default();
-        let all: Vec<_> = (0..10_000)
-            .map(|n| first(&mut names, &format!("h{n}.example"), Family::Any))
-            .collect();
+        let all: Vec<_> =
+            (0..10_000).map(|n| first(&mut names, &format!("h{n}.example"), Family::Any)).collect();
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), 10_000);
         for (n, address) in all.into_iter().enumerate() {
@@ -142,14 +131,8 @@ mod tests {
         let free = Index::wrapping(300);
         let all = (0..COUNT).map(Index::wrapping).filter(|index| *index != free);
         names.given.extend(all.map(|index| (index, (*b"taken").into())));
-        assert_eq!(
-            first(&mut names, "last.example", Family::Any),
-            IpAddr::from(free.v4())
-        );
+        assert_eq!(first(&mut names, "last.example", Family::Any), IpAddr::from(free.v4()));
         assert_eq!(names.resolve(&name("one.more"), Family::Any), Err(libc::ENOSPC));
-        assert_eq!(
-            first(&mut names, "last.example", Family::Any),
-            IpAddr::from(free.v4())
-        );
+        assert_eq!(first(&mut names, "last.example", Family::Any), IpAddr::from(free.v4()));
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use tokio_seqpacket::UnixSeqpacket;
+
 use super::failure::Failure;
 use crate::proxy::Proxy;
 use crate::settings::Talk;
@@ -27,22 +29,12 @@ pub(super) struct Report {
     said: RefCell<HashSet<u32>>,
 }
 
-/// The program on whose behalf something happens.
-pub(super) struct Program {
-    pid: Option<i32>,
-}
+/// The program on whose behalf something happens: who opened the ticket.
+pub(super) struct Program<'a>(pub(super) &'a UnixSeqpacket);
 
-impl Program {
-    pub(super) fn new(pid: Option<i32>) -> Self {
-        Self { pid }
-    }
-}
-
-impl fmt::Display for Program {
+impl fmt::Display for Program<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(pid) = self.pid else {
-            return f.write_str("?");
-        };
+        let Some(pid) = self.0.peer_cred().ok().and_then(|who| who.pid()) else { return f.write_str("?") };
         match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
             Ok(name) => write!(f, "{}[{pid}]", name.trim_end().escape_debug()),
             Err(_) => write!(f, "[{pid}]"),
@@ -52,17 +44,13 @@ impl fmt::Display for Program {
 
 impl Report {
     pub(super) fn new(talk: Talk, proxy: &Proxy) -> Self {
-        Self {
-            talk,
-            proxy: proxy.to_string(),
-            said: RefCell::default(),
-        }
+        Self { talk, proxy: proxy.to_string(), said: RefCell::default() }
     }
 
     /// A connect has ended. `via_proxy` tells which way it was to go.
     pub(super) fn connected(
         &self,
-        program: &Program,
+        program: &Program<'_>,
         destination: &dyn fmt::Display,
         via_proxy: bool,
         took: Duration,
@@ -71,10 +59,7 @@ impl Report {
         let via = if via_proxy { self.proxy.as_str() } else { "direct" };
         match (self.talk, result) {
             (Talk::Verbose, Ok(())) => {
-                say(format_args!(
-                    "{program} {destination} via {via}: connected in {}",
-                    milliseconds(took)
-                ));
+                say(format_args!("{program} {destination} via {via}: connected in {}", milliseconds(took)));
             }
             (Talk::Verbose, Err(failure)) => {
                 say(format_args!(
@@ -90,11 +75,9 @@ impl Report {
     }
 
     /// A datagram was not let out.
-    pub(super) fn datagram_refused(&self, program: &Program, destination: SocketAddr) {
+    pub(super) fn datagram_refused(&self, program: &Program<'_>, destination: SocketAddr) {
         if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(DATAGRAM) {
-            say(format_args!(
-                "{program} datagram to {destination} refused: UDP is not proxied"
-            ));
+            say(format_args!("{program} datagram to {destination} refused: UDP is not proxied"));
         }
     }
 
@@ -117,10 +100,7 @@ fn milliseconds(time: Duration) -> String {
 fn say(line: fmt::Arguments<'_>) {
     let stderr = std::io::stderr();
     let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     if poll(&mut polled, Some(&now)) == Ok(1) {
         // There is nowhere to say that stderr fails. One write, so that lines of several processes do not mix.
         let _ = stderr.lock().write_all(format!("presocks: {line}\n").as_bytes());

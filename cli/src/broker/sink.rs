@@ -20,10 +20,7 @@ impl Sinks {
     /// # Errors
     /// When there is no IPv4 loopback.
     pub(super) fn reserve() -> io::Result<Self> {
-        Ok(Self {
-            v4: sink(Ipv4Addr::LOCALHOST.into())?,
-            v6: sink(Ipv6Addr::LOCALHOST.into()).ok(),
-        })
+        Ok(Self { v4: sink(Ipv4Addr::LOCALHOST.into())?, v6: sink(Ipv6Addr::LOCALHOST.into()).ok() })
     }
 
     /// The sink for a socket that speaks to `destination`. Without IPv6 an IPv6 socket can still reach the IPv4 one, mapped.
@@ -50,9 +47,7 @@ mod tests {
     fn a_sink_takes_nothing_and_says_so() {
         let sinks = Sinks::reserve().unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender
-            .connect(sinks.address_for("192.0.2.1".parse().unwrap()).unwrap())
-            .unwrap();
+        sender.connect(sinks.address_for("192.0.2.1".parse().unwrap()).unwrap()).unwrap();
         sender.send(b"x").unwrap();
         let error = sender.recv(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

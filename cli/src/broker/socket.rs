@@ -76,11 +76,7 @@ impl Socket {
                 let is_free = sockopt::ipv6_v6only(&self.fd) == Ok(false)
                     || sockopt::set_ipv6_v6only(&self.fd, false).is_ok();
                 let mapped = SocketAddr::from((v4.to_ipv6_mapped(), address.port()));
-                if is_free {
-                    Reach::Address(mapped)
-                } else {
-                    Reach::OtherFamily
-                }
+                if is_free { Reach::Address(mapped) } else { Reach::OtherFamily }
             }
         }
     }
@@ -106,12 +102,16 @@ impl Socket {
             Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
+        // On loopback, and with a proxy near by, it is there already.
+        if self.is_connected() {
+            return Ok(());
+        }
         // Registered only now: an unconnected socket counts as ready.
         let watched = watch(self.as_fd(), Interest::WRITABLE)?;
         loop {
             let mut ready = watched.writable().await?;
             sockopt::socket_error(&self.fd)??;
-            if getpeername(&self.fd).is_ok() {
+            if self.is_connected() {
                 return Ok(());
             }
             ready.clear_ready();
@@ -168,9 +168,7 @@ pub(super) async fn send_all(socket: &Watched<'_>, mut bytes: &[u8]) -> io::Resu
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     while !bytes.is_empty() {
         let sent = socket
-            .async_io(Interest::WRITABLE, |socket| {
-                send(socket, bytes, flags).map_err(io::Error::from)
-            })
+            .async_io(Interest::WRITABLE, |socket| send(socket, bytes, flags).map_err(io::Error::from))
             .await?;
         bytes = bytes.get(sent..).unwrap_or(&[]);
     }
@@ -184,9 +182,7 @@ pub(super) async fn send_all(socket: &Watched<'_>, mut bytes: &[u8]) -> io::Resu
 pub(super) async fn receive(socket: &Watched<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     socket
         .async_io(Interest::READABLE, |socket| {
-            recv(socket, &mut *buffer, RecvFlags::DONTWAIT)
-                .map(|(len, _)| len)
-                .map_err(io::Error::from)
+            recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(len, _)| len).map_err(io::Error::from)
         })
         .await
 }

@@ -4,14 +4,19 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use presocks_proto::frame::{self, Malformed, Reply, Request};
 use presocks_proto::standin::{self, Kind};
+use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::report::Program;
 use super::{Broker, connect};
+
+/// The shim sends at once; who does not is no shim, and must not hold a descriptor for ever.
+const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Room for one descriptor in a control message, aligned for its header (cmsg(3)).
 #[repr(align(16))]
@@ -19,19 +24,21 @@ struct Control([u8; 64]);
 
 /// Serves a ticket. Whoever does not know the token, or sends no frame, gets no answer: the shim takes that for a failure.
 pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket) {
-    let Ok((packet, len, socket)) = receive(&ticket).await else {
+    let Ok(Ok((packet, len, socket))) = timeout(REQUEST_LIMIT, receive(&ticket)).await else {
         return;
     };
     let packet = packet.get(..len).unwrap_or(&[]);
     let request = match Request::decode(packet, &broker.session.token) {
         Ok(request) if request.carries_socket() == socket.is_some() => request,
         Ok(_) => return broker.report.refused_ticket("its socket did not arrive"),
-        Err(Malformed::WrongSecret) => return broker.report.refused_ticket("it does not know this session's token"),
+        Err(Malformed::WrongSecret) => {
+            return broker.report.refused_ticket("it does not know this session's token");
+        }
         Err(Malformed::NotAFrame | Malformed::BadField) => {
             return broker.report.refused_ticket("it is not in this version's format");
         }
     };
-    let program = Program::new(ticket.peer_cred().ok().and_then(|who| who.pid()));
+    let program = Program(&ticket);
     let reply = match (request, socket) {
         (Request::Connect { destination }, Some(socket)) => {
             match connect::serve(&broker, socket, destination, &program, &ticket).await {
@@ -86,27 +93,21 @@ fn datagram_connect(broker: &Broker, socket: &OwnedFd, destination: SocketAddr) 
     match rustix::net::sockopt::socket_cookie(socket) {
         Ok(cookie) => broker.peers.borrow_mut().insert(cookie, destination),
         Err(error) => {
-            return Reply::Done {
-                errno: error.raw_os_error(),
-            };
+            return Reply::Done { errno: error.raw_os_error() };
         }
     }
-    broker.sinks.address_for(destination.ip()).map_or(
-        Reply::Done {
-            errno: libc::ENETUNREACH,
-        },
-        Reply::Address,
-    )
+    broker
+        .sinks
+        .address_for(destination.ip())
+        .map_or(Reply::Done { errno: libc::ENETUNREACH }, Reply::Address)
 }
 
-fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program) -> Reply {
+fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program<'_>) -> Reply {
     if is_direct(broker, destination.ip()) {
         return Reply::Direct;
     }
     broker.report.datagram_refused(program, destination);
-    Reply::Done {
-        errno: libc::ENETUNREACH,
-    }
+    Reply::Done { errno: libc::ENETUNREACH }
 }
 
 /// A stand-in is never direct, whatever networks the user declared.

@@ -24,17 +24,10 @@ pub(crate) fn run(url: &str) -> Result<(), String> {
     let mut stream = TcpStream::connect((url.host, url.port)).map_err(failed)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
     let peer = stream.peer_addr().map_err(failed)?.ip();
-    write!(
-        stream,
-        "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        url.path, url.authority
-    )
-    .map_err(failed)?;
-    let mut response = Vec::new();
-    stream
-        .take(MAX_RESPONSE)
-        .read_to_end(&mut response)
+    write!(stream, "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", url.path, url.authority)
         .map_err(failed)?;
+    let mut response = Vec::new();
+    stream.take(MAX_RESPONSE).read_to_end(&mut response).map_err(failed)?;
     let page = page(&response).ok_or_else(|| format!("{}: not a response with a page", url.host))?;
     let mut stdout = io::stdout().lock();
     stdout
@@ -67,28 +60,20 @@ impl<'a> Url<'a> {
             Some((host, port)) => (host, port.parse().ok()?),
             None => (authority, 80),
         };
-        (!host.is_empty()).then_some(Self {
-            authority,
-            host,
-            port,
-            path,
-        })
+        (!host.is_empty()).then_some(Self { authority, host, port, path })
     }
 }
 
 /// The body of a response that is a success and came whole, as far as its head tells.
 fn page(response: &[u8]) -> Option<&[u8]> {
     const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-    let at = response
-        .windows(END_OF_HEAD.len())
-        .position(|window| window == END_OF_HEAD)?;
+    let at = response.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD)?;
     let (head, body) = response.split_at_checked(at + END_OF_HEAD.len())?;
     let head = str::from_utf8(head).ok()?;
     let status = head.split(' ').nth(1)?;
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse().ok())
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())
     });
     let whole = match length {
         Some(length) => length == Some(body.len()),
@@ -106,10 +91,7 @@ mod tests {
         let url = Url::parse("http://a.test/b/c").unwrap();
         assert_eq!((url.host, url.port, url.path), ("a.test", 80, "/b/c"));
         let url = Url::parse("http://a.test:8080").unwrap();
-        assert_eq!(
-            (url.authority, url.host, url.port, url.path),
-            ("a.test:8080", "a.test", 8080, "/")
-        );
+        assert_eq!((url.authority, url.host, url.port, url.path), ("a.test:8080", "a.test", 8080, "/"));
         for bad in [
             "https://a.test/",
             "a.test",
@@ -126,10 +108,7 @@ mod tests {
 
     #[test]
     fn a_page_is_taken_only_from_a_whole_success() {
-        assert_eq!(
-            page(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
-            Some(&b"hi"[..])
-        );
+        assert_eq!(page(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"), Some(&b"hi"[..]));
         assert_eq!(page(b"HTTP/1.0 200 OK\r\n\r\nhi"), Some(&b"hi"[..]));
         for bad in [
             &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi"[..],

@@ -93,10 +93,7 @@ mod tests {
 
         let (from, answer) = ask(b"GET /\x1b HTTP/1.1\r\nHost: host.test\r\n\r\n");
         let visit = origin.visits.recv().unwrap();
-        assert_eq!(
-            (visit.from, visit.request.as_str()),
-            (from, r"GET /\u{1b} HTTP/1.1")
-        );
+        assert_eq!((visit.from, visit.request.as_str()), (from, r"GET /\u{1b} HTTP/1.1"));
         assert!(answer.ends_with(&format!("\r\n\r\n{}", visit.page)), "{answer}");
         assert!(visit.page.contains("host.test") && visit.page.contains(&from.to_string()));
     }

@@ -40,10 +40,7 @@ impl Program {
             .into_os_string()
             .into_string()
             .map_err(|path| {
-                format!(
-                    "the path of the presocks executable is not UTF-8: {}",
-                    path.display()
-                )
+                format!("the path of the presocks executable is not UTF-8: {}", path.display())
             })?;
         let proxy = format!("socks5h://{proxy}");
         let write_out = format!("{CONNECTED_TO}%{{remote_ip}}\\n");
@@ -53,25 +50,15 @@ impl Program {
         } else {
             &[&executable, "--demo-client", URL]
         };
-        let arguments = presocks
-            .iter()
-            .chain(command)
-            .map(|&word| word.to_owned())
-            .collect();
-        Ok(Self {
-            executable,
-            arguments,
-        })
+        let arguments = presocks.iter().chain(command).map(|&word| word.to_owned()).collect();
+        Ok(Self { executable, arguments })
     }
 
     /// Runs to the end; what it says on stderr is seen as it comes.
     pub(super) fn run(&self) -> Result<Output, String> {
         let failed = |error: io::Error| format!("cannot run {}: {error}", self.executable);
         let mut command = Command::new(&self.executable);
-        command
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         for variable in PROXY_VARIABLES {
             command.env_remove(variable);
         }
@@ -90,10 +77,7 @@ impl Program {
             let _ = child.wait();
             return Err(format!("the command did not end within {} s", LIMIT.as_secs()));
         };
-        Ok(Output {
-            status: child.wait().map_err(failed)?,
-            text: text.map_err(failed)?,
-        })
+        Ok(Output { status: child.wait().map_err(failed)?, text: text.map_err(failed)? })
     }
 }
 

@@ -105,9 +105,7 @@ impl Command {
                     Err(_) => Ok(child),
                     Ok(()) => {
                         reap(child);
-                        Err(Failure::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(
-                            errno,
-                        ))))
+                        Err(Failure::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
                     }
                 }
             }

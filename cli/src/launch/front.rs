@@ -14,15 +14,8 @@ use super::process::{self, Change, Pid};
 use crate::exit::Exit;
 
 /// Signals that a terminal (or its end) sends to the whole group: the command has got them too.
-const GROUP_SIGNALS: [i32; 7] = [
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGHUP,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-    libc::SIGWINCH,
-];
+const GROUP_SIGNALS: [i32; 7] =
+    [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGWINCH];
 
 /// Waits for the command; every signal is blocked.
 pub(super) fn run(broker: &Messenger, command: &Command) -> Exit {
@@ -47,7 +40,11 @@ fn attend(broker: &Messenger, command: &Command) -> io::Result<Exit> {
         }
         match (broker.receive()?, child) {
             (Some(Message::Started(pid)), _) => child = Some(pid),
-            (Some(Message::Stopped(signal)), _) => process::take_signal(signal),
+            // By the time we hear of it the user may have continued the command.
+            (Some(Message::Stopped(signal)), Some(child)) if process::is_stopped(child) => {
+                process::take_signal(signal);
+            }
+            (Some(Message::Stopped(_)), _) => {}
             (Some(Message::Exited(status)), _) => return Ok(Exit::command(status)),
             (Some(Message::Killed(signal)), _) => return Ok(die_of(signal)),
             (Some(Message::NotExecuted(errno)), _) => return Ok(not_executed(command, errno)),
@@ -57,9 +54,7 @@ fn attend(broker: &Messenger, command: &Command) -> io::Result<Exit> {
             }
             (None, Some(child)) => return wait_alone(&signals, child),
             (None, None) => {
-                return Ok(Exit::ours(format_args!(
-                    "the broker ended before the command was started"
-                )));
+                return Ok(Exit::ours(format_args!("the broker ended before the command was started")));
             }
         }
     }
@@ -110,10 +105,7 @@ fn not_executed(command: &Command, errno: i32) -> Exit {
 }
 
 fn wait(descriptors: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
-    let mut polled: Vec<_> = descriptors
-        .iter()
-        .map(|fd| PollFd::new(fd, PollFlags::IN))
-        .collect();
+    let mut polled: Vec<_> = descriptors.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     match poll(&mut polled, None) {
         Err(rustix::io::Errno::INTR) => Ok(()),
         result => result.map(drop).map_err(io::Error::from),
@@ -122,9 +114,6 @@ fn wait(descriptors: &[std::os::fd::BorrowedFd<'_>]) -> io::Result<()> {
 
 fn is_readable(broker: &Messenger) -> io::Result<bool> {
     let mut polled = [PollFd::new(broker, PollFlags::IN)];
-    let now = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     Ok(poll(&mut polled, Some(&now))? > 0)
 }

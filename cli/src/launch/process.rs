@@ -43,13 +43,7 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
 pub(super) fn leave_terminal() {
     // SAFETY: no arguments. Fails only for a group leader, which a forked process is not.
     unsafe { libc::setsid() };
-    for signal in [
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGHUP,
-        libc::SIGTSTP,
-        libc::SIGPIPE,
-    ] {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP, libc::SIGPIPE] {
         // SAFETY: a disposition that runs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
@@ -158,12 +152,16 @@ pub(super) fn take_signal(signal: i32) {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
 }
 
+/// Is the process stopped at this moment? From /proc/PID/stat (proc(5)): the state comes after the name in parentheses.
+pub(super) fn is_stopped(process: Pid) -> bool {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+    let mut after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default().iter();
+    after_name.find(|byte| **byte != b' ') == Some(&b'T')
+}
+
 /// setrlimit(2): the front must not leave a second core file.
 pub(super) fn forbid_core_file() {
-    let none = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid limit; lowering is always allowed.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
 }
@@ -204,15 +202,8 @@ pub(super) struct Strings {
 
 impl Strings {
     pub(super) fn new(owned: Vec<CString>) -> Self {
-        let pointers = owned
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([null()])
-            .collect();
-        Self {
-            _owned: owned,
-            pointers,
-        }
+        let pointers = owned.iter().map(|string| string.as_ptr()).chain([null()]).collect();
+        Self { _owned: owned, pointers }
     }
 
     pub(super) fn first(&self) -> Option<&CStr> {
@@ -226,13 +217,7 @@ pub(super) fn execute(arguments: &Strings, environment: &Strings) -> io::Error {
         return io::ErrorKind::InvalidInput.into();
     };
     // SAFETY: both vectors end with a null pointer, and their strings live.
-    unsafe {
-        libc::execvpe(
-            program.as_ptr(),
-            arguments.pointers.as_ptr(),
-            environment.pointers.as_ptr(),
-        )
-    };
+    unsafe { libc::execvpe(program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
     io::Error::last_os_error()
 }
 
@@ -244,10 +229,7 @@ pub(super) fn close(number: RawFd) {
 
 /// In the broker: closes every descriptor but those in `kept`, and puts /dev/null on 0 and 1.
 pub(super) fn keep_only(kept: &[RawFd]) -> io::Result<()> {
-    let null = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     for stream in [0, 1] {
         // SAFETY: both numbers are open; nothing here owns the standard streams.
         check(unsafe { libc::dup2(null.as_raw_fd(), stream) })?;
@@ -292,10 +274,7 @@ pub(crate) fn release_stderr() -> io::Result<()> {
 
 /// Raises the soft limit on descriptors to the hard one. Without it fewer connections fit, and no more is wrong.
 pub(crate) fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: room for a limit.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
         limit.rlim_cur = limit.rlim_max;
@@ -310,9 +289,5 @@ pub(super) fn number(descriptor: &OwnedFd) -> RawFd {
 }
 
 fn check(result: i32) -> io::Result<i32> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

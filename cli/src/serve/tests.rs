@@ -68,10 +68,7 @@ fn shouting_origin() -> SocketAddr {
 
 /// A port on which nobody listens.
 fn closed_port() -> SocketAddr {
-    net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 #[test]
@@ -88,10 +85,7 @@ fn connects_to_an_address_and_carries_both_directions_and_half_closes() {
 fn connects_to_a_name_that_only_it_knows_in_any_case_of_letters() {
     let origin = shouting_origin();
     let (server, requests) = server_knowing(Some(("only.here.test", 80, origin)));
-    let answer = exchange(
-        server,
-        &[&request(1, &named("Only.Here.test", 80))[..], b"hello"].concat(),
-    );
+    let answer = exchange(server, &[&request(1, &named("Only.Here.test", 80))[..], b"hello"].concat());
     assert!(answer.ends_with(b"HELLO"), "{answer:?}");
     let request = requests.recv().unwrap();
     assert_eq!(request.target.as_deref(), Some("Only.Here.test:80"));
@@ -101,10 +95,7 @@ fn connects_to_a_name_that_only_it_knows_in_any_case_of_letters() {
 fn resolves_names_itself() {
     let (server, _requests) = server();
     let origin = shouting_origin();
-    let answer = exchange(
-        server,
-        &[&request(1, &named("localhost", origin.port()))[..], b"hello"].concat(),
-    );
+    let answer = exchange(server, &[&request(1, &named("localhost", origin.port()))[..], b"hello"].concat());
     assert!(answer.ends_with(b"HELLO"), "{answer:?}");
 }
 
@@ -135,19 +126,9 @@ fn bind_udp_associate_and_unknown_commands_are_reply_7() {
     for command in [2, 3] {
         let answer = exchange(server, &request(command, &[1, 127, 0, 0, 1, 0, 80]));
         assert_eq!(answer[..4], [5, 0, 5, 7], "command {command}");
-        assert!(
-            requests
-                .recv()
-                .unwrap()
-                .outcome
-                .unwrap_err()
-                .contains("only CONNECT")
-        );
+        assert!(requests.recv().unwrap().outcome.unwrap_err().contains("only CONNECT"));
     }
-    assert_eq!(
-        exchange(server, &request(9, &[1, 127, 0, 0, 1, 0, 80]))[..4],
-        [5, 0, 5, 7]
-    );
+    assert_eq!(exchange(server, &request(9, &[1, 127, 0, 0, 1, 0, 80]))[..4], [5, 0, 5, 7]);
 }
 
 #[test]
@@ -200,10 +181,7 @@ fn an_address_in_use_or_none_is_a_clear_error() {
     let taken = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = Server::bind(&address).err().unwrap();
-    assert!(
-        error.starts_with(&format!("cannot listen on {address}: ")),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
     for bad in ["", "1080", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536"] {
         let error = Server::bind(bad).err().unwrap();
         assert!(error.contains("ADDRESS:PORT"), "{error}");

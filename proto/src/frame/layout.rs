@@ -77,10 +77,7 @@ impl Fields {
     }
 
     pub(super) fn name(&self) -> Result<Name, Malformed> {
-        self.body
-            .get(..usize::from(self.body_len))
-            .and_then(Name::new)
-            .ok_or(Malformed::BadField)
+        self.body.get(..usize::from(self.body_len)).and_then(Name::new).ok_or(Malformed::BadField)
     }
 
     pub(super) fn put_addresses(&mut self, addresses: &Addresses) {
@@ -99,16 +96,8 @@ impl Fields {
         if count == 0 || count > MAX_ADDRESSES {
             return Err(Malformed::BadField);
         }
-        let mut all = Addresses {
-            len: count,
-            list: [None; MAX_ADDRESSES],
-        };
-        for (place, entry) in all
-            .list
-            .iter_mut()
-            .zip(self.body.chunks_exact(ADDRESS_LEN))
-            .take(count)
-        {
+        let mut all = Addresses { len: count, list: [None; MAX_ADDRESSES] };
+        for (place, entry) in all.list.iter_mut().zip(self.body.chunks_exact(ADDRESS_LEN)).take(count) {
             let (kind, octets) = entry.split_first().ok_or(Malformed::BadField)?;
             let address = read_address(*kind, octets)?;
             *place = Some(address.ok_or(Malformed::BadField)?);
@@ -151,17 +140,7 @@ impl Fields {
         let cookie = u64::from_be_bytes(read(&mut rest)?);
         let body = read::<256>(&mut rest)?;
         let address = read_address(kind, &octets)?;
-        Ok(Self {
-            operation,
-            family,
-            secret: *secret,
-            address,
-            port,
-            number,
-            cookie,
-            body_len,
-            body,
-        })
+        Ok(Self { operation, family, secret: *secret, address, port, number, cookie, body_len, body })
     }
 }
 

@@ -21,23 +21,11 @@ pub(crate) fn compile(lab: &Lab, name: &str) -> PathBuf {
     let source = binary::workspace().join(format!("tests/programs/{name}.c"));
     let program = lab.directory().join(name);
     let output = Command::new("cc")
-        .args([
-            "-O2",
-            "-D_FORTIFY_SOURCE=2",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-pthread",
-            "-o",
-        ])
+        .args(["-O2", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
         .args([&program, &source])
         .arg("-lresolv")
         .output()
         .expect("run cc");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     program
 }

@@ -137,10 +137,9 @@ impl Stage {
                 "
             ),
         );
-        self.lab.proxy.setup(
-            &["sh", "-e"],
-            "echo 100000 > /proc/sys/net/ipv4/neigh/to-origin/mcast_solicit\n",
-        );
+        self.lab
+            .proxy
+            .setup(&["sh", "-e"], "echo 100000 > /proc/sys/net/ipv4/neigh/to-origin/mcast_solicit\n");
         release(&self.lab.proxy.door());
     }
 
@@ -169,22 +168,12 @@ fn hold(door: &Door) -> &'static str {
 }
 
 fn release(door: &Door) -> &'static str {
-    let entry = [
-        "replace",
-        HELD,
-        "lladdr",
-        ORIGIN_HARDWARE,
-        "dev",
-        "to-origin",
-        "nud",
-        "permanent",
-    ];
+    let entry = ["replace", HELD, "lladdr", ORIGIN_HARDWARE, "dev", "to-origin", "nud", "permanent"];
     if neighbour(door, &entry) { "ok" } else { "failed" }
 }
 
 fn neighbour(door: &Door, words: &[&str]) -> bool {
     let mut command = Command::new("ip");
     command.arg("neighbour").args(words).stderr(Stdio::null());
-    door.inside(|| command.status())
-        .is_ok_and(|status| status.success())
+    door.inside(|| command.status()).is_ok_and(|status| status.success())
 }

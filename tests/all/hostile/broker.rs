@@ -8,10 +8,6 @@ use crate::behaviour::stage::Stage;
 fn a_killed_broker_fails_pending_and_new_connects_and_spares_standing_ones() {
     let Some(stage) = Stage::set() else { return };
     let outcome = stage.wrapped("brokerless", &stage.proxy.url(), &[]).run();
-    assert!(
-        !outcome.stdout().is_empty() && !outcome.stdout().contains("FAILED"),
-        "{}",
-        outcome.report()
-    );
+    assert!(!outcome.stdout().is_empty() && !outcome.stdout().contains("FAILED"), "{}", outcome.report());
     stage.lab.assert_no_leak();
 }

@@ -25,11 +25,7 @@ impl Scene {
             return None;
         }
         let lab = Lab::new();
-        Some(Self {
-            probe: compile(&lab, "probe"),
-            origin: Service::echo(&lab, PORT),
-            lab,
-        })
+        Some(Self { probe: compile(&lab, "probe"), origin: Service::echo(&lab, PORT), lab })
     }
 
     fn probe(&self, upstream: &impl Upstream, options: &[&str], arguments: &[&str]) -> Outcome {
@@ -75,11 +71,7 @@ impl Scene {
 
     #[track_caller]
     fn assert_untouched(&self, what: &str) {
-        assert_eq!(
-            self.origin.connections(),
-            0,
-            "{what}: the destination saw a connection"
-        );
+        assert_eq!(self.origin.connections(), 0, "{what}: the destination saw a connection");
         self.lab.assert_no_leak();
     }
 }
@@ -95,11 +87,7 @@ fn assert_one_line(what: &str, outcome: &Outcome, proxy: &ScriptedProxy) {
         "{what}: expected one line that names proxy and destination\n{}",
         outcome.report()
     );
-    assert!(
-        !message.contains("s3cret"),
-        "{what}: the password is shown\n{}",
-        outcome.report()
-    );
+    assert!(!message.contains("s3cret"), "{what}: the password is shown\n{}", outcome.report());
 }
 
 #[test]
@@ -118,11 +106,7 @@ fn each_reply_code_becomes_its_errno() {
         (255, "ENETUNREACH"),
     ];
     for (code, errno) in table {
-        scene.fails(
-            &format!("reply {code}"),
-            Script::until_request().send(reply(code)),
-            errno,
-        );
+        scene.fails(&format!("reply {code}"), Script::until_request().send(reply(code)), errno);
     }
 }
 
@@ -131,27 +115,12 @@ fn a_server_that_does_not_speak_socks5_gives_enetunreach() {
     let Some(scene) = Scene::set() else { return };
     let scripts = [
         ("SOCKS4 greeting", Script::new().greeting().send([4, 0])),
-        (
-            "HTTP",
-            Script::new().greeting().send(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
-        ),
+        ("HTTP", Script::new().greeting().send(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
         ("zeros", Script::new().greeting().send([0; 64])),
-        (
-            "version 0 in the reply",
-            Script::until_request().send([0, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
-        ),
-        (
-            "version 4 in the reply",
-            Script::until_request().send([4, 90, 0, 0, 0, 0, 0, 0, 0, 0]),
-        ),
-        (
-            "unknown address type",
-            Script::until_request().send([5, 0, 0, 2, 0, 0, 0, 0, 0, 0]),
-        ),
-        (
-            "banner before the greeting",
-            Script::new().send(b"220 mail ready\r\n").greeting(),
-        ),
+        ("version 0 in the reply", Script::until_request().send([0, 0, 0, 1, 0, 0, 0, 0, 0, 0])),
+        ("version 4 in the reply", Script::until_request().send([4, 90, 0, 0, 0, 0, 0, 0, 0, 0])),
+        ("unknown address type", Script::until_request().send([5, 0, 0, 2, 0, 0, 0, 0, 0, 0])),
+        ("banner before the greeting", Script::new().send(b"220 mail ready\r\n").greeting()),
     ];
     for (what, script) in scripts {
         scene.fails(what, script, "ENETUNREACH");
@@ -162,16 +131,8 @@ fn a_server_that_does_not_speak_socks5_gives_enetunreach() {
 fn refused_methods_and_credentials_give_eacces() {
     let Some(scene) = Scene::set() else { return };
     let user = Some(("user", "s3cret"));
-    let rejected = Script::new()
-        .greeting()
-        .send([5, 2])
-        .expect(2 + 4 + 1 + 6)
-        .send([1, 1]);
-    scene.fails(
-        "no acceptable method",
-        Script::new().greeting().send([5, 255]),
-        "EACCES",
-    );
+    let rejected = Script::new().greeting().send([5, 2]).expect(2 + 4 + 1 + 6).send([1, 1]);
+    scene.fails("no acceptable method", Script::new().greeting().send([5, 255]), "EACCES");
     scene.fails_with(
         "no acceptable method, user",
         Script::new().greeting().send([5, 255]),
@@ -187,11 +148,7 @@ fn a_method_that_was_not_offered_fails_closed() {
     let Some(scene) = Scene::set() else { return };
     for method in [1, 2, 9] {
         let what = format!("method {method} unasked");
-        let proxy = Script::new()
-            .greeting()
-            .send([5, method])
-            .read_all()
-            .start(&scene.lab);
+        let proxy = Script::new().greeting().send([5, method]).read_all().start(&scene.lab);
         let outcome = scene.probe(&proxy, &[], &[]);
         assert!(
             outcome.stdout() == "connect: ENETUNREACH\nunusable\n"
@@ -220,11 +177,7 @@ fn a_connection_that_ends_at_any_stage_gives_enetunreach() {
         let proxy = script.reset().start(&scene.lab);
         let outcome = scene.probe(&proxy, &[], &["mode=epoll", "times=3"]);
         outcome.stdout_is("connect: ENETUNREACH\nunusable\n".repeat(3));
-        assert!(
-            (1..=3).contains(&outcome.stderr().lines().count()),
-            "{}",
-            outcome.report()
-        );
+        assert!((1..=3).contains(&outcome.stderr().lines().count()), "{}", outcome.report());
         scene.assert_untouched(when);
     }
 }
@@ -311,23 +264,15 @@ fn not_a_byte_after_the_reply_is_lost_or_made_up() {
     let domain = [&[5, 0, 0, 3, 11][..], b"origin.test", &[27, 88]].concat();
     let ipv6 = [&[5, 0, 0, 4][..], &[0xfd; 16], &[27, 88]].concat();
     let empty_domain = vec![5, 0, 0, 3, 0, 0, 0];
-    let replies = [
-        ("IPv4", SUCCESS.to_vec()),
-        ("domain", domain),
-        ("IPv6", ipv6),
-        ("empty domain", empty_domain),
-    ];
+    let replies =
+        [("IPv4", SUCCESS.to_vec()), ("domain", domain), ("IPv6", ipv6), ("empty domain", empty_domain)];
     for (what, reply) in replies {
         let together = [&reply[..], banner].concat();
         let scripts = [
             Script::until_request().send(&together),
             Script::until_request().send(&reply).send(banner),
             Script::until_request().dribble(&together),
-            Script::new()
-                .greeting()
-                .dribble([5, 0])
-                .request()
-                .dribble(&together),
+            Script::new().greeting().dribble([5, 0]).request().dribble(&together),
         ];
         for (how, script) in scripts.into_iter().enumerate() {
             let proxy = script.expect(5).read_all().start(&scene.lab);
@@ -373,11 +318,7 @@ fn a_server_that_speaks_and_closes_at_once_is_heard_to_its_end() {
 fn nothing_is_sent_before_the_reply_however_late_it_is() {
     let Some(scene) = Scene::set() else { return };
     let gate = Gate::closed();
-    let script = Script::until_request()
-        .pass(&gate)
-        .send(SUCCESS)
-        .expect(5)
-        .read_all();
+    let script = Script::until_request().pass(&gate).send(SUCCESS).expect(5).read_all();
     let proxy = script.start(&scene.lab);
     let to = format!("to={ORIGIN}:{PORT}");
     let words = [scene.probe.to_str().unwrap(), &to, "mode=epoll", "say=hello"];
@@ -386,10 +327,7 @@ fn nothing_is_sent_before_the_reply_however_late_it_is() {
     let so_far = proxy.connections()[0].received.len();
     assert_eq!(so_far, proxy.connections()[0].pieces.concat().len());
     gate.open();
-    running
-        .finish()
-        .success()
-        .stdout_is("connect: ok\npeer: the one asked for\n");
+    running.finish().success().stdout_is("connect: ok\npeer: the one asked for\n");
     let received = &proxy.finished(1)[0].received;
     assert_eq!(&received[so_far..], b"hello");
 }

@@ -31,11 +31,7 @@ fn connections_after(change: &str) -> Option<usize> {
         lab.presocks(["bash", "-e", "-c", &script]).proxy(&proxy).run()
     };
     let by_address = with(&ORIGIN.to_string());
-    assert!(
-        by_address.stdout() == "connect: ENETUNREACH\nunusable\n".repeat(2),
-        "{}",
-        by_address.report()
-    );
+    assert!(by_address.stdout() == "connect: ENETUNREACH\nunusable\n".repeat(2), "{}", by_address.report());
     let by_name = with("origin.test");
     assert!(
         ["connect: EAI_AGAIN\n", "connect: EAI_FAIL\n"].contains(&by_name.stdout().as_str()),
@@ -99,10 +95,7 @@ fn another_network_namespace_cannot_reach_the_broker_and_connects_nothing() {
     };
     let to = format!("to={ORIGIN}:7000");
     let words = ["unshare", "--net", probe.to_str().unwrap(), &to];
-    lab.presocks(words)
-        .proxy(&proxy)
-        .run()
-        .stdout_is("connect: ENETUNREACH\nunusable\n");
+    lab.presocks(words).proxy(&proxy).run().stdout_is("connect: ENETUNREACH\nunusable\n");
     lab.assert_no_leak();
 }
 
@@ -115,10 +108,7 @@ fn a_program_that_becomes_another_user_still_connects() {
     let to = format!("to={ORIGIN}:7000");
     let user = format!("--reuid={USER_ID}");
     let words = ["setpriv", &user, "--clear-groups", probe.to_str().unwrap(), &to];
-    lab.presocks(words)
-        .proxy(&proxy)
-        .run()
-        .stdout_is("connect: ok\npeer: the one asked for\n");
+    lab.presocks(words).proxy(&proxy).run().stdout_is("connect: ok\npeer: the one asked for\n");
     lab.assert_no_leak();
 }
 

@@ -32,12 +32,6 @@ impl FtpServer {
         let file = lab.file("vsftpd.conf", configuration);
         let mut command = Command::new("vsftpd");
         command.env_clear().arg(file);
-        Self(Daemon::start(
-            lab,
-            &lab.origin,
-            "vsftpd",
-            &mut command,
-            SocketAddr::from((ORIGIN, 21)),
-        ))
+        Self(Daemon::start(lab, &lab.origin, "vsftpd", &mut command, SocketAddr::from((ORIGIN, 21))))
     }
 }

@@ -41,9 +41,7 @@ impl Repository {
             root.display()
         );
         let head = lab.origin.setup(&["sh", "-e"], &script);
-        Self {
-            head: head.trim().to_owned(),
-        }
+        Self { head: head.trim().to_owned() }
     }
 }
 
@@ -57,20 +55,9 @@ impl GitServer {
     pub fn start(lab: &Lab) -> Self {
         let mut command = Command::new("git");
         let base = format!("--base-path={}", http::root(lab).display());
-        command
-            .env_clear()
-            .env("HOME", "/nonexistent")
-            .env("GIT_CONFIG_COUNT", "1");
-        command
-            .env("GIT_CONFIG_KEY_0", "safe.directory")
-            .env("GIT_CONFIG_VALUE_0", "*");
+        command.env_clear().env("HOME", "/nonexistent").env("GIT_CONFIG_COUNT", "1");
+        command.env("GIT_CONFIG_KEY_0", "safe.directory").env("GIT_CONFIG_VALUE_0", "*");
         command.args(["daemon", "--reuseaddr", "--informative-errors", &base]);
-        Self(Daemon::start(
-            lab,
-            &lab.origin,
-            "git-daemon",
-            &mut command,
-            SocketAddr::from((ORIGIN, 9418)),
-        ))
+        Self(Daemon::start(lab, &lab.origin, "git-daemon", &mut command, SocketAddr::from((ORIGIN, 9418))))
     }
 }

@@ -52,9 +52,7 @@ pub fn large() -> &'static [u8] {
     LARGE.get_or_init(|| {
         let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut next = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             state.to_be_bytes()[0]
         };
         (0..LARGE_LENGTH).map(|_| next()).collect()
@@ -100,13 +98,7 @@ fn request(input: &mut impl BufRead) -> io::Result<Option<(String, bool)>> {
         return Ok(None);
     }
     let mut words = line.split_whitespace().skip(1);
-    let path = words
-        .next()
-        .unwrap_or("/")
-        .split('?')
-        .next()
-        .unwrap_or("/")
-        .to_owned();
+    let path = words.next().unwrap_or("/").split('?').next().unwrap_or("/").to_owned();
     let mut close = words.next() != Some("HTTP/1.1");
     loop {
         let mut header = String::new();

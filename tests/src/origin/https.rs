@@ -26,22 +26,9 @@ impl HttpsServer {
         let (authority, key) = certificate(lab);
         let script = lab.file("https_server.py", SERVER);
         let mut command = Command::new("/usr/bin/python3");
-        command
-            .env_clear()
-            .arg(script)
-            .args([authority.as_path(), key.as_path()])
-            .arg(SECURE);
-        let daemon = Daemon::start(
-            lab,
-            &lab.origin,
-            "https",
-            &mut command,
-            SocketAddr::from((ORIGIN, 443)),
-        );
-        Self {
-            _daemon: daemon,
-            authority,
-        }
+        command.env_clear().arg(script).args([authority.as_path(), key.as_path()]).arg(SECURE);
+        let daemon = Daemon::start(lab, &lab.origin, "https", &mut command, SocketAddr::from((ORIGIN, 443)));
+        Self { _daemon: daemon, authority }
     }
 
     /// The certificate (PEM) that a client must trust.
@@ -53,10 +40,7 @@ impl HttpsServer {
 
 /// A self-signed certificate and its key.
 fn certificate(lab: &Lab) -> (PathBuf, PathBuf) {
-    let (certificate, key) = (
-        lab.directory().join("authority.pem"),
-        lab.directory().join("key.pem"),
-    );
+    let (certificate, key) = (lab.directory().join("authority.pem"), lab.directory().join("key.pem"));
     let names = "subjectAltName=DNS:origin.test,DNS:*.origin.test,DNS:origin6.test,IP:10.88.0.2,IP:fd88::2";
     lab.origin.setup(
         &[

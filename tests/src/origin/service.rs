@@ -35,10 +35,7 @@ impl Service {
         let listener = host.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("listen"));
         rustix::net::listen(&listener, 1024).expect("a long queue");
         let port = listener.local_addr().expect("an address").port();
-        let service = Self {
-            port,
-            connections: Arc::default(),
-        };
+        let service = Self { port, connections: Arc::default() };
         let (connections, serve) = (Arc::clone(&service.connections), Arc::new(serve));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {

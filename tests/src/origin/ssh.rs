@@ -28,19 +28,7 @@ impl SshServer {
         std::fs::create_dir(&directory).expect("make a directory for sshd");
         let (host_key, key) = (directory.join("host-key"), directory.join("key"));
         for file in [&host_key, &key] {
-            host.setup(
-                &[
-                    "ssh-keygen",
-                    "-q",
-                    "-t",
-                    "ed25519",
-                    "-N",
-                    "",
-                    "-f",
-                    &file.to_string_lossy(),
-                ],
-                "",
-            );
+            host.setup(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &file.to_string_lossy()], "");
         }
         let configuration = format!(
             "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}.pub\nPidFile none\nUsePAM no\nStrictModes no\n\
@@ -61,11 +49,7 @@ impl SshServer {
     #[must_use]
     pub fn client<'a>(&self, program: &str, words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
         let words = words.into_iter().map(str::to_owned);
-        [program.to_owned()]
-            .into_iter()
-            .chain(self.client_options())
-            .chain(words)
-            .collect()
+        [program.to_owned()].into_iter().chain(self.client_options()).chain(words).collect()
     }
 
     /// Options for `ssh` and `scp`: the key, and nothing of the machine's own configuration.
@@ -83,11 +67,7 @@ impl SshServer {
         ];
         let head = ["-F".to_owned(), "/dev/null".to_owned()];
         head.into_iter()
-            .chain(
-                options
-                    .iter()
-                    .flat_map(|option| ["-o".to_owned(), (*option).to_owned()]),
-            )
+            .chain(options.iter().flat_map(|option| ["-o".to_owned(), (*option).to_owned()]))
             .collect()
     }
 }

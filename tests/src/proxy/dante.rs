@@ -56,11 +56,7 @@ impl Dante {
             SocketAddr::from((PROXY, port)),
         );
         lab.permit_proxy_port(port);
-        Self {
-            daemon,
-            credentials,
-            port,
-        }
+        Self { daemon, credentials, port }
     }
 }
 

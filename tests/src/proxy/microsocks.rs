@@ -47,19 +47,9 @@ impl Microsocks {
             command.args(["-u", user, "-P", password]);
         }
         let name = format!("microsocks-{port}");
-        let daemon = Daemon::start(
-            lab,
-            &lab.proxy,
-            &name,
-            &mut command,
-            SocketAddr::from((PROXY, port)),
-        );
+        let daemon = Daemon::start(lab, &lab.proxy, &name, &mut command, SocketAddr::from((PROXY, port)));
         lab.permit_proxy_port(port);
-        Self {
-            daemon,
-            credentials,
-            port,
-        }
+        Self { daemon, credentials, port }
     }
 }
 

@@ -150,25 +150,17 @@ pub struct Connection {
 
 impl ScriptedProxy {
     fn start(lab: &Lab, script: Script) -> Self {
-        let listener = lab
-            .proxy
-            .inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen"));
+        let listener = lab.proxy.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen"));
         rustix::net::listen(&listener, 1024).expect("a long queue");
         let port = listener.local_addr().expect("an address").port();
         lab.permit_proxy_port(port);
         let connections = Arc::default();
-        let proxy = Self {
-            port,
-            connections: Arc::clone(&connections),
-        };
+        let proxy = Self { port, connections: Arc::clone(&connections) };
         let origin = lab.origin.door();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let connection = Arc::new(Mutex::new(Connection::default()));
-                connections
-                    .lock()
-                    .expect("no panic")
-                    .push(Arc::clone(&connection));
+                connections.lock().expect("no panic").push(Arc::clone(&connection));
                 let (script, origin) = (script.clone(), origin.clone());
                 thread::spawn(move || {
                     let outcome = perform(&script, &stream, &connection, &origin);
@@ -191,23 +183,16 @@ impl ScriptedProxy {
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
         let connections = self.connections.lock().expect("no panic");
-        connections
-            .iter()
-            .map(|connection| connection.lock().expect("no panic").clone())
-            .collect()
+        connections.iter().map(|connection| connection.lock().expect("no panic").clone()).collect()
     }
 
     /// Waits until `count` connections have been played to their end and returns what is known of them.
     #[must_use]
     pub fn finished(&self, count: usize) -> Vec<Connection> {
-        patience::wait_for(
-            &format!("{count} connections to the scripted proxy to end"),
-            || {
-                let connections = self.connections();
-                (connections.iter().filter(|connection| connection.over).count() >= count)
-                    .then_some(connections)
-            },
-        )
+        patience::wait_for(&format!("{count} connections to the scripted proxy to end"), || {
+            let connections = self.connections();
+            (connections.iter().filter(|connection| connection.over).count() >= count).then_some(connections)
+        })
     }
 }
 
@@ -231,13 +216,7 @@ impl Gate {
     /// Opens when `count` scripts wait at it; later ones pass.
     #[must_use]
     pub fn after(count: usize) -> Self {
-        Self(Arc::new((
-            Mutex::new(GateState {
-                arrived: 0,
-                opens_at: count,
-            }),
-            Condvar::new(),
-        )))
+        Self(Arc::new((Mutex::new(GateState { arrived: 0, opens_at: count }), Condvar::new())))
     }
 
     /// Opens only by [`Gate::open`].
@@ -260,9 +239,7 @@ impl Gate {
 
     /// Waits until `count` have arrived.
     pub fn wait_for_arrivals(&self, count: usize) {
-        patience::wait_until(&format!("{count} arrivals at the gate"), || {
-            self.arrived() >= count
-        });
+        patience::wait_until(&format!("{count} arrivals at the gate"), || self.arrived() >= count);
     }
 
     fn pass(&self) {
@@ -328,11 +305,7 @@ fn receive(mut stream: &TcpStream, connection: &Mutex<Connection>, count: usize)
     let mut connection = connection.lock().expect("no panic");
     connection.received.extend(&piece);
     connection.pieces.push(piece.clone());
-    if filled == count {
-        Ok(piece)
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
+    if filled == count { Ok(piece) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Carries bytes both ways; the end of one direction ends that direction only.

@@ -23,22 +23,11 @@ impl SshDynamic {
     pub fn open(lab: &Lab) -> Self {
         let server = SshServer::start_on(lab, &lab.proxy, SocketAddr::from((Ipv4Addr::LOCALHOST, 2222)));
         let mut command = program("ssh");
-        command
-            .args(server.client_options())
-            .args(["-N", "-D", &format!("{PROXY}:{PORT}")]);
+        command.args(server.client_options()).args(["-N", "-D", &format!("{PROXY}:{PORT}")]);
         command.args(["-o", "ExitOnForwardFailure=yes", "-p", "2222", "root@127.0.0.1"]);
-        let daemon = Daemon::start(
-            lab,
-            &lab.proxy,
-            "ssh-D",
-            &mut command,
-            SocketAddr::from((PROXY, PORT)),
-        );
+        let daemon = Daemon::start(lab, &lab.proxy, "ssh-D", &mut command, SocketAddr::from((PROXY, PORT)));
         lab.permit_proxy_port(PORT);
-        Self {
-            daemon,
-            _server: server,
-        }
+        Self { daemon, _server: server }
     }
 }
 
