@@ -98,7 +98,7 @@ struct Line {
     demo_client: Option<String>,
 
     /// The program to run, and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -181,6 +181,12 @@ mod tests {
         for wrong in ["0", "-1", "", "x", "inf", "NaN", "1e300"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_unknown_option_is_not_a_command() {
+        assert!(Line::try_parse_from(["presocks", "--quite", "true"]).is_err());
+        assert_eq!(line(&["--", "--odd", "-q"]).command, ["--odd", "-q"]);
     }
 
     #[test]

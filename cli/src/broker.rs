@@ -9,6 +9,7 @@ mod failure;
 mod hosts;
 mod names;
 mod peers;
+mod pipelining;
 mod relay;
 mod report;
 mod sink;
@@ -32,6 +33,7 @@ use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::settings::Settings;
 use names::Names;
 use peers::Peers;
+use pipelining::Pipelining;
 use report::Report;
 use sink::Sinks;
 
@@ -44,6 +46,7 @@ struct Broker {
     session: Session,
     names: RefCell<Names>,
     peers: RefCell<Peers>,
+    pipelining: Pipelining,
     /// Cookies of the sockets that are being connected.
     connecting: RefCell<HashSet<u64>>,
     sinks: Sinks,
@@ -69,6 +72,7 @@ pub(crate) fn run(
         session,
         names: RefCell::default(),
         peers: RefCell::default(),
+        pipelining: Pipelining::default(),
         connecting: RefCell::default(),
         sinks: Sinks::reserve()?,
         report,

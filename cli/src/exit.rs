@@ -21,7 +21,7 @@ impl Exit {
         Self(Self::FAILED)
     }
 
-    /// Our fault, or the user's towards us; the command did not run: 125.
+    /// Our fault, or the user's towards us; mostly the command did not run: 125.
     pub(crate) fn ours(why: fmt::Arguments<'_>) -> Self {
         say(why);
         Self(Self::OURS)

@@ -68,8 +68,10 @@ impl Prepared {
             Err(error) => Exit::ours(format_args!("cannot fork: {error}")),
             Ok(Forked::Parent(_)) => {
                 drop(broker);
-                drop(self.listener);
-                front::run(&front, &self.command)
+                let Self { settings, listener, session: _, command } = self;
+                // The front needs no network and no password.
+                drop((settings, listener));
+                front::run(&front, &command)
             }
             Ok(Forked::Child) => {
                 drop(front);

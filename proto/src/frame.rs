@@ -184,7 +184,11 @@ impl Request {
     /// # Errors
     /// [`Malformed`] when the packet is not what [`Request::encode`] writes with this token.
     pub fn decode(packet: &[u8], token: &Secret) -> Result<Self, Malformed> {
-        let fields = Fields::decode(packet, token)?;
+        let request = Self::read(&Fields::decode(packet, token)?)?;
+        if request.encode(token) == *packet { Ok(request) } else { Err(Malformed::BadField) }
+    }
+
+    fn read(fields: &Fields) -> Result<Self, Malformed> {
         match fields.operation {
             1 => Ok(Self::Connect { destination: fields.socket_address()? }),
             2 => {
@@ -237,7 +241,11 @@ impl Reply {
     /// # Errors
     /// [`Malformed`] when the packet is not what [`Reply::encode`] writes with this proof.
     pub fn decode(packet: &[u8], proof: &Secret) -> Result<Self, Malformed> {
-        let fields = Fields::decode(packet, proof)?;
+        let reply = Self::read(&Fields::decode(packet, proof)?)?;
+        if reply.encode(proof) == *packet { Ok(reply) } else { Err(Malformed::BadField) }
+    }
+
+    fn read(fields: &Fields) -> Result<Self, Malformed> {
         match fields.operation {
             129 => Ok(Self::Done { errno: fields.number.cast_signed() }),
             130 => Ok(Self::Direct),
@@ -317,6 +325,15 @@ mod tests {
         }
         assert_eq!(Request::decode(&frame, &Secret([0; 16])), Err(Malformed::WrongSecret));
         assert_eq!(Reply::decode(&frame, &TOKEN), Err(Malformed::NotAFrame));
+    }
+
+    #[test]
+    fn a_field_that_means_nothing_must_be_zero() {
+        for place in [5, 6, 7, 24, 39, 40, 42, 43, 44, 56, LEN - 1] {
+            let mut frame = Request::Peer { cookie: 1 }.encode(&TOKEN);
+            frame[place] = 4;
+            assert_eq!(Request::decode(&frame, &TOKEN), Err(Malformed::BadField), "byte {place}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | not an IP address, unreadable, not an IP socket | pass: the kernel judges |
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
-//! | loopback | pass |
+//! | loopback, but for port 53 | pass |
 //! | a datagram socket | `datagram` |
 //! | connected already, or of the other family | pass, to an address that goes nowhere: 0, `EISCONN` or `EAFNOSUPPORT`, as the kernel has it |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
@@ -89,7 +89,7 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         State::Failed(slot) => return fail(slot.take_error()),
         State::Ordinary => {}
     }
-    if sockaddr::is_loopback(destination.ip()) {
+    if sockaddr::is_local(destination) {
         return pass(fd, destination);
     }
     match kind(fd) {

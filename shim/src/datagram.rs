@@ -104,25 +104,36 @@ redhook::hook! {
     // sendmmsg(2). As sendto, message by message: those before the first that may not leave are sent, as the
     // kernel does with the first that fails. A cancellation point.
     unsafe fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => hooked_sendmmsg {
-        let mut allowed = 0;
-        while allowed < count && !messages.is_null() {
-            // SAFETY: sendmmsg(2) demands `count` message headers.
-            let entry = unsafe { messages.add(allowed as usize) };
-            // SAFETY: as above.
-            let header = unsafe { &(*entry).msg_hdr };
-            // SAFETY: sendmmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
-            let address = unsafe { sockaddr::read(header.msg_name.cast(), header.msg_namelen) };
-            match check(fd, address, flags & !libc::MSG_FASTOPEN) {
-                Ok(Verdict::Pass | Verdict::To(_)) => allowed += 1,
-                Ok(Verdict::Connected) => break,
-                Err(error) if allowed == 0 => return fail(error),
-                Err(_) => break,
-            }
-        }
         // Many messages do not open one connection: without the flag the kernel says that there is none.
         let flags = flags & !libc::MSG_FASTOPEN;
-        // SAFETY: the caller's own arguments, and no more messages than there are.
-        unsafe { redhook::real!(sendmmsg)(fd, messages, if messages.is_null() { count } else { allowed }, flags) }
+        let has_address = |place: c_uint| {
+            // SAFETY: sendmmsg(2) demands `count` message headers.
+            let message = unsafe { messages.add(place as usize) };
+            // SAFETY: as above.
+            !unsafe { (*message).msg_hdr.msg_name }.is_null()
+        };
+        if messages.is_null() || !(0..count).any(has_address) {
+            if let Err(error) = check_connected(fd) {
+                return fail(error);
+            }
+            // SAFETY: the caller's own arguments.
+            return unsafe { redhook::real!(sendmmsg)(fd, messages, count, flags) };
+        }
+        let mut sent = 0;
+        while sent < count {
+            // SAFETY: sendmmsg(2) demands `count` message headers.
+            let given = unsafe { messages.add(sent as usize) };
+            // SAFETY: as above.
+            let header = unsafe { &raw const (*given).msg_hdr };
+            // SAFETY: each is judged, and its address copied, by the hook for one message.
+            let len = unsafe { hooked_sendmsg(fd, header, flags) };
+            let Ok(len) = c_uint::try_from(len) else { break };
+            // SAFETY: as above.
+            unsafe { (*given).msg_len = len };
+            sent += 1;
+        }
+        // An error after the first message is for the next call to find.
+        if sent > 0 { sent as c_int } else { -1 }
     }
 }
 
@@ -187,8 +198,8 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         }
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
-    if sockaddr::is_loopback(destination.ip()) {
-        return check_connected(fd).map(|()| Verdict::To(Encoded::new(destination)));
+    if sockaddr::is_local(destination) {
+        return check_pending(fd).map(|()| Verdict::To(Encoded::new(destination)));
     }
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
@@ -209,6 +220,12 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
 
 /// Judges a send without an address.
 fn check_connected(fd: c_int) -> Result<(), Errno> {
+    check_pending(fd)?;
+    if is_sunk(fd) { Err(libc::ENETUNREACH) } else { Ok(()) }
+}
+
+/// Before the connection exists a send says `EAGAIN`, or waits for it.
+fn check_pending(fd: c_int) -> Result<(), Errno> {
     if pending::any()
         && let State::Waiting(slot) = pending::state(fd)
     {
@@ -218,7 +235,7 @@ fn check_connected(fd: c_int) -> Result<(), Errno> {
         slot.wait()?;
         slot.refresh();
     }
-    if is_sunk(fd) { Err(libc::ENETUNREACH) } else { Ok(()) }
+    Ok(())
 }
 
 /// The sinks' ports: IPv4 in the upper half, IPv6 in the lower. 0 while no datagram socket was sunk in this process (or

@@ -5,10 +5,11 @@
 //! 1. Fail closed: a path that is not provably "pass" returns a failure with a network errno, never the real call.
 //! 2. No policy, no protocol, no configuration, no credential: the broker decides (rule 2 of ARCHITECTURE.md).
 //! 3. After start: no allocation of ours, no locks, no threads, no panics; frames under 2 KiB; no descriptor that outlives
-//!    its connect. Hooks may run before our constructor, after atexit, in a vfork child, in a signal handler.
+//!    its connect and the question how it ended. Hooks may run before our constructor, after atexit, in a vfork child, in a signal handler.
 //! 4. errno is kept on success, set only with a failure, never set to 0.
 //! 5. A descriptor number means nothing from one call to the next: `SO_COOKIE` tells sockets apart.
-//! 6. A hook with nothing to do costs one relaxed atomic load and a tail call.
+//! 6. A hook with nothing to do costs a relaxed atomic load (the send family: two) and a tail call. getpeername asks the broker, and
+//!    epoll_wait looks through its events, only in processes that have something to find there.
 //!
 //! | file | libc family or part |
 //! | --- | --- |

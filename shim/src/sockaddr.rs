@@ -4,7 +4,7 @@
 //! was judged is the address that is used.
 #![allow(unsafe_code)]
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use libc::{c_int, sockaddr, socklen_t};
 
@@ -135,8 +135,10 @@ pub(crate) fn in_family(address: SocketAddr, family: c_int) -> SocketAddr {
     }
 }
 
-/// Loopback, or "this host" (connecting to 0.0.0.0 or :: reaches the loopback): what never leaves the machine.
-pub(crate) fn is_loopback(address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    address.is_loopback() || address.is_unspecified()
+/// Loopback, or "this host" (connecting to 0.0.0.0 or :: reaches the loopback): what never leaves the machine. Except port 53: a resolver
+/// there would ask the network in the program's stead, so the broker judges it.
+pub(crate) fn is_local(destination: SocketAddr) -> bool {
+    const DOMAIN: u16 = 53;
+    let address = destination.ip().to_canonical();
+    (address.is_loopback() || address.is_unspecified()) && destination.port() != DOMAIN
 }

@@ -194,7 +194,7 @@ pub(crate) fn write(fd: c_int, bytes: &[u8]) -> Result<usize, Errno> {
     syscall!(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()).map(|len| len as usize)
 }
 
-/// fstat(2): is the descriptor a socket?
+/// Is the descriptor a socket? Only sockets have a cookie.
 pub(crate) fn is_socket(fd: c_int) -> bool {
     cookie(fd).is_ok()
 }

@@ -15,7 +15,7 @@ use crate::{session, sys};
 
 const GONE: &[u8] = b"presocks: the broker is gone: network access refused\n";
 
-/// Descriptors 0 to 2 belong to the program even when it has closed them.
+/// Descriptors 0 to 2 belong to the program even when it has closed them; nothing of ours stays there.
 const FIRST_FREE: c_int = 3;
 
 /// Where the numbers of tickets that outlive their call begin, if the limit allows.

@@ -14,6 +14,13 @@ fn patient_proxy(lab: &Lab, web: &HttpServer) -> ScriptedProxy {
     Script::until_request().pass(&gate).send(SUCCESS).relay((lab::ORIGIN, web.port())).start(lab)
 }
 
+/// How many requests were the program's. One more may be the broker's own: whether the proxy takes greeting and request in
+/// one flight is asked by having it connect to itself.
+fn asked_for_the_origin(proxy: &ScriptedProxy) -> usize {
+    let itself = proxy.port().to_be_bytes();
+    proxy.connections().iter().filter(|connection| !connection.received.ends_with(&itself)).count()
+}
+
 #[test]
 fn asyncio_opens_200_connections_at_once() {
     if missing(&["python3"]) {
@@ -35,7 +42,7 @@ asyncio.run(main())"
     );
     let run = lab.presocks(["python3", "-c", &program]).proxy(&proxy).run();
     run.success().stdout_is(http::HELLO.repeat(CONNECTIONS)).stderr_is("");
-    assert_eq!(web.connections(), CONNECTIONS);
+    assert_eq!(asked_for_the_origin(&proxy), CONNECTIONS);
     lab.assert_no_leak();
 }
 
@@ -52,7 +59,7 @@ fn curl_opens_200_connections_at_once() {
     let pages = (0..CONNECTIONS).map(|number| format!("http://10.88.0.2/hello?{number}"));
     let words = parallel.iter().map(|word| (*word).to_owned()).chain(pages);
     lab.presocks(words).proxy(&proxy).run().success().stdout_is(http::HELLO.repeat(CONNECTIONS));
-    assert_eq!(web.connections(), CONNECTIONS);
+    assert_eq!(asked_for_the_origin(&proxy), CONNECTIONS);
     lab.assert_no_leak();
 }
 
@@ -73,7 +80,7 @@ Promise.all(fetches).then(pages => process.stdout.write(pages.join('')));"
     );
     let run = lab.presocks(["node", "-e", &program]).proxy(&proxy).run();
     run.success().stdout_is(http::HELLO.repeat(CONNECTIONS));
-    assert_eq!(web.connections(), CONNECTIONS);
+    assert_eq!(asked_for_the_origin(&proxy), CONNECTIONS);
     lab.assert_no_leak();
 }
 

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Instant;
 
-use presocks_proto::socks5::{Credentials, Handshake, Host, Step, Target};
+use presocks_proto::socks5::{Handshake, Host, Step, Target};
 use presocks_proto::standin::{Kind, kind};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -15,8 +16,8 @@ use tokio_seqpacket::UnixSeqpacket;
 
 use super::failure::Failure;
 use super::report::Program;
-use super::socket::{Reach, Socket, Watched, receive, send_all, watch};
-use super::{Broker, relay};
+use super::socket::{Socket, Watched, receive, send_all, watch};
+use super::{Broker, pipelining, relay};
 
 /// Where a connection goes.
 #[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
@@ -27,7 +28,7 @@ enum Route {
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has let go of the ticket, and so of the attempt.
 pub(super) async fn serve(
-    broker: &Broker,
+    broker: &Rc<Broker>,
     fd: OwnedFd,
     destination: SocketAddr,
     program: &Program<'_>,
@@ -45,22 +46,21 @@ pub(super) async fn serve(
         return Some(libc::EISCONN);
     }
     let started = Instant::now();
-    let route = route(broker, destination);
-    let shown: &dyn fmt::Display = match &route {
-        Ok(Route::Proxy(target)) => target,
-        Ok(Route::Direct(_)) | Err(_) => &destination,
-    };
-    let result = match &route {
-        Err(()) => Err(Failure::UnknownStandIn),
+    let (route, result) = match route(broker, destination) {
+        Err(failure) => (None, Err(failure)),
         Ok(route) => tokio::select! {
-            result = attempt(broker, &socket, route) => result,
+            result = attempt(broker, &socket, &route) => (Some(route), result),
             () = is_given_up(ticket) => {
                 socket.reset();
                 return None;
             }
         },
     };
-    let via_proxy = !matches!(route, Ok(Route::Direct(_)));
+    let shown: &dyn fmt::Display = match &route {
+        Some(Route::Proxy(target)) => target,
+        Some(Route::Direct(_)) | None => &destination,
+    };
+    let via_proxy = !matches!(route, Some(Route::Direct(_)));
     broker.report.connected(program, shown, via_proxy, started.elapsed(), &result);
     Some(match result {
         Ok(()) => {
@@ -105,11 +105,16 @@ async fn is_given_up(ticket: &UnixSeqpacket) {
     }
 }
 
-/// `Err` for a stand-in that this session has not given out.
-fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, ()> {
+/// # Errors
+/// A stand-in that this session has not given out; port 53 on this machine, the only loopback port that the shim asks about.
+fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, Failure> {
+    let address = destination.ip().to_canonical();
+    if address.is_loopback() || address.is_unspecified() {
+        return Err(Failure::LocalResolver);
+    }
     let host = match kind(destination.ip()) {
-        Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(())?),
-        Kind::Reserved => return Err(()),
+        Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(Failure::UnknownStandIn)?),
+        Kind::Reserved => return Err(Failure::UnknownStandIn),
         Kind::Ordinary if broker.settings.is_direct(destination.ip()) => {
             return Ok(Route::Direct(destination));
         }
@@ -118,43 +123,62 @@ fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, ()> {
     Ok(Route::Proxy(Target { host, port: destination.port() }))
 }
 
-async fn attempt(broker: &Broker, socket: &Socket, route: &Route) -> Result<(), Failure> {
+async fn attempt(broker: &Rc<Broker>, socket: &Socket, route: &Route) -> Result<(), Failure> {
     let target = match route {
         Route::Proxy(target) => *target,
         Route::Direct(address) => {
-            let address = match socket.reach(*address) {
-                Reach::Address(address) => address,
-                Reach::OtherFamily => return Err(Failure::Direct(Errno::NETUNREACH.into())),
-            };
+            let unreachable = || Failure::Direct(Errno::NETUNREACH.into());
+            let address = socket.reach(*address).ok_or_else(unreachable)?;
             socket.connect(address).await.map_err(Failure::Direct)?;
             socket.settle(address);
             return Ok(());
         }
     };
-    let mut last = None;
-    for proxy in &broker.settings.proxy_addresses {
-        let Reach::Address(address) = socket.reach(*proxy) else {
-            return relay::connect(broker, socket, *proxy, target).await;
-        };
-        let connected = timeout(broker.settings.connect_timeout, socket.connect(address)).await;
-        match connected {
-            Ok(Ok(())) => {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                let watched = watch(socket.as_fd(), interest).map_err(Failure::Socket)?;
-                negotiate_in_time(broker, &watched, target).await?;
-                drop(watched);
-                socket.settle(address);
+    let proxies = &broker.settings.proxy_addresses;
+    let mut last = Failure::ProxyUnreachable(Errno::NETUNREACH.into());
+    // The addresses that the socket itself can reach come first.
+    for (proxy, address) in proxies.iter().filter_map(|proxy| Some((proxy, socket.reach(*proxy)?))) {
+        match through(broker, socket, address, target).await {
+            Ok(()) => {
+                pipelining::count(broker, *proxy);
                 return Ok(());
             }
-            // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
-            Ok(Err(error)) if is_own_fault(&error) => return Err(Failure::Socket(error)),
-            Ok(Err(error)) => last = Some(Failure::ProxyUnreachable(error)),
-            Err(_) => last = Some(Failure::ProxyTimeout(broker.settings.connect_timeout)),
+            Err(failure) if failure.is_of_one_address() => last = failure,
+            Err(failure) => return Err(failure),
         }
         socket.reset();
     }
-    // There is at least one address.
-    Err(last.unwrap_or(Failure::ProxyUnreachable(Errno::NETUNREACH.into())))
+    for proxy in proxies.iter().filter(|proxy| socket.reach(**proxy).is_none()) {
+        match relay::connect(broker, socket, *proxy, target).await {
+            Err(failure) if failure.is_of_one_address() => last = failure,
+            result => return result,
+        }
+        socket.reset();
+    }
+    Err(last)
+}
+
+/// Connects the socket to the proxy at `address` and negotiates on it.
+async fn through(
+    broker: &Broker,
+    socket: &Socket,
+    address: SocketAddr,
+    target: Target,
+) -> Result<(), Failure> {
+    let limit = broker.settings.connect_timeout;
+    match timeout(limit, socket.connect(address)).await {
+        Ok(Ok(())) => {}
+        // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
+        Ok(Err(error)) if is_own_fault(&error) => return Err(Failure::Socket(error)),
+        Ok(Err(error)) => return Err(Failure::ProxyUnreachable(error)),
+        Err(_) => return Err(Failure::ProxyTimeout(limit)),
+    }
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    let watched = watch(socket.as_fd(), interest).map_err(Failure::Socket)?;
+    negotiate(broker, &watched, target).await?;
+    drop(watched);
+    socket.settle(address);
+    Ok(())
 }
 
 fn is_own_fault(error: &std::io::Error) -> bool {
@@ -164,29 +188,32 @@ fn is_own_fault(error: &std::io::Error) -> bool {
     )
 }
 
-/// The handshake on a connected socket, limited in time.
+/// The handshake on a socket that is connected to the proxy, limited in time.
 ///
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn negotiate_in_time(
-    broker: &Broker,
-    socket: &Watched<'_>,
-    target: Target,
-) -> Result<(), Failure> {
+pub(super) async fn negotiate(broker: &Broker, socket: &Watched<'_>, target: Target) -> Result<(), Failure> {
+    let handshake = if broker.pipelining.is_proven() {
+        Handshake::pipelined(target)
+    } else {
+        Handshake::new(target, broker.settings.proxy.credentials())
+    };
     let limit = broker.settings.timeout;
-    match timeout(limit, negotiate(socket, target, broker.settings.proxy.credentials())).await {
+    match timeout(limit, converse(socket, handshake)).await {
         Ok(result) => result,
-        Err(_) => Err(Failure::AnswerTimeout(limit)),
+        Err(_) => {
+            broker.pipelining.disprove();
+            Err(Failure::AnswerTimeout(limit))
+        }
     }
 }
 
-async fn negotiate(
-    socket: &Watched<'_>,
-    target: Target,
-    credentials: Option<Credentials<'_>>,
-) -> Result<(), Failure> {
+/// Does what the handshake says until it ends.
+///
+/// # Errors
+/// [`Failure`] as the proxy has it.
+pub(super) async fn converse(socket: &Watched<'_>, mut handshake: Handshake<'_>) -> Result<(), Failure> {
     let broken = |error| Failure::ProxyClosed(Some(error));
-    let mut handshake = Handshake::new(target, credentials);
     let mut buffer = [0; 512];
     loop {
         let wanted = match handshake.next_step() {

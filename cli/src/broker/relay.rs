@@ -14,7 +14,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::Broker;
-use super::connect::negotiate_in_time;
+use super::connect::negotiate;
 use super::failure::Failure;
 use super::socket::{Socket, watch};
 
@@ -36,7 +36,7 @@ pub(super) async fn connect(
     {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let watched = watch(upstream.as_fd(), interest).map_err(Failure::Socket)?;
-        negotiate_in_time(broker, &watched, target).await?;
+        negotiate(broker, &watched, target).await?;
     }
     let upstream = TcpStream::from_std(upstream).map_err(Failure::Socket)?;
     spawn_local(copy(downstream, upstream));

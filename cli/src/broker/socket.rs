@@ -1,7 +1,7 @@
 //! System calls on a program's own socket.
 //!
-//! The socket is shared with the program: its options and flags are left as they were, nothing is read beyond a reply, and no call
-//! blocks.
+//! The socket is shared with the program: its flags are left as they were, nothing is read beyond a reply, and no call blocks. Two
+//! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again later.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,15 +21,6 @@ pub(super) struct Socket {
     fd: OwnedFd,
     is_v6: bool,
     cookie: u64,
-}
-
-/// The address that a connect() on this socket needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// This one.
-    Address(SocketAddr),
-    /// None: the socket's family cannot reach the address's.
-    OtherFamily,
 }
 
 impl Socket {
@@ -65,18 +56,19 @@ impl Socket {
         Ok(SocketAddr::try_from(getsockname(&self.fd)?)?)
     }
 
-    /// How this socket can reach `address`: an IPv6 socket reaches IPv4 by mapped addresses, if it is not for IPv6 alone or can
-    /// be freed from that (ipv6(7): only while it is unbound).
-    pub(super) fn reach(&self, address: SocketAddr) -> Reach {
+    /// The address that a connect() on this socket to `address` needs; `None` when its family cannot reach it. An IPv6 socket
+    /// reaches IPv4 by mapped addresses, if it is not for IPv6 alone or can be freed from that (ipv6(7): only while it is
+    /// unbound).
+    pub(super) fn reach(&self, address: SocketAddr) -> Option<SocketAddr> {
         match (self.is_v6, address.ip().to_canonical()) {
-            (false, IpAddr::V4(v4)) => Reach::Address((v4, address.port()).into()),
-            (false, IpAddr::V6(_)) => Reach::OtherFamily,
-            (true, IpAddr::V6(_)) => Reach::Address(address),
+            (false, IpAddr::V4(v4)) => Some((v4, address.port()).into()),
+            (false, IpAddr::V6(_)) => None,
+            (true, IpAddr::V6(_)) => Some(address),
             (true, IpAddr::V4(v4)) => {
                 let is_free = sockopt::ipv6_v6only(&self.fd) == Ok(false)
                     || sockopt::set_ipv6_v6only(&self.fd, false).is_ok();
                 let mapped = SocketAddr::from((v4.to_ipv6_mapped(), address.port()));
-                if is_free { Reach::Address(mapped) } else { Reach::OtherFamily }
+                is_free.then_some(mapped)
             }
         }
     }
