@@ -85,7 +85,9 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     fn take(broker: &'a Broker, cookie: u64) -> Option<Self> {
-        broker.connecting.borrow_mut().insert(cookie).then_some(Self { broker, cookie })
+        let is_free = broker.connecting.borrow_mut().insert(cookie);
+        // Lazily: a turn that is made must also end, and would end the other task's.
+        is_free.then(|| Self { broker, cookie })
     }
 }
 
