@@ -14,6 +14,7 @@ use presocks_proto::session::{SECRET_LEN, Secret, Session};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair,
 };
+use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::args::Typed;
@@ -118,6 +119,7 @@ fn new_session(talk: Talk) -> io::Result<Session> {
         id: secret()?,
         token: Secret(secret()?),
         proof: Secret(secret()?),
+        uid: geteuid().as_raw(),
         quiet: talk == Talk::Quiet,
     })
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Session`] names the rendezvous (an abstract Unix socket) and holds two secrets: the *token* that the shim shows to
 //! the broker and the *proof* that the broker shows to the shim, so that neither a stranger's request nor a stranger
-//! squatting on a dead broker's address is believed. 16 random bytes each.
+//! squatting on a dead broker's address is believed. 16 random bytes each. It also names the *user* whose broker it is: who
+//! squats there as another user need not be asked at all.
 
 use core::fmt;
 use core::str;
@@ -11,7 +12,7 @@ use core::str;
 pub const VARIABLE: &str = "PRESOCKS_SESSION";
 
 /// Length of the variable's text in bytes.
-pub const TEXT_LEN: usize = 3 * 2 * SECRET_LEN + 4;
+pub const TEXT_LEN: usize = HEAD_LEN + SECRETS_LEN + UID_LEN + 1;
 
 /// Length of each secret in bytes.
 pub const SECRET_LEN: usize = 16;
@@ -19,6 +20,9 @@ pub const SECRET_LEN: usize = 16;
 /// Length in bytes of [`Session::rendezvous`].
 pub const RENDEZVOUS_LEN: usize = 1 + RENDEZVOUS_PREFIX.len() + 2 * SECRET_LEN;
 
+const HEAD_LEN: usize = 3;
+const SECRETS_LEN: usize = 3 * 2 * SECRET_LEN;
+const UID_LEN: usize = 2 * size_of::<u32>();
 const RENDEZVOUS_PREFIX: &[u8] = b"presocks-";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -49,6 +53,8 @@ pub struct Session {
     pub token: Secret,
     /// What the broker shows to the shim.
     pub proof: Secret,
+    /// The broker's user, as `SO_PEERCRED` (unix(7)) tells it of who listens at the rendezvous.
+    pub uid: u32,
     /// The user asked for silence (`-q`).
     pub quiet: bool,
 }
@@ -66,17 +72,19 @@ impl Session {
         address
     }
 
-    /// The variable's text: `1q:` or `1n:` (format and quietness), then id, token and proof in hexadecimal.
+    /// The variable's text: `2q:` or `2n:` (format and quietness), then id, token, proof and user in hexadecimal, then a dot.
     #[must_use]
     pub fn to_text(&self) -> [u8; TEXT_LEN] {
         let mut text = [b':'; TEXT_LEN];
-        let (head, body) = text.split_at_mut(3);
-        head.copy_from_slice(if self.quiet { b"1q:" } else { b"1n:" });
+        let (head, body) = text.split_at_mut(HEAD_LEN);
+        head.copy_from_slice(if self.quiet { b"2q:" } else { b"2n:" });
+        let (secrets, rest) = body.split_at_mut(SECRETS_LEN);
         for (secret, field) in
-            [&self.id, &self.token.0, &self.proof.0].into_iter().zip(body.chunks_mut(2 * SECRET_LEN))
+            [&self.id, &self.token.0, &self.proof.0].into_iter().zip(secrets.chunks_mut(2 * SECRET_LEN))
         {
             write_hex(secret, field);
         }
+        write_hex(&self.uid.to_be_bytes(), rest);
         // The last byte ends the text, so that a truncated copy is recognised as such.
         if let Some(last) = text.last_mut() {
             *last = b'.';
@@ -88,13 +96,14 @@ impl Session {
     #[must_use]
     pub fn from_text(text: &[u8]) -> Option<Self> {
         let text: &[u8; TEXT_LEN] = text.try_into().ok()?;
-        let (head, body) = text.split_at(3);
+        let (head, body) = text.split_at(HEAD_LEN);
         let quiet = match head {
-            b"1q:" => true,
-            b"1n:" => false,
+            b"2q:" => true,
+            b"2n:" => false,
             _ => return None,
         };
-        let (fields, end) = body.split_at(3 * 2 * SECRET_LEN);
+        let (fields, rest) = body.split_at(SECRETS_LEN);
+        let (uid, end) = rest.split_at(UID_LEN);
         if end != b"." {
             return None;
         }
@@ -103,6 +112,7 @@ impl Session {
             id: secrets.next()??,
             token: Secret(secrets.next()??),
             proof: Secret(secrets.next()??),
+            uid: u32::from_be_bytes(read_hex(uid)?),
             quiet,
         })
     }
@@ -115,8 +125,8 @@ fn write_hex(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-fn read_hex(text: &[u8]) -> Option<[u8; SECRET_LEN]> {
-    let mut bytes = [0; SECRET_LEN];
+fn read_hex<const LEN: usize>(text: &[u8]) -> Option<[u8; LEN]> {
+    let mut bytes = [0; LEN];
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         let pair = str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
         *byte = u8::from_str_radix(pair, 16).ok()?;
@@ -130,7 +140,8 @@ mod tests {
     use std::format;
 
     fn session(quiet: bool) -> Session {
-        Session { id: [0x1f; 16], token: Secret([0xa0; 16]), proof: Secret([7; 16]), quiet }
+        let uid = 0x0012_ab03;
+        Session { id: [0x1f; 16], token: Secret([0xa0; 16]), proof: Secret([7; 16]), uid, quiet }
     }
 
     #[test]
@@ -139,8 +150,8 @@ mod tests {
             let there = session(quiet);
             let back = Session::from_text(&there.to_text()).unwrap();
             assert_eq!(
-                (back.id, back.token.0, back.proof.0, back.quiet),
-                ([0x1f; 16], [0xa0; 16], [7; 16], quiet)
+                (back.id, back.token.0, back.proof.0, back.uid, back.quiet),
+                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03, quiet)
             );
         }
     }
@@ -151,11 +162,14 @@ mod tests {
         for len in 0..text.len() {
             assert!(Session::from_text(&text[..len]).is_none());
         }
-        for place in [0, 1, 2, 3, 40, TEXT_LEN - 1] {
+        for place in [0, 1, 2, 3, 40, TEXT_LEN - 2, TEXT_LEN - 1] {
             let mut garbled = text;
             garbled[place] = b'+';
             assert!(Session::from_text(&garbled).is_none(), "byte {place}");
         }
+        let mut grown = text.to_vec();
+        grown.push(b'.');
+        assert!(Session::from_text(&grown).is_none());
     }
 
     #[test]
