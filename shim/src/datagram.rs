@@ -20,7 +20,7 @@ use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
 use crate::pending::{self, State};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::{errno, sys, ticket};
+use crate::{errno, socket, sys, ticket};
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -160,6 +160,8 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
     let sink = match ticket::ask(&Request::DatagramConnect { destination }, Some(fd)) {
         Err(error) => return fail(error),
         Ok(Reply::Direct) => return connect::pass(fd, destination),
+        // The sink would not be on this machine.
+        Ok(Reply::Address(_)) if socket::leaves_loopback(fd) => return fail(libc::ENETUNREACH),
         Ok(Reply::Address(sink)) => in_the_manner_of(destination, sink),
         Ok(_) => return fail(libc::ENETUNREACH),
     };
@@ -199,7 +201,12 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
     if sockaddr::is_local(destination) {
-        return check_pending(fd).map(|()| Verdict::To(Encoded::new(destination)));
+        check_pending(fd)?;
+        return if socket::leaves_loopback(fd) {
+            Err(libc::ENETUNREACH)
+        } else {
+            Ok(Verdict::To(Encoded::new(destination)))
+        };
     }
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
@@ -247,8 +254,10 @@ fn remember(sink: SocketAddr) {
         IpAddr::V4(_) => (16, 0x0000_ffff),
         IpAddr::V6(_) => (0, 0xffff_0000),
     };
-    let ports = SINKS.load(Ordering::Relaxed) & keep | u32::from(sink.port()) << shift;
-    SINKS.store(ports, Ordering::Relaxed);
+    let port = u32::from(sink.port()) << shift;
+    let with_port = |ports| Some(ports & keep | port);
+    // Never refuses: the closure always has a value.
+    let _ = SINKS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_port);
 }
 
 fn is_sunk(fd: c_int) -> bool {

@@ -1,9 +1,11 @@
-//! socket(): the kinds that could carry IP packets past the proxy are refused when they are made.
+//! socket(): the kinds that could carry IP packets past the proxy are refused when they are made; and whether a socket was told to
+//! send what is for loopback somewhere else.
 #![allow(unsafe_code)]
 
 use libc::c_int;
 
 use crate::errno::{Errno, fail};
+use crate::sys;
 
 redhook::hook! {
     // socket(2). Changes: see `refused`. Passes: TCP, MPTCP, UDP, and every family that carries no IP. Safe in a signal handler. No
@@ -44,4 +46,30 @@ fn refused(domain: c_int, kind: c_int, protocol: c_int) -> Option<Errno> {
         _ if kind == SOCK_PACKET => Some(libc::EPERM),
         _ => None,
     }
+}
+
+/// The loopback device has this index in every network namespace.
+const LOOPBACK: c_int = 1;
+
+/// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device, sends by
+/// another (ip(7), `IP_UNICAST_IF`), or carries a source route, whose first stop is where the packet goes. What is no socket
+/// is the kernel's to refuse.
+pub(crate) fn leaves_loopback(fd: c_int) -> bool {
+    const IP_UNICAST_IF: c_int = 50;
+    const IPV6_UNICAST_IF: c_int = 76;
+    let is_another = |index: c_int| index != 0 && index != LOOPBACK;
+    let bound = match sys::option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) {
+        // Linux before 5.0 tells the name, or nothing.
+        Err(libc::ENOPROTOOPT) => sys::option_len(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE) != Ok(0),
+        index => index.is_ok_and(is_another),
+    };
+    let sends_by = |level, name| sys::option(fd, level, name).map(c_int::from_be);
+    bound
+        || sends_by(libc::IPPROTO_IP, IP_UNICAST_IF).is_ok_and(is_another)
+        || sys::option_len(fd, libc::IPPROTO_IP, libc::IP_OPTIONS).is_ok_and(|len| len > 0)
+        // An IPv4 socket has no IPv6 options.
+        || sends_by(libc::IPPROTO_IPV6, IPV6_UNICAST_IF).is_ok_and(|index| {
+            is_another(index)
+                || sys::option_len(fd, libc::IPPROTO_IPV6, libc::IPV6_RTHDR).is_ok_and(|len| len > 0)
+        })
 }

@@ -70,6 +70,14 @@ pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int, Errn
     get_option(fd, level, name, &mut value).map(|()| value)
 }
 
+/// getsockopt(2) for an option that has none of its value when it is not set: the length of what it has.
+pub(crate) fn option_len(fd: c_int, level: c_int, name: c_int) -> Result<usize, Errno> {
+    let mut value = [0_u8; 256];
+    let mut len = value.len() as socklen_t;
+    syscall!(libc::SYS_getsockopt, fd, level, name, value.as_mut_ptr(), from_mut(&mut len))?;
+    Ok(len as usize)
+}
+
 /// getsockopt(2) with `SO_COOKIE`: the socket's identity, the same in every process and under every number.
 pub(crate) fn cookie(fd: c_int) -> Result<u64, Errno> {
     let mut value: u64 = 0;
