@@ -21,10 +21,10 @@ use libc::{c_int, socklen_t};
 use presocks_proto::frame::Request;
 
 use crate::errno::{Errno, fail};
-use crate::pending::{self, Slot, State};
+use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::Ticket;
-use crate::{datagram, epoll, sys};
+use crate::{datagram, epoll, socket, sys};
 
 redhook::hook! {
     // connect(2). Changes and passes: the table above. Errno: those of connect(2); `ENETUNREACH` when there is no broker or no
@@ -32,6 +32,8 @@ redhook::hook! {
     unsafe fn connect(fd: c_int, address: *const libc::sockaddr, len: socklen_t) -> c_int => hooked_connect {
         // SAFETY: connect(2) demands `len` readable bytes at `address`.
         match unsafe { sockaddr::read(address, len) } {
+            // The kernel refuses the length, whatever the address.
+            _ if len as usize > size_of::<libc::sockaddr_storage>() => {}
             Given::Unreadable | Given::Other => {}
             Given::Unspecified(_) => forget(fd),
             Given::Ip(destination) => return connect_to(fd, destination),
@@ -85,12 +87,12 @@ pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
 /// connect() to an IP destination; also what `MSG_FASTOPEN` asks for.
 pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     match pending::state(fd) {
-        State::Waiting(slot) => return again(slot, fd),
-        State::Failed(slot) => return fail(slot.take_error()),
+        State::Waiting(pending) => return again(pending, fd),
+        State::Failed(failed) => return fail(error_of(failed)),
         State::Ordinary => {}
     }
     if sockaddr::is_local(destination) {
-        return pass(fd, destination);
+        return if socket::leaves_loopback(fd) { fail(libc::ENETUNREACH) } else { pass(fd, destination) };
     }
     match kind(fd) {
         Err(error) => fail(error),
@@ -145,22 +147,23 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
             sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| libc::ENETUNREACH)?;
         }
     }
-    let slot = pending::insert(fd, ticket)?;
-    let sent = epoll::mask(slot, fd).and_then(|()| slot.send(&Request::Connect { destination }, fd));
+    // Connected before anybody can find it: an unconnected ticket would count as broken.
+    ticket.connect()?;
+    let pending = pending::insert(fd, ticket)?;
+    let sent = epoll::mask(pending, fd).and_then(|()| pending.send(&Request::Connect { destination }, fd));
     if let Err(error) = sent {
-        slot.abandon();
+        pending.abandon();
         return Err(error);
     }
-    if is_nonblocking { Err(libc::EINPROGRESS) } else { finish(slot, fd) }
+    if is_nonblocking { Err(libc::EINPROGRESS) } else { finish(pending, fd) }
 }
 
 /// A connect() while another is under way: `EALREADY`, or, on a blocking socket, its end.
-fn again(slot: &'static Slot, fd: c_int) -> c_int {
+fn again(pending: Pending, fd: c_int) -> c_int {
     let result = match sys::is_nonblocking(fd) {
         Ok(true) => Err(libc::EALREADY),
-        Ok(false) => {
-            finish(slot, fd).map_err(|error| if error == libc::EINPROGRESS { libc::EALREADY } else { error })
-        }
+        Ok(false) => finish(pending, fd)
+            .map_err(|error| if error == libc::EINPROGRESS { libc::EALREADY } else { error }),
         Err(error) => Err(error),
     };
     match result {
@@ -170,9 +173,9 @@ fn again(slot: &'static Slot, fd: c_int) -> c_int {
 }
 
 /// Waits for the answer. After a signal or a timeout the connect goes on, as connect(2) and socket(7) have it.
-fn finish(mut slot: &'static Slot, fd: c_int) -> Result<(), Errno> {
+fn finish(mut pending: Pending, fd: c_int) -> Result<(), Errno> {
     loop {
-        match slot.wait() {
+        match pending.wait() {
             Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
             Err(error) => return Err(error),
             Ok(()) => {}
@@ -180,16 +183,21 @@ fn finish(mut slot: &'static Slot, fd: c_int) -> Result<(), Errno> {
         // By the socket, not by the slot: another thread may have taken the answer in, and a third have the slot by now.
         match pending::state(fd) {
             State::Ordinary => return Ok(()),
-            State::Failed(slot) => return Err(slot.take_error()),
-            State::Waiting(again) => slot = again,
+            State::Failed(failed) => return Err(error_of(failed)),
+            State::Waiting(again) => pending = again,
         }
     }
+}
+
+/// The error of a failed connect; as the kernel says it when another thread was faster to ask.
+fn error_of(failed: Pending) -> Errno {
+    failed.take_error().unwrap_or(libc::ECONNABORTED)
 }
 
 /// The program dissolves the socket's association: a connect under way is no longer its business.
 fn forget(fd: c_int) {
     match pending::state(fd) {
-        State::Waiting(slot) | State::Failed(slot) => slot.abandon(),
+        State::Waiting(pending) | State::Failed(pending) => pending.abandon(),
         State::Ordinary => {}
     }
 }

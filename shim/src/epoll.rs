@@ -13,10 +13,11 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsiz
 
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
+use crate::claim::Use;
 use crate::errno::{Errno, fail};
-use crate::pending::{self, REGISTRATIONS, SLOTS, Slot, State};
+use crate::pending::{self, Pending, REGISTRATIONS, SLOTS, Slot, State};
 use crate::poll::Deadline;
-use crate::{errno, fdinfo, sys};
+use crate::{errno, fdinfo, session, sys};
 
 redhook::hook! {
     // epoll_ctl(2). Changes: a pending socket's registration is kept for later, the ticket registered instead. Passes: everything
@@ -26,10 +27,10 @@ redhook::hook! {
         if operation == libc::EPOLL_CTL_ADD {
             remember_set(epoll);
         }
-        if pending::any() && let State::Waiting(slot) | State::Failed(slot) = pending::state(fd) {
+        if pending::any() && let State::Waiting(pending) | State::Failed(pending) = pending::state(fd) {
             // SAFETY: `event` is null or points to an event, as epoll_ctl(2) demands.
             let event = unsafe { event.as_ref() }.copied();
-            let kept = slot.while_unsettled(|slot| control(slot, epoll, operation, fd, event));
+            let kept = pending.while_unsettled(|slot| control(slot, epoll, operation, fd, event));
             match kept {
                 Some(Ok(())) => return 0,
                 Some(Err(error)) => return fail(error),
@@ -46,9 +47,9 @@ redhook::hook! {
     // cancellation point, in the real call.
     unsafe fn epoll_wait(epoll: c_int, events: *mut epoll_event, room: c_int, timeout: c_int) -> c_int => hooked_wait {
         // SAFETY: the caller's own arguments, but for the time that is left.
-        let wait = |timeout| unsafe { redhook::real!(epoll_wait)(epoll, events, room, timeout) };
+        let wait = |left: Milliseconds| unsafe { redhook::real!(epoll_wait)(epoll, events, room, left.0) };
         // SAFETY: `events` has `room` entries, as epoll_wait(2) demands.
-        unsafe { waited(events, timeout, wait) }
+        unsafe { waited(events, epoll, Milliseconds(timeout), wait) }
     }
 }
 
@@ -58,9 +59,9 @@ redhook::hook! {
         epoll: c_int, events: *mut epoll_event, room: c_int, timeout: c_int, mask: *const sigset_t
     ) -> c_int => hooked_pwait {
         // SAFETY: the caller's own arguments, but for the time that is left.
-        let wait = |timeout| unsafe { redhook::real!(epoll_pwait)(epoll, events, room, timeout, mask) };
+        let wait = |left: Milliseconds| unsafe { redhook::real!(epoll_pwait)(epoll, events, room, left.0, mask) };
         // SAFETY: `events` has `room` entries, as epoll_pwait(2) demands.
-        unsafe { waited(events, timeout, wait) }
+        unsafe { waited(events, epoll, Milliseconds(timeout), wait) }
     }
 }
 
@@ -72,20 +73,17 @@ redhook::hook! {
     ) -> c_int => hooked_pwait2 {
         const KERNEL_SIGSET_LEN: usize = 8;
         // SAFETY: `timeout` is null or points to a timespec, as epoll_pwait2(2) demands.
-        let deadline = Deadline::after(unsafe { timeout.as_ref() }.copied());
-        loop {
-            let left = deadline.left();
+        let timeout = unsafe { timeout.as_ref() }.copied();
+        let wait = |left: Option<timespec>| {
             let left = left.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
             // SAFETY: the caller's own arguments, but for the time that is left.
             let ready = unsafe {
                 libc::syscall(libc::SYS_epoll_pwait2, epoll, events, room, left, mask, KERNEL_SIGSET_LEN)
-            } as c_int;
-            // SAFETY: `events` has `room` entries, of which the kernel filled `ready`.
-            match unsafe { take_out(events, ready) } {
-                0 if ready > 0 => {}
-                ready => return ready,
-            }
-        }
+            };
+            ready as c_int
+        };
+        // SAFETY: `events` has `room` entries, as epoll_pwait2(2) demands.
+        unsafe { waited(events, epoll, timeout, wait) }
     }
 }
 
@@ -96,64 +94,126 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(epoll_pwait);
 }
 
-/// Calls `wait` until it brings an event of the program's, an error, or nothing in time.
+/// A timeout in one of the forms that the calls have.
+trait Timeout: Copy {
+    fn is_zero(self) -> bool;
+    fn deadline(self) -> Deadline;
+    fn left(deadline: &Deadline) -> Self;
+}
+
+#[derive(Clone, Copy)]
+struct Milliseconds(c_int);
+
+impl Timeout for Milliseconds {
+    fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    fn deadline(self) -> Deadline {
+        Deadline::after_milliseconds(self.0)
+    }
+
+    fn left(deadline: &Deadline) -> Self {
+        Self(deadline.left_milliseconds())
+    }
+}
+
+impl Timeout for Option<timespec> {
+    fn is_zero(self) -> bool {
+        self.is_some_and(|time| time.tv_sec == 0 && time.tv_nsec == 0)
+    }
+
+    /// One that the kernel refuses ends the wait before it needs a deadline.
+    fn deadline(self) -> Deadline {
+        Deadline::checked(self).unwrap_or(Deadline::Now)
+    }
+
+    fn left(deadline: &Deadline) -> Self {
+        deadline.left()
+    }
+}
+
+/// Calls `wait` until it brings an event of the program's, an error, or nothing in time. The clock is only read when there is a pending connect,
+/// or after an event that was not the program's: a thread that slept through the first of them may sleep a little longer.
 ///
 /// # Safety
 /// `events` has room for as many events as `wait` may return.
-unsafe fn waited(events: *mut epoll_event, timeout: c_int, wait: impl Fn(c_int) -> c_int) -> c_int {
-    let deadline = Deadline::after_milliseconds(timeout);
+unsafe fn waited<T: Timeout>(
+    events: *mut epoll_event,
+    epoll: c_int,
+    timeout: T,
+    wait: impl Fn(T) -> c_int,
+) -> c_int {
+    remember_set(epoll);
+    let mut deadline = pending::any().then(|| timeout.deadline());
     let mut left = timeout;
+    let mut is_last = false;
     loop {
         let ready = wait(left);
         // SAFETY: the caller's promise.
-        match unsafe { take_out(events, ready) } {
-            0 if ready > 0 => left = deadline.left_milliseconds(),
-            ready => return ready,
+        let is_known = match unsafe { take_out(events, ready) } {
+            Taken::All(ready) => return ready,
+            Taken::Nothing { is_known } => is_known,
+        };
+        if is_last {
+            return 0;
         }
+        if !is_known {
+            // A set that we share with another process, whose ticket it is: it will take it out when it next looks.
+            sys::sleep(timespec { tv_sec: 0, tv_nsec: 1_000_000 });
+        }
+        left = T::left(deadline.get_or_insert_with(|| timeout.deadline()));
+        is_last = left.is_zero();
     }
 }
 
-/// Takes the tickets' events out of `ready` returned ones; how many are left.
+/// What is left when the tickets' events are taken out.
+enum Taken {
+    /// So many events, or none in time, or an error.
+    All(c_int),
+    /// There were only tickets' events, of this process or of another.
+    Nothing { is_known: bool },
+}
+
+/// Takes the tickets' events out of `ready` returned ones.
 ///
 /// # Safety
 /// `events` holds `ready` events, if that is positive.
-unsafe fn take_out(events: *mut epoll_event, ready: c_int) -> c_int {
-    if ready <= 0 || !HAS_MASKED.load(Ordering::Relaxed) {
-        return ready;
+unsafe fn take_out(events: *mut epoll_event, ready: c_int) -> Taken {
+    if ready <= 0 {
+        return Taken::All(ready);
     }
     // SAFETY: the caller's promise; the memory is the program's and nobody else writes it during the call.
     let events = unsafe { core::slice::from_raw_parts_mut(events, ready.unsigned_abs() as usize) };
+    let mark = mark();
+    if mark == 0 || !events.iter().any(|event| event.u64 & MARK == mark) {
+        return Taken::All(ready);
+    }
     let kept_errno = errno::current();
     let mut kept = 0;
+    let mut is_known = false;
     for place in 0..events.len() {
-        let Some(event) = events.get(place).copied() else {
-            break;
+        let Some(event) = events.get(place).copied() else { break };
+        let event = match owner(event.u64) {
+            None => Some(event),
+            Some((number, place, turn)) => pending::numbered(number, turn).and_then(|pending| {
+                is_known = true;
+                failure_seen(pending, place)
+            }),
         };
-        let Some(event) = program_event(event) else {
-            continue;
-        };
-        if let Some(to) = events.get_mut(kept) {
+        if let (Some(event), Some(to)) = (event, events.get_mut(kept)) {
             *to = event;
+            kept += 1;
         }
-        kept += 1;
     }
     errno::set(kept_errno);
-    kept as c_int
+    if kept > 0 { Taken::All(kept as c_int) } else { Taken::Nothing { is_known } }
 }
 
-/// The event that the program sees: its own as it is; a ticket's only if it stands for a failed connect.
-fn program_event(event: epoll_event) -> Option<epoll_event> {
-    let Some((number, place, generation)) = owner(event.u64) else {
-        return Some(event);
-    };
-    let slot = pending::slot(number, generation)?;
-    let State::Failed(slot) = slot.refresh() else {
-        return None;
-    };
-    slot.while_unsettled(|slot| {
-        let registration = slot.registrations().get(place)?;
-        failure_event(slot, registration)
-    })?
+/// The event that the program sees in place of its ticket's: none, unless the connect has failed.
+fn failure_seen(pending: Pending, place: usize) -> Option<epoll_event> {
+    let State::Failed(pending) = pending.refresh() else { return None };
+    pending.while_unsettled(|slot| failure_event(slot, slot.registrations().get(place)?))?
 }
 
 /// What the kernel reports of a failed connect, under the program's own data. Once in an edge-triggered or one-shot
@@ -233,7 +293,7 @@ impl Registration {
 ///
 /// # Errors
 /// `ENETUNREACH` when a registration cannot be read (no /proc), so that it could not be restored.
-pub(crate) fn mask(slot: &Slot, fd: c_int) -> Result<(), Errno> {
+pub(crate) fn mask(pending: Pending, fd: c_int) -> Result<(), Errno> {
     for epoll in known_sets() {
         match sys::is_registered(epoll, fd) {
             Some(false) => continue,
@@ -244,7 +304,7 @@ pub(crate) fn mask(slot: &Slot, fd: c_int) -> Result<(), Errno> {
         let Some(event) = fdinfo::registered_event(epoll, fd)? else {
             continue;
         };
-        let masked = slot.while_unsettled(|slot| {
+        let masked = pending.while_unsettled(|slot| {
             enter(slot, epoll, fd, event)?;
             // Gone already only if another thread took it out this instant.
             let _ = sys::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, fd, None);
@@ -333,8 +393,7 @@ fn stand_in(slot: &Slot, registration: &Registration) -> Result<(), Errno> {
     let ticket = slot.ticket().ok_or(libc::ENOSPC)?;
     let place = slot.registrations().iter().position(|other| core::ptr::eq(other, registration)).unwrap_or(0);
     let place = (slot.number() * REGISTRATIONS + place) as u64;
-    let data = mark() | place << GENERATION_BITS | u64::from(slot.generation());
-    HAS_MASKED.store(true, Ordering::Relaxed);
+    let data = mark() | place << USE_BITS | u64::from(slot.turn().0);
     registration.is_spent.store(false, Ordering::Relaxed);
     let event = epoll_event { events: libc::EPOLLIN as u32, u64: data };
     let epoll = registration.set().ok_or(libc::ENOSPC)?;
@@ -345,38 +404,33 @@ fn stand_in(slot: &Slot, registration: &Registration) -> Result<(), Errno> {
     }
 }
 
-/// Whether any ticket was ever registered in an epoll set by this process (or the one it was forked from).
-static HAS_MASKED: AtomicBool = AtomicBool::new(false);
-
-/// How many bits of a slot's generation travel in a ticket's event data.
-pub(crate) const GENERATION_BITS: u32 = 16;
+/// A ticket's event data: mark, slot, registration, and the slot's use.
+const USE_BITS: u32 = u16::BITS;
 const PLACE_BITS: u32 = (SLOTS * REGISTRATIONS).ilog2();
-const MARK: u64 = u64::MAX << (GENERATION_BITS + PLACE_BITS);
+const MARK: u64 = u64::MAX << (USE_BITS + PLACE_BITS);
 
-/// The random upper bits of a ticket's event data.
+/// The upper bits of a ticket's event data: the same in all processes of a session, for they may share a set, and like no pointer, small number
+/// or -1, whose two topmost bits are alike. 0 without a session.
 fn mark() -> u64 {
     static VALUE: AtomicU64 = AtomicU64::new(0);
     let known = VALUE.load(Ordering::Relaxed);
     if known != 0 {
         return known;
     }
-    // The topmost bits 10 keep it apart from pointers, small numbers and -1 even if there is no randomness.
-    let random = sys::random().unwrap_or(0x2bad_5eed_0c0f_fee0) & MARK;
-    let fresh = random & (u64::MAX >> 2) | 1 << 63;
-    match VALUE.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
-        Ok(_) => fresh,
-        Err(other) => other,
-    }
+    let Some(session) = session::current() else { return 0 };
+    let random = session.id.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    let mark = (random & (u64::MAX >> 2) | 1 << 63) & MARK;
+    VALUE.store(mark, Ordering::Relaxed);
+    mark
 }
 
-/// The slot, registration and generation that a ticket's event data names; `None` for the program's own data.
-fn owner(data: u64) -> Option<(usize, usize, u32)> {
+/// The slot, registration and use that a ticket's event data names; `None` for the program's own data.
+fn owner(data: u64) -> Option<(usize, usize, Use)> {
     if data & MARK != mark() {
         return None;
     }
-    let place = ((data & !MARK) >> GENERATION_BITS) as usize;
-    let generation = (data & ((1 << GENERATION_BITS) - 1)) as u32;
-    Some((place / REGISTRATIONS, place % REGISTRATIONS, generation))
+    let place = ((data & !MARK) >> USE_BITS) as usize;
+    Some((place / REGISTRATIONS, place % REGISTRATIONS, Use(data as u16)))
 }
 
 /// One bit for each number under which an epoll set was seen; larger numbers than the map has are not noticed.

@@ -19,7 +19,7 @@
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `socket` | socket(): the kinds that cannot be proxied |
 //! | `getaddrinfo`, `gethostby`, `getnameinfo`, `resolver` | names |
-//! | `pending` | the connects that are under way |
+//! | `pending`, `claim` | the connects that are under way, and taking turns on them |
 //! | `ticket`, `session` | the way to the broker |
 //! | `sys`, `sockaddr`, `errno`, `fdinfo` | system calls, socket addresses, errno, registrations in epoll sets |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
@@ -31,6 +31,7 @@ compile_error!("the shim must be built with panic = \"abort\": a hook that unwin
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 compile_error!("the shim hooks glibc on Linux; no other libc is served by LD_PRELOAD");
 
+mod claim;
 mod connect;
 mod datagram;
 mod epoll;

@@ -2,14 +2,15 @@
 //!
 //! A fixed table, found by the socket's `SO_COOKIE`, so that a duplicated or inherited descriptor is the same socket and a
 //! reused number is not. A slot holds the ticket that will bring the answer and the registrations in epoll sets that the
-//! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked: a claim is held for a few system calls
-//! and never across a wait; one left behind by a fork is taken over.
+//! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked (see `claim`): for a few system calls,
+//! never across a wait.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 use libc::c_int;
 use presocks_proto::frame::{Reply, Request};
 
+use crate::claim::{Claimable, Phase, Use};
 use crate::epoll::{self, Registration};
 use crate::errno::Errno;
 use crate::sys;
@@ -21,12 +22,6 @@ pub(crate) const SLOTS: usize = 4096;
 const WINDOW: usize = 32;
 /// Most epoll sets that can hold one pending socket; one more gives `ENOSPC`.
 pub(crate) const REGISTRATIONS: usize = 4;
-
-const FREE: u32 = 0;
-const WAITING: u32 = 1;
-/// Somebody is at work on it.
-const CLAIMED: u32 = 2;
-const FAILED: u32 = 3;
 
 static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
 /// A bit for each slot that is taken. The lowest free one is next, so that a process touches little of the table.
@@ -40,20 +35,27 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 const SWEEP_EVERY: usize = 64;
 static SINCE_SWEEP: AtomicUsize = AtomicUsize::new(0);
 
+/// The answer was success: kept until the slot is free, for a process that is forked in between.
+const SUCCESS: Errno = -1;
+
 /// One connect that is under way, or has failed and not yet been asked why.
 pub(crate) struct Slot {
-    state: AtomicU32,
-    /// Who claimed it: process in the upper half, thread in the lower.
-    owner: AtomicU64,
+    claim: Claimable,
     cookie: AtomicU64,
     /// The number under which connect() was called.
     fd: AtomicI32,
     ticket: AtomicI32,
     ticket_cookie: AtomicU64,
+    /// 0 while there is no answer.
     errno: AtomicI32,
-    /// Counts the slot's uses, so that an event for an earlier one is recognised.
-    generation: AtomicU32,
     registrations: [Registration; REGISTRATIONS],
+}
+
+/// A slot in one use of it: what is done through it does not touch the next connect that gets the slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Pending {
+    slot: &'static Slot,
+    turn: Use,
 }
 
 /// What a socket is at this moment.
@@ -61,9 +63,9 @@ pub(crate) enum State {
     /// Not one of ours, or connected: the kernel's answer is the true one.
     Ordinary,
     /// Still connecting.
-    Waiting(&'static Slot),
+    Waiting(Pending),
     /// Failed, and the error not yet fetched.
-    Failed(&'static Slot),
+    Failed(Pending),
 }
 
 /// Is any connect under way? One relaxed load.
@@ -78,16 +80,16 @@ pub(crate) fn state(fd: c_int) -> State {
     }
     match sys::cookie(fd).ok().and_then(find) {
         None => State::Ordinary,
-        Some(slot) => slot.refresh(),
+        Some(pending) => pending.refresh(),
     }
 }
 
-/// Enters a connect that starts now. The caller sends the request afterwards, or takes it out again by
-/// [`Slot::abandon`].
+/// Enters a connect that starts now, with a ticket that is connected. The caller sends the request afterwards, or takes it
+/// out again by [`Pending::abandon`].
 ///
 /// # Errors
-/// `ENETUNREACH` when there is no room, or the descriptor is not a socket.
-pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<&'static Slot, Errno> {
+/// `ENETUNREACH` when there is no room, or the descriptor is not a socket; `EALREADY` when another thread was faster.
+pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<Pending, Errno> {
     let cookie = sys::cookie(fd).map_err(|_| libc::ENETUNREACH)?;
     let ticket_cookie = sys::cookie(ticket.number()).map_err(|_| libc::ENETUNREACH)?;
     sweep_now_and_then();
@@ -103,19 +105,26 @@ pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<&'static Slot, Errno> 
     slot.errno.store(0, Ordering::Relaxed);
     slot.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
     slot.ticket.store(ticket.into_number(), Ordering::Relaxed);
-    slot.generation.fetch_add(1, Ordering::Relaxed);
     COUNT.fetch_add(1, Ordering::Relaxed);
-    slot.state.store(WAITING, Ordering::Release);
-    if places(cookie).any(|place| swap(place, 0, slot.place_entry())) {
-        return Ok(slot);
+    let pending = Pending { slot, turn: slot.claim.begin() };
+    if !places(cookie).any(|place| swap(place, 0, slot.place_entry())) {
+        pending.abandon();
+        return Err(libc::ENETUNREACH);
     }
-    slot.abandon();
-    Err(libc::ENETUNREACH)
+    // Two threads may have come so far with one socket: the first place decides, and both see it.
+    match find(cookie) {
+        Some(first) if core::ptr::eq(first.slot, slot) => Ok(pending),
+        _ => {
+            pending.abandon();
+            Err(libc::EALREADY)
+        }
+    }
 }
 
-/// The slot with this number, for an event that names one.
-pub(crate) fn slot(number: usize, generation: u32) -> Option<&'static Slot> {
-    TABLE.get(number).filter(|slot| slot.is_used() && slot.generation() == generation)
+/// The connect that an event names by slot and use.
+pub(crate) fn numbered(number: usize, turn: Use) -> Option<Pending> {
+    let slot = TABLE.get(number)?;
+    (slot.claim.current() == Some(turn)).then_some(Pending { slot, turn })
 }
 
 /// A look among pending sockets found none of them: perhaps their owners are gone.
@@ -136,13 +145,15 @@ fn swap(place: &AtomicU64, from: u64, to: u64) -> bool {
     place.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-fn find(cookie: u64) -> Option<&'static Slot> {
-    let entries = places(cookie).map(|place| place.load(Ordering::Acquire));
-    let mut its =
-        entries.filter(|entry| *entry != 0 && entry >> NUMBER_BITS == (cookie << NUMBER_BITS) >> NUMBER_BITS);
-    its.find_map(|entry| {
+fn find(cookie: u64) -> Option<Pending> {
+    places(cookie).find_map(|place| {
+        let entry = place.load(Ordering::Acquire);
+        if entry == 0 || entry >> NUMBER_BITS != (cookie << NUMBER_BITS) >> NUMBER_BITS {
+            return None;
+        }
         let slot = TABLE.get(entry as usize % SLOTS)?;
-        (slot.is_used() && slot.cookie.load(Ordering::Relaxed) == cookie).then_some(slot)
+        let turn = slot.claim.current()?;
+        (slot.cookie.load(Ordering::Relaxed) == cookie).then_some(Pending { slot, turn })
     })
 }
 
@@ -161,32 +172,118 @@ fn take_slot() -> Option<&'static Slot> {
     })
 }
 
-/// Frees the slots whose socket was closed and whose answer has come.
+/// Frees the slots whose connect was made under a number that no longer means the socket, and whose answer has come. (A copy under another
+/// number then finds the error gone; the kernel's own would still be there.)
 fn sweep() {
     for (index, word) in TAKEN.iter().enumerate() {
         let mut bits = word.load(Ordering::Relaxed);
         while bits != 0 {
             let slot = TABLE.get(index * 64 + bits.trailing_zeros() as usize);
             bits &= bits - 1;
-            let abandoned = slot.filter(|slot| slot.is_used() && !slot.is_open());
-            if let Some(State::Failed(slot)) = abandoned.map(Slot::refresh) {
-                slot.take_error();
+            let Some((slot, turn)) = slot.and_then(|slot| Some((slot, slot.claim.current()?))) else {
+                continue;
+            };
+            if slot.is_socket(slot.fd.load(Ordering::Relaxed)) {
+                continue;
+            }
+            if let State::Failed(pending) = (Pending { slot, turn }).refresh() {
+                pending.take_error();
             }
         }
+    }
+}
+
+impl Pending {
+    /// Sends the request that the ticket was opened for.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when the broker cannot be told.
+    pub(crate) fn send(self, request: &Request, socket: c_int) -> Result<(), Errno> {
+        let ticket = self.slot.ticket().and_then(Ticket::from_number).ok_or(libc::ENETUNREACH)?;
+        let result = ticket.send(request, Some(socket));
+        let _ = ticket.into_number();
+        result
+    }
+
+    /// Waits for the answer as connect() on a blocking socket does.
+    ///
+    /// # Errors
+    /// `EINTR` and `EAGAIN` as [`Ticket::wait`]; the connect goes on.
+    pub(crate) fn wait(self) -> Result<(), Errno> {
+        let Some(ticket) = self.slot.ticket().and_then(Ticket::from_number) else { return Ok(()) };
+        let result = ticket.wait().map(drop);
+        let _ = ticket.into_number();
+        result
+    }
+
+    /// The ticket's descriptor; `None` when the program has closed it under us.
+    pub(crate) fn ticket(self) -> Option<c_int> {
+        self.slot.ticket()
+    }
+
+    /// Takes the answer in if it has come. Success gives the epoll sets the program's registrations back; a failure is kept, and
+    /// the ticket shows it there, for whoever asks.
+    pub(crate) fn refresh(self) -> State {
+        match self.claimed(|phase| self.slot.settle(phase)) {
+            Some(Phase::Waiting) => State::Waiting(self),
+            Some(Phase::Failed) => State::Failed(self),
+            Some(Phase::Free) | None => State::Ordinary,
+        }
+    }
+
+    /// Runs `edit` while nobody else can settle the connect. `None` when it has succeeded, or its error was taken.
+    pub(crate) fn while_unsettled<T>(self, edit: impl FnOnce(&Slot) -> T) -> Option<T> {
+        let mut result = None;
+        self.claimed(|phase| {
+            result = Some(edit(self.slot));
+            phase
+        });
+        result
+    }
+
+    /// Ends the slot after a failure: the error, which only the first to ask gets. `None` for the others.
+    pub(crate) fn take_error(self) -> Option<Errno> {
+        let mut errno = None;
+        self.claimed(|phase| match phase {
+            Phase::Failed => {
+                errno = Some(self.slot.errno.load(Ordering::Relaxed));
+                self.slot.end();
+                Phase::Free
+            }
+            other => other,
+        });
+        errno
+    }
+
+    /// Takes a connect out that could not be started, or that the program dissolved.
+    pub(crate) fn abandon(self) {
+        self.claimed(|_| {
+            self.slot.end();
+            Phase::Free
+        });
+    }
+}
+
+impl Pending {
+    /// See [`Claimable::claimed`].
+    fn claimed(self, edit: impl FnOnce(Phase) -> Phase) -> Option<Phase> {
+        let phase = self.slot.claim.claimed(self.turn, edit);
+        if phase == Some(Phase::Free) {
+            self.slot.give_back();
+        }
+        phase
     }
 }
 
 impl Slot {
     const fn new() -> Self {
         Self {
-            state: AtomicU32::new(FREE),
-            owner: AtomicU64::new(0),
+            claim: Claimable::new(),
             cookie: AtomicU64::new(0),
             fd: AtomicI32::new(0),
             ticket: AtomicI32::new(0),
             ticket_cookie: AtomicU64::new(0),
             errno: AtomicI32::new(0),
-            generation: AtomicU32::new(0),
             registrations: [const { Registration::new() }; REGISTRATIONS],
         }
     }
@@ -196,24 +293,9 @@ impl Slot {
         (core::ptr::from_ref(self).addr() - TABLE.as_ptr().addr()) / size_of::<Slot>()
     }
 
-    fn place_entry(&self) -> u64 {
-        self.cookie.load(Ordering::Relaxed) << NUMBER_BITS | self.number() as u64
-    }
-
-    /// Nobody finds the slot any more, and it can be taken again.
-    fn free(&self) {
-        let entry = self.place_entry();
-        places(self.cookie.load(Ordering::Relaxed)).any(|place| swap(place, entry, 0));
-        COUNT.fetch_sub(1, Ordering::Relaxed);
-        self.state.store(FREE, Ordering::Release);
-        if let Some(word) = TAKEN.get(self.number() / 64) {
-            word.fetch_and(!(1 << (self.number() % 64)), Ordering::Release);
-        }
-    }
-
-    /// How often the slot has been used, modulo 2^16.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation.load(Ordering::Relaxed) % (1 << epoll::GENERATION_BITS)
+    /// Which use of the slot this is.
+    pub(crate) fn turn(&self) -> Use {
+        self.claim.turn()
     }
 
     /// The masked registrations; to be touched under a claim.
@@ -232,104 +314,45 @@ impl Slot {
         sys::cookie(fd) == Ok(self.cookie.load(Ordering::Relaxed))
     }
 
-    /// Sends the request that the ticket was opened for.
-    ///
-    /// # Errors
-    /// `ENETUNREACH` when the broker cannot be told.
-    pub(crate) fn send(&self, request: &Request, socket: c_int) -> Result<(), Errno> {
-        let ticket = self.ticket().and_then(Ticket::from_number).ok_or(libc::ENETUNREACH)?;
-        let result = ticket.send(request, Some(socket));
-        let _ = ticket.into_number();
-        result
-    }
-
-    /// Waits for the answer as connect() on a blocking socket does.
-    ///
-    /// # Errors
-    /// `EINTR` and `EAGAIN` as [`Ticket::wait`]; the connect goes on.
-    pub(crate) fn wait(&'static self) -> Result<(), Errno> {
-        let Some(ticket) = self.ticket().and_then(Ticket::from_number) else {
-            return Ok(());
-        };
-        let result = ticket.wait().map(drop);
-        let _ = ticket.into_number();
-        result
-    }
-
-    /// Takes the answer in if it has come. Success gives the epoll sets the program's registrations back; a failure is kept, and
-    /// the ticket shows it there, for whoever asks.
-    pub(crate) fn refresh(&'static self) -> State {
-        match self.claimed(Self::settle) {
-            Claim::Held(WAITING) | Claim::Reentered => State::Waiting(self),
-            Claim::Held(FAILED) => State::Failed(self),
-            Claim::Held(_) | Claim::Free => State::Ordinary,
+    /// Under a claim: takes the answer in if it has come; the next phase.
+    fn settle(&self, phase: Phase) -> Phase {
+        if phase != Phase::Waiting {
+            return phase;
+        }
+        // A process that was forked while its parent was just here finds the answer, but no ticket.
+        let known = self.errno.load(Ordering::Relaxed);
+        let errno = if known != 0 { known } else { self.answer() };
+        self.errno.store(errno, Ordering::Relaxed);
+        match errno {
+            0 => Phase::Waiting,
+            SUCCESS => {
+                self.end();
+                Phase::Free
+            }
+            _ => Phase::Failed,
         }
     }
 
-    /// Runs `edit` while nobody else can settle the connect. `None` when it has succeeded, or its error was taken.
-    pub(crate) fn while_unsettled<T>(&self, edit: impl FnOnce(&Self) -> T) -> Option<T> {
-        match self.claimed(|slot, state| (state, edit(slot))) {
-            Claim::Held(result) => Some(result),
-            Claim::Reentered | Claim::Free => None,
-        }
-    }
-
-    /// Ends the slot after a failure: the error, which only the first to ask gets; 0 for the others.
-    pub(crate) fn take_error(&self) -> Errno {
-        let taken = self.claimed(|slot, state| match state {
-            FAILED => (FREE, slot.end()),
-            other => (other, 0),
-        });
-        match taken {
-            Claim::Held(errno) => errno,
-            Claim::Reentered | Claim::Free => 0,
-        }
-    }
-
-    /// Takes a connect out that could not be started, or that the program dissolved.
-    pub(crate) fn abandon(&self) {
-        self.claimed(|slot, _| (FREE, slot.end()));
-    }
-
-    /// Under a claim: the next state, twice.
-    fn settle(&self, state: u32) -> (u32, u32) {
-        if state == FAILED {
-            return (FAILED, FAILED);
-        }
+    /// What the ticket says: 0 for nothing yet, [`SUCCESS`], or an errno.
+    fn answer(&self) -> Errno {
         let outcome = self.ticket().and_then(Ticket::from_number).map(|ticket| {
             let outcome = ticket.peek();
             let _ = ticket.into_number();
             outcome
         });
-        let errno = match outcome {
-            Some(Outcome::NotYet) => return (WAITING, WAITING),
+        match outcome {
+            Some(Outcome::NotYet) => 0,
+            Some(Outcome::Reply(Reply::Done { errno: 0 })) => SUCCESS,
             Some(Outcome::Reply(Reply::Done { errno })) => errno,
-            Some(Outcome::Reply(_) | Outcome::Broken) => {
+            // No answer that can be believed; or the program has closed the ticket, and will never hear one.
+            Some(Outcome::Reply(_) | Outcome::Broken) | None => {
                 self.reset_socket();
                 libc::ENETUNREACH
             }
-            // The program closed the ticket under us. The broker sees that and resets the socket itself.
-            None => libc::ENETUNREACH,
-        };
-        self.errno.store(errno, Ordering::Relaxed);
-        if errno != 0 {
-            return (FAILED, FAILED);
         }
-        self.end();
-        (FREE, FREE)
     }
 
-    /// Under a claim: gives back what the slot holds; its error.
-    fn end(&self) -> Errno {
-        epoll::unmask(self);
-        if let Some(fd) = self.ticket() {
-            sys::close(fd);
-        }
-        self.ticket_cookie.store(0, Ordering::Relaxed);
-        self.errno.swap(0, Ordering::Relaxed)
-    }
-
-    /// Nobody will finish the handshake: the socket must not carry the program's bytes into a half-negotiated connection.
+    /// Nobody will finish the handshake, or tell us of it: the socket must not carry the program's bytes into it.
     fn reset_socket(&self) {
         let fd = self.fd.load(Ordering::Relaxed);
         if self.is_socket(fd) {
@@ -339,63 +362,26 @@ impl Slot {
         }
     }
 
-    fn is_used(&self) -> bool {
-        self.state.load(Ordering::Acquire) != FREE
-    }
-
-    /// Does the number under which the connect was made still mean our socket?
-    pub(crate) fn is_open(&self) -> bool {
-        self.is_socket(self.fd.load(Ordering::Relaxed))
-    }
-
-    /// Claims a slot, runs `edit` with its state, and leaves the state that it returns.
-    fn claimed<T>(&self, edit: impl FnOnce(&Self, u32) -> (u32, T)) -> Claim<T> {
-        let me = me();
-        let state = loop {
-            match self.state.load(Ordering::Acquire) {
-                state @ (WAITING | FAILED) => {
-                    let claim =
-                        self.state.compare_exchange(state, CLAIMED, Ordering::AcqRel, Ordering::Acquire);
-                    if claim.is_ok() {
-                        self.owner.store(me, Ordering::Relaxed);
-                        break state;
-                    }
-                }
-                CLAIMED => match self.owner.load(Ordering::Relaxed) {
-                    owner if owner == me => return Claim::Reentered,
-                    // The owner's process is not ours: it was left so by a fork.
-                    owner if owner != 0 && owner >> 32 != me >> 32 => {
-                        let taken =
-                            self.owner.compare_exchange(owner, me, Ordering::AcqRel, Ordering::Relaxed);
-                        if taken.is_ok() {
-                            break if self.errno.load(Ordering::Relaxed) == 0 { WAITING } else { FAILED };
-                        }
-                    }
-                    _ => sys::give_way(),
-                },
-                _ => return Claim::Free,
-            }
-        };
-        let (next, result) = edit(self, state);
-        self.owner.store(0, Ordering::Relaxed);
-        if next == FREE {
-            self.free();
-        } else {
-            self.state.store(next, Ordering::Release);
+    /// Under a claim, before the slot is free: gives back what it holds; nobody finds it any more.
+    fn end(&self) {
+        epoll::unmask(self);
+        if let Some(fd) = self.ticket() {
+            sys::close(fd);
         }
-        Claim::Held(result)
+        self.ticket_cookie.store(0, Ordering::Relaxed);
+        let entry = self.place_entry();
+        places(self.cookie.load(Ordering::Relaxed)).any(|place| swap(place, entry, 0));
+        COUNT.fetch_sub(1, Ordering::Relaxed);
     }
-}
 
-enum Claim<T> {
-    /// Claimed, edited, released.
-    Held(T),
-    /// This thread holds it already: we run in a signal handler on top of ourselves.
-    Reentered,
-    /// There is no connect in it.
-    Free,
-}
+    /// When the slot is free: the next connect may have it.
+    fn give_back(&self) {
+        if let Some(word) = TAKEN.get(self.number() / 64) {
+            word.fetch_and(!(1 << (self.number() % 64)), Ordering::Release);
+        }
+    }
 
-fn me() -> u64 {
-    u64::from(sys::process().cast_unsigned()) << 32 | u64::from(sys::thread().cast_unsigned())
+    fn place_entry(&self) -> u64 {
+        self.cookie.load(Ordering::Relaxed) << NUMBER_BITS | self.number() as u64
+    }
 }

@@ -6,7 +6,7 @@
 
 use core::ffi::CStr;
 use core::num::NonZeroUsize;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceNonZeroUsize;
 use presocks_proto::session::{SECRET_LEN, Secret, Session};
@@ -16,6 +16,8 @@ const WORDS: usize = 3 * SECRET_LEN / 8;
 
 static STATE: OnceNonZeroUsize = OnceNonZeroUsize::new();
 static WORDS_OF_SESSION: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+
+static UID: AtomicU32 = AtomicU32::new(0);
 
 const ABSENT: NonZeroUsize = NonZeroUsize::MIN;
 const LOUD: NonZeroUsize = ABSENT.saturating_add(1);
@@ -32,7 +34,8 @@ pub(crate) fn current() -> Option<Session> {
         bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
     }
     let [id, token, proof] = secrets;
-    Some(Session { id, token: Secret(token), proof: Secret(proof), quiet: state == QUIET })
+    let uid = UID.load(Ordering::Relaxed);
+    Some(Session { id, token: Secret(token), proof: Secret(proof), uid, quiet: state == QUIET })
 }
 
 fn load() -> NonZeroUsize {
@@ -50,5 +53,6 @@ fn load() -> NonZeroUsize {
     for (word, bytes) in WORDS_OF_SESSION.iter().zip(secrets.as_flattened().chunks_exact(8)) {
         word.store(bytes.try_into().map_or(0, u64::from_ne_bytes), Ordering::Relaxed);
     }
+    UID.store(session.uid, Ordering::Relaxed);
     if session.quiet { QUIET } else { LOUD }
 }

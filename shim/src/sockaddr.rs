@@ -27,14 +27,14 @@ pub(crate) enum Given {
     Other,
 }
 
-/// Reads the address at `pointer`.
+/// Reads the address at `pointer`, as far as an IP address goes. (The kernel refuses lengths beyond `sockaddr_storage` in connect() and
+/// sendto(), and cuts them in sendmsg().)
 ///
 /// # Safety
 /// `pointer` is null or has `len` readable bytes, as the call that is hooked demands of its caller.
 pub(crate) unsafe fn read(pointer: *const sockaddr, len: socklen_t) -> Given {
-    let is_refused = len as usize > size_of::<libc::sockaddr_storage>();
     let len = (len as usize).min(MAX_LEN);
-    if pointer.is_null() || is_refused || len < size_of::<libc::sa_family_t>() {
+    if pointer.is_null() || len < size_of::<libc::sa_family_t>() {
         return Given::Unreadable;
     }
     let mut bytes = [0_u8; MAX_LEN];

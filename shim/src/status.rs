@@ -19,7 +19,7 @@ redhook::hook! {
             let error = match pending::state(fd) {
                 State::Ordinary => None,
                 State::Waiting(_) => Some(0),
-                State::Failed(slot) => Some(slot.take_error()),
+                State::Failed(pending) => Some(pending.take_error().unwrap_or(0)),
             };
             if let Some(error) = error {
                 let bytes = error.to_ne_bytes();

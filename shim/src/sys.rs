@@ -84,6 +84,12 @@ pub(crate) fn cookie(fd: c_int) -> Result<u64, Errno> {
     get_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value).map(|()| value)
 }
 
+/// getsockopt(2) with `SO_PEERCRED`: the user who listens on the other side of a Unix socket, as our user namespace has it.
+pub(crate) fn peer_user(fd: c_int) -> Result<u32, Errno> {
+    let mut value = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut value).map(|()| value.uid)
+}
+
 /// getsockopt(2) with `SO_SNDTIMEO`.
 pub(crate) fn send_timeout(fd: c_int) -> Result<libc::timeval, Errno> {
     let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
@@ -148,9 +154,15 @@ pub(crate) fn peek(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
     syscall!(libc::SYS_recvfrom, fd, buffer.as_mut_ptr(), buffer.len(), flags, 0, 0).map(|len| len as usize)
 }
 
-/// recv(2) with `MSG_PEEK`, waiting. A cancellation point, as the connect() that waits in it is one; nothing of ours is
-/// lost when the thread ends here but a descriptor that the next sweep finds.
+/// recv(2) with `MSG_PEEK`, waiting, without being a cancellation point.
 pub(crate) fn receive(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    syscall!(libc::SYS_recvfrom, fd, buffer.as_mut_ptr(), buffer.len(), libc::MSG_PEEK, 0, 0)
+        .map(|len| len as usize)
+}
+
+/// As [`receive`], and a cancellation point, as the connect() that waits in it is one. The ticket of a thread that ends here stays
+/// with its pending connect, where a sweep finds it.
+pub(crate) fn receive_cancellable(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
     let kept = errno::current();
     // SAFETY: pointer and length are those of a live buffer.
     let result = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_PEEK) };
@@ -217,9 +229,27 @@ pub(crate) fn thread() -> c_int {
     syscall!(libc::SYS_gettid).map_or(0, as_int)
 }
 
-/// sched_yield(2).
-pub(crate) fn give_way() {
-    let _ = syscall!(libc::SYS_sched_yield);
+/// A short sleep, by clock_nanosleep(2), for a thread that waits for another's few system calls: yielding would not let a thread of
+/// lower priority run.
+pub(crate) fn pause() {
+    sleep(timespec { tv_sec: 0, tv_nsec: 50_000 });
+}
+
+/// clock_nanosleep(2); a signal ends it early.
+pub(crate) fn sleep(time: timespec) {
+    let rest = null_mut::<timespec>();
+    let _ = syscall!(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, from_ref(&time), rest);
+}
+
+/// tgkill(2) with signal 0: does the thread exist?
+pub(crate) fn is_alive(process: c_int, thread: c_int) -> bool {
+    syscall!(libc::SYS_tgkill, process, thread, 0) != Err(libc::ESRCH)
+}
+
+/// kcmp(2) with `KCMP_VM`: does that process run in our memory? Where the kernel does not tell: no.
+pub(crate) fn shares_memory_with(other: c_int) -> bool {
+    const KCMP_VM: c_int = 1;
+    syscall!(libc::SYS_kcmp, process(), other, KCMP_VM, 0, 0) == Ok(0)
 }
 
 /// prlimit(2): the soft limit on descriptors.
@@ -227,13 +257,6 @@ pub(crate) fn descriptor_limit() -> Result<u64, Errno> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     syscall!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, null::<libc::rlimit>(), from_mut(&mut limit))
         .map(|_| limit.rlim_cur)
-}
-
-/// getrandom(2) without waiting.
-pub(crate) fn random() -> Option<u64> {
-    let mut bytes = [0_u8; 8];
-    let len = syscall!(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), libc::GRND_NONBLOCK).ok()?;
-    (len == 8).then(|| u64::from_ne_bytes(bytes))
 }
 
 /// The monotonic clock.

@@ -40,7 +40,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// A socket for a ticket; the broker hears of it with the request.
+    /// A socket for a ticket, not yet connected.
     ///
     /// # Errors
     /// `ENETUNREACH`, whatever the cause (no session, no descriptor left): the program cannot be proxied.
@@ -83,21 +83,24 @@ impl Ticket {
         }
     }
 
-    /// Connects to the broker and sends the request, with the program's socket where it carries one.
+    /// Sends the request, with the program's socket where it carries one.
     ///
     /// # Errors
     /// `ENETUNREACH` when the broker cannot be told.
     pub(crate) fn send(&self, request: &Request, socket: Option<c_int>) -> Result<(), Errno> {
         let attached = if request.carries_socket() { socket } else { None };
+        if attached.is_some() && !self.is_brokers() {
+            return Err(self.is_broken());
+        }
         let packet = request.encode(&self.session.token);
-        let sent = self.connect().and_then(|()| sys::send_packet(self.fd, &packet, attached));
-        sent.map_err(|_| {
-            complain(self.session.quiet, GONE);
-            libc::ENETUNREACH
-        })
+        sys::send_packet(self.fd, &packet, attached).map_err(|_| self.is_broken())
     }
 
-    fn connect(&self) -> Result<(), Errno> {
+    /// Connects to the broker.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when there is none.
+    pub(crate) fn connect(&self) -> Result<(), Errno> {
         let mut address = [0_u8; 2 + RENDEZVOUS_LEN];
         let (family, path) = address.split_at_mut(2);
         family.copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
@@ -105,9 +108,23 @@ impl Ticket {
         loop {
             match sys::connect(self.fd, &address) {
                 Err(libc::EINTR) => {}
-                result => return result,
+                result => return result.map_err(|_| self.is_broken()),
             }
         }
+    }
+
+    /// Is the other side the broker's user? When the broker has died, another user may listen at its address, and must not get the
+    /// program's socket. In another user namespace the numbers differ; there an answer with the session's proof tells as much.
+    fn is_brokers(&self) -> bool {
+        if sys::peer_user(self.fd) == Ok(self.session.uid) {
+            return true;
+        }
+        ask(&Request::Peer { cookie: 0 }, None) != Err(libc::ENETUNREACH)
+    }
+
+    fn is_broken(&self) -> Errno {
+        complain(self.session.quiet, GONE);
+        libc::ENETUNREACH
     }
 
     /// The reply, if it is there.
@@ -124,8 +141,12 @@ impl Ticket {
     /// # Errors
     /// `EINTR` when a signal handler ran that does not restart calls; `EAGAIN` after the socket's receive timeout.
     pub(crate) fn wait(&self) -> Result<Outcome, Errno> {
+        self.wait_by(sys::receive_cancellable)
+    }
+
+    fn wait_by(&self, receive: fn(c_int, &mut [u8]) -> Result<usize, Errno>) -> Result<Outcome, Errno> {
         let mut packet = [0_u8; frame::LEN];
-        match sys::receive(self.fd, &mut packet) {
+        match receive(self.fd, &mut packet) {
             Err(error @ (libc::EINTR | libc::EAGAIN)) => Err(error),
             result => Ok(self.read(result, &packet)),
         }
@@ -154,9 +175,10 @@ impl Drop for Ticket {
 /// `ENETUNREACH` when there is no broker to ask; the errno that the broker answers.
 pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
     let ticket = Ticket::new()?;
+    ticket.connect()?;
     ticket.send(request, socket)?;
     loop {
-        match ticket.wait() {
+        match ticket.wait_by(sys::receive) {
             Ok(Outcome::Reply(Reply::Done { errno })) if errno != 0 => return Err(errno),
             Ok(Outcome::Reply(reply)) => return Ok(reply),
             Ok(Outcome::Broken) => return Err(libc::ENETUNREACH),
