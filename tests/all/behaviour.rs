@@ -97,6 +97,7 @@ programs! { same_bare_and_wrapped;
     threads_small_stacks_cancellation_and_signal_handlers_connect: "threads",
     forks_spawns_and_daemons_connect: "processes",
     descriptors_are_neither_taken_nor_lost: "descriptors",
+    many_hands_on_a_pending_socket_do_not_hang_or_confuse: "contention",
     signals_and_masks_work_while_a_connect_is_pending: "masks",
     a_thousand_connects_are_pending_at_once: "crowd",
     readers_sleep_through_the_connect_to_the_data: "readers",
