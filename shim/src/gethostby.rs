@@ -1,4 +1,4 @@
-//! gethostbyname, gethostbyname2, gethostbyaddr and their _r forms.
+//! gethostbyname, gethostbyname2, gethostbyaddr, their _r forms, and what libresolv calls them.
 //!
 //! All are one function here: ask the broker, lay the answer out in a buffer. The _r forms bring a buffer, the others share one
 //! of ours, as theirs is shared in libc. `h_aliases` is an empty list, never null.
@@ -18,8 +18,8 @@ use presocks_proto::name::Name;
 use crate::errno::Errno;
 use crate::ticket;
 
-const HOST_NOT_FOUND: c_int = 1;
-const TRY_AGAIN: c_int = 2;
+pub(crate) const HOST_NOT_FOUND: c_int = 1;
+pub(crate) const TRY_AGAIN: c_int = 2;
 const NETDB_INTERNAL: c_int = -1;
 
 redhook::hook! {
@@ -45,6 +45,32 @@ redhook::hook! {
     ) -> *mut hostent => hooked_gethostbyaddr {
         // SAFETY: the caller's own arguments.
         unsafe { shared(|buffer| by_address(address, len, family, buffer)) }
+    }
+}
+
+redhook::hook! {
+    // libresolv's, for programs linked long ago. As gethostbyname.
+    unsafe fn res_gethostbyname(name: *const c_char) -> *mut hostent => hooked_res_gethostbyname {
+        // SAFETY: the caller's own argument.
+        unsafe { hooked_gethostbyname(name) }
+    }
+}
+
+redhook::hook! {
+    // libresolv's. As gethostbyname2.
+    unsafe fn res_gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent => hooked_res_gethostbyname2 {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_gethostbyname2(name, family) }
+    }
+}
+
+redhook::hook! {
+    // libresolv's. As gethostbyaddr.
+    unsafe fn res_gethostbyaddr(
+        address: *const c_void, len: socklen_t, family: c_int
+    ) -> *mut hostent => hooked_res_gethostbyaddr {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_gethostbyaddr(address, len, family) }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::sockaddr::{self, Given};
 use crate::ticket;
 
 redhook::hook! {
-    // getnameinfo(3). Changes: the host's name comes from the broker, or is numeric. Passes: other families, `NI_NUMERICHOST`. Errors:
+    // getnameinfo(3). Changes: the host's name comes from the broker, or is numeric. Passes: Unix addresses; all else numerically. Errors:
     // EAI_NONAME with NI_NAMEREQD when there is no name, EAI_OVERFLOW when there is no room.
     unsafe fn getnameinfo(
         address: *const libc::sockaddr, len: socklen_t, host: *mut c_char, host_len: socklen_t,
@@ -17,10 +17,12 @@ redhook::hook! {
     ) -> c_int => hooked_getnameinfo {
         // SAFETY: getnameinfo(3) demands `len` readable bytes at `address`.
         let given = unsafe { sockaddr::read(address, len) };
+        // SAFETY: as above.
+        let is_unix = unsafe { is_unix(address, len) };
         let wants_host = !host.is_null() && host_len > 0;
         let (Given::Ip(asked), true, 0) = (given, wants_host, flags & libc::NI_NUMERICHOST) else {
-            // Without a host to name, `NI_NUMERICHOST` only keeps libc from looking one up.
-            let flags = if matches!(given, Given::Ip(_)) { flags | libc::NI_NUMERICHOST } else { flags };
+            // Nothing but a Unix address has a name that libc knows by itself.
+            let flags = if is_unix { flags } else { flags | libc::NI_NUMERICHOST };
             // SAFETY: the caller's own arguments.
             return unsafe {
                 redhook::real!(getnameinfo)(address, len, host, host_len, service, service_len, flags)
@@ -50,6 +52,19 @@ redhook::hook! {
 /// Finds the real function.
 pub(crate) fn resolve() {
     let _ = redhook::real!(getnameinfo);
+}
+
+/// Is this the address of a Unix socket?
+///
+/// # Safety
+/// `address` is null or has `len` readable bytes.
+unsafe fn is_unix(address: *const libc::sockaddr, len: socklen_t) -> bool {
+    if address.is_null() || (len as usize) < size_of::<libc::sa_family_t>() {
+        return false;
+    }
+    // SAFETY: the family comes first, and there is room for it; read_unaligned asks for no alignment.
+    let family = unsafe { address.cast::<libc::sa_family_t>().read_unaligned() };
+    c_int::from(family) == libc::AF_UNIX
 }
 
 /// Writes the name and a NUL.

@@ -18,9 +18,11 @@
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `socket` | socket(): the kinds that cannot be proxied |
-//! | `getaddrinfo`, `gethostby`, `getnameinfo`, `resolver` | names |
+//! | `getaddrinfo`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver` | names |
+//! | `rcmd`, `rpc` | what connects inside libc |
 //! | `pending`, `claim` | the connects that are under way, and taking turns on them |
 //! | `ticket`, `session` | the way to the broker |
+//! | `refuse` | how a function is refused as a whole |
 //! | `sys`, `sockaddr`, `errno`, `fdinfo` | system calls, socket addresses, errno, registrations in epoll sets |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
 
@@ -39,10 +41,15 @@ mod errno;
 mod fdinfo;
 mod getaddrinfo;
 mod gethostby;
+mod gethostid;
 mod getnameinfo;
+mod getnet;
 mod pending;
 mod poll;
+mod rcmd;
+mod refuse;
 mod resolver;
+mod rpc;
 mod select;
 mod session;
 mod sockaddr;

@@ -8,30 +8,10 @@
 use libc::{c_char, c_int, c_void};
 
 use crate::errno::fail;
-use crate::gethostby::set_host_error;
+use crate::gethostby::{TRY_AGAIN, set_host_error};
+use crate::refuse::refuse;
 
-const TRY_AGAIN: c_int = 2;
-
-fn refuse() -> c_int {
-    set_host_error(TRY_AGAIN);
-    fail(libc::ENETUNREACH)
-}
-
-/// Hooks that never call the real function: (name, hook's name, arguments).
-macro_rules! refuse {
-    ($($name:ident => $hook:ident ( $($argument:ident : $kind:ty),* );)*) => {
-        $(
-            redhook::hook! {
-                unsafe fn $name($($argument: $kind),*) -> c_int => $hook {
-                    $( let _ = $argument; )*
-                    refuse()
-                }
-            }
-        )*
-    };
-}
-
-refuse! {
+refuse! { refused() => c_int;
     res_query => refuse_query(name: *const c_char, class: c_int, kind: c_int, answer: *mut u8, len: c_int);
     __res_query => refuse_query_old(name: *const c_char, class: c_int, kind: c_int, answer: *mut u8, len: c_int);
     res_search => refuse_search(name: *const c_char, class: c_int, kind: c_int, answer: *mut u8, len: c_int);
@@ -60,6 +40,11 @@ refuse! {
         state: *mut c_void, message: *const u8, message_len: c_int, answer: *mut u8, len: c_int);
     __res_nsend => refuse_nsend_old(
         state: *mut c_void, message: *const u8, message_len: c_int, answer: *mut u8, len: c_int);
+}
+
+fn refused() -> c_int {
+    set_host_error(TRY_AGAIN);
+    fail(libc::ENETUNREACH)
 }
 
 redhook::hook! {

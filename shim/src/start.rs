@@ -18,6 +18,7 @@ extern "C" fn start() {
     crate::getaddrinfo::resolve();
     crate::getnameinfo::resolve();
     crate::poll::resolve();
+    crate::rpc::resolve();
     crate::select::resolve();
     crate::socket::resolve();
     crate::status::resolve();

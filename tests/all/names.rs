@@ -23,6 +23,11 @@ fn stand_ins_are_distinct_lasting_and_shared_between_processes() {
     passes_wrapped("standins");
 }
 
+#[test]
+fn what_looks_up_or_connects_inside_libc_fails_and_leaks_nothing() {
+    passes_wrapped("hidden");
+}
+
 /// The request that a destination becomes: version, CONNECT, reserved, address type, address, port.
 fn request_for(destination: &str) -> Option<Vec<u8>> {
     if missing(&["cc"]) {
