@@ -5,8 +5,10 @@
 mod command;
 mod front;
 pub(crate) mod message;
+mod preflight;
 pub(crate) mod process;
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -48,6 +50,7 @@ struct Prepared {
 
 fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
     let (settings, words) = Settings::new(typed)?;
+    preflight::check(words.first().map_or(OsStr::new(""), OsString::as_os_str))?;
     let preload = library::materialise()?;
     let session = new_session(settings.talk).map_err(|error| format!("no random numbers: {error}"))?;
     let listener =

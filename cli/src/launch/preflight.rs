@@ -1,0 +1,139 @@
+//! Looks at the command before it runs: can the shim get into it at all?
+//!
+//! LD_PRELOAD reaches dynamically linked glibc programs of this machine's kind that run with no other privileges than their caller's. Any
+//! other command would connect directly, so it is refused, with what it is. This judges the command alone; what the command
+//! starts in its turn is not looked at.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use goblin::container::{Container, Ctx};
+use goblin::elf::Elf;
+use goblin::elf::header::{self, EI_CLASS, ELFCLASS64, ELFMAG};
+use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
+use rustix::fs::{Access, access};
+use rustix::process::{getegid, geteuid};
+
+/// Program headers and the loader's name are within this much of a file's beginning, whatever linker made it.
+const HEAD: u64 = 64 * 1024;
+/// What execvp(3) searches without PATH.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// The kernel follows this many interpreters of interpreters (execve(2)).
+const MOST_INTERPRETERS: usize = 5;
+
+#[cfg(target_arch = "x86_64")]
+const THIS: (u16, &str) = (header::EM_X86_64, "ld-linux-x86-64.so.2");
+#[cfg(target_arch = "aarch64")]
+const THIS: (u16, &str) = (header::EM_AARCH64, "ld-linux-aarch64.so.1");
+
+/// # Errors
+/// Why the command would not be proxied. A command that cannot be found or read is left to exec.
+pub(super) fn check(command: &OsStr) -> Result<(), String> {
+    let Some(mut program) = find(command) else { return Ok(()) };
+    for _ in 0..MOST_INTERPRETERS {
+        let Some(head) = head(&program) else { return Ok(()) };
+        if let Some(interpreter) = head.strip_prefix(b"#!").and_then(interpreter) {
+            program = interpreter;
+            continue;
+        }
+        let shown = program.display();
+        return unreachable(&program, &head).map_or(Ok(()), |why| {
+            Err(format!("{shown} {why}, so it would connect directly; it was not run"))
+        });
+    }
+    Ok(())
+}
+
+/// What keeps the shim out of the program; `None` if nothing does, or if it is no program for exec.
+fn unreachable(program: &Path, head: &[u8]) -> Option<String> {
+    let (machine, loader) = match shape(head)? {
+        Shape::Static if program.file_name() == Some(OsStr::new(THIS.1)) => return None,
+        Shape::Static => return Some("is statically linked and loads no library of ours".to_owned()),
+        Shape::Dynamic { machine, loader } => (machine, loader),
+        Shape::Other => return Some("is a program for another kind of machine".to_owned()),
+    };
+    if machine != THIS.0 {
+        return Some("is a program for another kind of machine".to_owned());
+    }
+    if Path::new(OsStr::from_bytes(&loader)).file_name() != Some(OsStr::new(THIS.1)) {
+        let loader = loader.escape_ascii();
+        return Some(format!("is made for another C library ({loader}) and does not load ours"));
+    }
+    gains_privilege(program).then(|| {
+        "gains privileges when it starts (setuid, setgid or capabilities) and then loads no library of its caller's \
+         (run presocks itself with these privileges: sudo presocks …)"
+            .to_owned()
+    })
+}
+
+enum Shape {
+    Static,
+    Dynamic {
+        machine: u16,
+        loader: Vec<u8>,
+    },
+    /// 32-bit, or of the other byte order.
+    Other,
+}
+
+/// `None` for what is no ELF file.
+fn shape(head: &[u8]) -> Option<Shape> {
+    if !head.starts_with(ELFMAG) {
+        return None;
+    }
+    let native = if cfg!(target_endian = "little") { 1 } else { 2 };
+    if head.get(EI_CLASS) != Some(&ELFCLASS64) || head.get(EI_CLASS + 1) != Some(&native) {
+        return Some(Shape::Other);
+    }
+    let header = Elf::parse_header(head).ok()?;
+    let context = Ctx::new(Container::Big, goblin::container::Endian::default());
+    let offset = usize::try_from(header.e_phoff).ok()?;
+    let segments = ProgramHeader::parse(head, offset, usize::from(header.e_phnum), context).ok()?;
+    let Some(interpreter) = segments.iter().find(|segment| segment.p_type == PT_INTERP) else {
+        return Some(Shape::Static);
+    };
+    let loader = head.get(interpreter.file_range())?;
+    let loader = loader.split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
+    Some(Shape::Dynamic { machine: header.e_machine, loader })
+}
+
+/// ld.so(8), secure-execution mode.
+fn gains_privilege(program: &Path) -> bool {
+    let Ok(found) = std::fs::metadata(program) else { return false };
+    let becomes_other = found.mode() & libc::S_ISUID != 0 && found.uid() != geteuid().as_raw()
+        || found.mode() & libc::S_ISGID != 0 && found.gid() != getegid().as_raw();
+    let has_capabilities = || {
+        let mut value = [0_u8; 64];
+        rustix::fs::getxattr(program, c"security.capability", &mut value[..]).is_ok_and(|len| len > 0)
+    };
+    becomes_other || !geteuid().is_root() && has_capabilities()
+}
+
+/// The file that execvp(3) would execute.
+fn find(command: &OsStr) -> Option<PathBuf> {
+    if command.as_bytes().contains(&b'/') {
+        return Some(command.into());
+    }
+    let path = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    env::split_paths(&path)
+        .map(|directory| directory.join(command))
+        .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
+}
+
+fn head(program: &Path) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    File::open(program).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+/// The first word of a script's first line.
+fn interpreter(line: &[u8]) -> Option<PathBuf> {
+    let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
+    let word = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r')).next()?;
+    (!word.is_empty()).then(|| OsStr::from_bytes(word).into())
+}
