@@ -14,6 +14,7 @@ mod relay;
 mod report;
 mod sink;
 mod socket;
+mod strangers;
 mod ticket;
 
 use std::cell::RefCell;
@@ -28,14 +29,16 @@ use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
 
-use crate::launch::message::Messenger;
+use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::settings::Settings;
 use names::Names;
 use peers::Peers;
 use pipelining::Pipelining;
+use relay::Relays;
 use report::Report;
 use sink::Sinks;
+use strangers::Strangers;
 
 /// How long to wait when no ticket can be accepted, as when no descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -49,11 +52,13 @@ struct Broker {
     pipelining: Pipelining,
     /// Cookies of the sockets that are being connected.
     connecting: RefCell<HashSet<u64>>,
+    relays: Relays,
     sinks: Sinks,
+    strangers: Strangers,
     report: Report,
 }
 
-/// Serves until the last descendant is gone.
+/// Serves until the last descendant is gone, and its last bytes.
 ///
 /// # Errors
 /// When the runtime or the loopback sinks cannot be had; the command runs on, without a network.
@@ -61,7 +66,7 @@ pub(crate) fn run(
     settings: Settings,
     session: Session,
     listener: OwnedFd,
-    front: &Messenger,
+    front: &Front,
     command: Pid,
 ) -> io::Result<()> {
     raise_descriptor_limit();
@@ -74,20 +79,28 @@ pub(crate) fn run(
         peers: RefCell::default(),
         pipelining: Pipelining::default(),
         connecting: RefCell::default(),
+        relays: Relays::default(),
         sinks: Sinks::reserve()?,
+        strangers: Strangers::default(),
         report,
     });
     LocalSet::new().block_on(&runtime, async {
         let listener = UnixSeqpacketListener::try_from(listener)?;
-        spawn_local(accept(broker, listener));
-        children::attend(front, command).await
+        spawn_local(accept(Rc::clone(&broker), listener));
+        children::attend(front, command).await?;
+        broker.relays.finish().await;
+        Ok(())
     })
 }
 
 async fn accept(broker: Rc<Broker>, mut listener: UnixSeqpacketListener) {
     loop {
         match listener.accept().await {
-            Ok(ticket) => drop(spawn_local(ticket::serve(Rc::clone(&broker), ticket))),
+            Ok(ticket) => {
+                if let Some(admission) = broker.strangers.admit(&ticket) {
+                    spawn_local(ticket::serve(Rc::clone(&broker), ticket, admission));
+                }
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }

@@ -68,6 +68,49 @@ sys.exit(9)";
 }
 
 #[test]
+fn a_signal_reaches_presocks_or_the_command_however_early_it_comes() {
+    if missing(&["sleep"]) {
+        return;
+    }
+    let lab = Lab::new();
+    for step in 0..60 {
+        let running = lab.presocks(["sleep", "5432"]).proxy(NO_PROXY_NEEDED).start();
+        std::thread::sleep(std::time::Duration::from_micros(step * 100));
+        running.signal(Signal::TERM);
+        let _ = running.finish().signal(Signal::TERM);
+    }
+}
+
+#[test]
+fn an_ignored_sigchld_costs_no_status_and_is_passed_on() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let program =
+        "import signal, sys; sys.exit(7 if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN else 8)";
+    let script = format!(
+        "exec env --ignore-signal=CHLD {} -p {NO_PROXY_NEEDED} python3 -S -E -c '{program}'",
+        presocks_tests::binary::presocks().display()
+    );
+    lab.bare(["sh", "-c", &script]).run().code(7).stderr_is("");
+}
+
+#[test]
+fn presocks_within_presocks_gives_125_and_says_what_to_do() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    let inner = format!("{} -p {NO_PROXY_NEEDED} true", presocks_tests::binary::presocks().display());
+    let outcome = run(&lab, &["sh", "-c", &inner]);
+    outcome.code(125).stderr_has("env -u PRESOCKS_SESSION -u LD_PRELOAD");
+    assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+    let freed = format!("env -u PRESOCKS_SESSION -u LD_PRELOAD {inner}");
+    run(&lab, &["sh", "-c", &freed]).success().stderr_is("");
+}
+
+#[test]
 fn a_command_that_is_not_there_gives_127() {
     if missing(&[]) {
         return;

@@ -3,6 +3,7 @@
 use presocks_tests::patience;
 use presocks_tests::terminal::{CTRL_BACKSLASH, CTRL_C, CTRL_Z, PROMPT, Terminal};
 use presocks_tests::{Lab, binary, missing};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The command line that wraps `command`, short enough for a line of the terminal.
 fn wrapped(lab: &Lab, command: &str) -> String {
@@ -138,4 +139,31 @@ fn hanging_up_the_terminal_ends_the_job() {
     drop(terminal);
     patience::wait_until("the command to end", || lab.client.processes("sleep 5432").is_empty());
     nothing_is_left(&lab);
+}
+
+/// The state letter of a process, from /proc/PID/stat (proc(5)).
+fn state(process: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+#[test]
+fn a_command_that_is_stopped_and_continued_alone_takes_presocks_along() {
+    if missing(&["sh"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut running =
+        lab.presocks(["sh", "-c", "echo ready; read line; exit 4"]).proxy("socks5://127.0.0.1:1").start();
+    assert_eq!(running.line(), "ready");
+    let [command] = lab.client.processes("sh -c echo ready")[..] else { panic!("one command") };
+    let command = Pid::from_raw(command.try_into().unwrap()).unwrap();
+    for _ in 0..3 {
+        kill_process(command, Signal::STOP).unwrap();
+        patience::wait_until("presocks to stop", || state(running.number()) == Some('T'));
+        kill_process(command, Signal::CONT).unwrap();
+        patience::wait_until("presocks to go on", || state(running.number()) == Some('S'));
+    }
+    running.write("go\n");
+    let _ = running.finish().code(4);
 }

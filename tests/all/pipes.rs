@@ -79,3 +79,27 @@ fn a_reader_that_goes_away_ends_the_writer_as_ever() {
     );
     lab.bare(["bash", "-c", &script]).run().success().stdout_is("y\ny\n141\n").stderr_is("");
 }
+
+#[test]
+fn an_output_that_the_command_closes_is_closed() {
+    if missing(&["cat", "mkfifo"]) {
+        return;
+    }
+    let lab = Lab::new();
+    // The command ends only after cat has seen the end of its output.
+    let script = format!(
+        "mkfifo go; {} -p socks5://127.0.0.1:1 sh -c 'echo text; exec >&-; read line < go' | {{ cat; echo go > go; }}",
+        binary::presocks().display()
+    );
+    lab.bare(["sh", "-c", &script]).run().success().stdout_is("text\n").stderr_is("");
+}
+
+#[test]
+fn the_broker_keeps_no_file_system_busy() {
+    if missing(&["readlink"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let where_it_is = "until [ \"$(readlink /proc/$PPID/cwd)\" = / ]; do :; done";
+    lab.presocks(["sh", "-c", where_it_is]).proxy("socks5://127.0.0.1:1").run().success();
+}

@@ -7,11 +7,12 @@ use tokio::io::Interest;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::socket::watch;
-use crate::launch::message::{Message, Messenger};
-use crate::launch::process::{Change, Pid, next_change, release_stderr, send_signal};
+use crate::launch::message::{Front, Message};
+use crate::launch::process::{Change, Pid, is_stopped, next_change, release_stderr, send_signal};
 
 /// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
-pub(super) async fn attend(front: &Messenger, command: Pid) -> io::Result<()> {
+pub(super) async fn attend(front: &Front, command: Pid) -> io::Result<()> {
+    let Front { messenger: front, number } = front;
     let mut changes = signal(SignalKind::child())?;
     let watched = watch(front.as_fd(), Interest::READABLE)?;
     let mut is_running = true;
@@ -20,13 +21,18 @@ pub(super) async fn attend(front: &Messenger, command: Pid) -> io::Result<()> {
         loop {
             match next_change(-1) {
                 Ok(None) => break,
-                Ok(Some((pid, change))) if pid == command => {
-                    front.send(&told(change));
-                    if !matches!(change, Change::Stopped(_)) {
+                Ok(Some((pid, change))) if pid == command => match told(change) {
+                    // A front that stopped with the command hears no message: it goes on with it, too.
+                    None if has_front && !is_stopped(command) => send_signal(*number, libc::SIGCONT),
+                    None => {}
+                    Some(message @ Message::Stopped(_)) => front.send(&message),
+                    Some(message) => {
+                        front.send(&message);
                         is_running = false;
-                        release_stderr()?;
+                        // Left open it would hold a pipe's reader, which is no reason to end.
+                        let _ = release_stderr();
                     }
-                }
+                },
                 Ok(Some(_)) => {}
                 Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(()),
                 Err(error) => return Err(error),
@@ -46,10 +52,11 @@ pub(super) async fn attend(front: &Messenger, command: Pid) -> io::Result<()> {
     }
 }
 
-fn told(change: Change) -> Message {
+fn told(change: Change) -> Option<Message> {
     match change {
-        Change::Stopped(signal) => Message::Stopped(signal),
-        Change::Exited(status) => Message::Exited(status),
-        Change::Killed(signal) => Message::Killed(signal),
+        Change::Continued => None,
+        Change::Stopped(signal) => Some(Message::Stopped(signal)),
+        Change::Exited(status) => Some(Message::Exited(status)),
+        Change::Killed(signal) => Some(Message::Killed(signal)),
     }
 }

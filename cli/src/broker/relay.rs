@@ -2,14 +2,21 @@
 //!
 //! The program's socket is connected to a loopback listener that lives for this one connection; then the proxy is connected and negotiated
 //! with, on a socket of the broker's; then the bytes are copied for as long as the connection lasts.
+//! What a program has sent before it exits is on its way, as in the kernel's own buffers: the broker does not end before the relays have.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::rc::Rc;
+use std::time::Duration;
 
 use presocks_proto::socks5::Target;
-use tokio::io::{Interest, copy_bidirectional};
+use rustix::io::Errno;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -18,15 +25,65 @@ use super::connect::negotiate;
 use super::failure::Failure;
 use super::socket::{Socket, watch};
 
+/// How long the last relays may stand still once every program is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that are under way in a relay, each way.
+const BUFFER: usize = 16 * 1024;
+
+/// The relays of a session.
+#[derive(Default)]
+pub(super) struct Relays {
+    open: Cell<usize>,
+    /// Bytes that all of them have carried; wraps.
+    carried: Cell<usize>,
+    ended: Notify,
+}
+
+impl Relays {
+    /// Returns when no relay is left, or none has carried a byte for [`PATIENCE`]: a server that has got everything but does not close
+    /// is not waited for.
+    pub(super) async fn finish(&self) {
+        while self.open.get() > 0 {
+            let carried = self.carried.get();
+            let is_still = timeout(PATIENCE, self.ended.notified()).await.is_err();
+            if is_still && self.carried.get() == carried {
+                return;
+            }
+        }
+    }
+}
+
+/// Counts as a relay while it lives.
+struct Open(Rc<Broker>);
+
+impl Open {
+    fn new(broker: &Rc<Broker>) -> Self {
+        broker.relays.open.update(|open| open + 1);
+        Self(Rc::clone(broker))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.relays.open.update(|open| open - 1);
+        self.0.relays.ended.notify_one();
+    }
+}
+
 /// Connects `socket` to `target` by way of this process.
 pub(super) async fn connect(
-    broker: &Broker,
+    broker: &Rc<Broker>,
     socket: &Socket,
     proxy: SocketAddr,
     target: Target,
 ) -> Result<(), Failure> {
-    let downstream = meet(socket).await.map_err(Failure::Socket)?;
     let limit = broker.settings.connect_timeout;
+    // Loopback, too, can be made to swallow packets.
+    let downstream = match timeout(limit, meet(socket)).await {
+        Ok(result) => result.map_err(Failure::Socket)?,
+        Err(_) => return Err(Failure::Socket(Errno::TIMEDOUT.into())),
+    };
     let upstream = match timeout(limit, TcpStream::connect(proxy)).await {
         Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
         Err(_) => return Err(Failure::ProxyTimeout(limit)),
@@ -39,7 +96,7 @@ pub(super) async fn connect(
         negotiate(broker, &watched, target).await?;
     }
     let upstream = TcpStream::from_std(upstream).map_err(Failure::Socket)?;
-    spawn_local(copy(downstream, upstream));
+    spawn_local(copy(Open::new(broker), downstream, upstream));
     Ok(())
 }
 
@@ -60,11 +117,34 @@ async fn meet(socket: &Socket) -> io::Result<TcpStream> {
 }
 
 /// Until both sides have ended. An error on one side ends the other, as a reset would.
-async fn copy(mut downstream: TcpStream, mut upstream: TcpStream) {
-    if copy_bidirectional(&mut downstream, &mut upstream).await.is_err() {
+async fn copy(open: Open, mut downstream: TcpStream, mut upstream: TcpStream) {
+    let relays = &open.0.relays;
+    let result = {
+        let (from_program, to_program) = downstream.split();
+        let (from_proxy, to_proxy) = upstream.split();
+        tokio::try_join!(carry(relays, from_program, to_proxy), carry(relays, from_proxy, to_program))
+    };
+    if result.is_err() {
         for side in [&downstream, &upstream] {
             // Already closed is closed enough.
-            let _ = rustix::net::sockopt::set_socket_linger(side.as_fd(), Some(std::time::Duration::ZERO));
+            let _ = rustix::net::sockopt::set_socket_linger(side.as_fd(), Some(Duration::ZERO));
+        }
+    }
+}
+
+/// One direction, to its end, which is passed on.
+async fn carry(relays: &Relays, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let len = from.read(&mut buffer).await?;
+        if len == 0 {
+            return to.shutdown().await;
+        }
+        let mut left = buffer.get(..len).unwrap_or(&[]);
+        while !left.is_empty() {
+            let written = to.write(left).await?;
+            left = left.get(written..).unwrap_or(&[]);
+            relays.carried.update(|carried| carried.wrapping_add(written));
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::report::Program;
+use super::strangers::Admission;
 use super::{Broker, connect};
 
 /// The shim sends at once; who does not is no shim, and must not hold a descriptor for ever.
@@ -23,7 +24,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 struct Control([u8; 64]);
 
 /// Serves a ticket. Whoever does not know the token, or sends no frame, gets no answer: the shim takes that for a failure.
-pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket) {
+pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: Admission) {
     let Ok(Ok((packet, len, socket))) = timeout(REQUEST_LIMIT, receive(&ticket)).await else {
         return;
     };
@@ -38,6 +39,8 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket) {
             return broker.report.refused_ticket("it is not in this version's format");
         }
     };
+    // It has shown the token.
+    drop(admission);
     let program = Program(&ticket);
     let reply = match (request, socket) {
         (Request::Connect { destination }, Some(socket)) => {

@@ -10,11 +10,12 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use presocks_proto::session::{self, Session};
 
-use super::message::Message;
+use super::message::{Message, Messenger};
 use super::process::{self, Forked, Pid, SignalMask, Strings, fork};
 use crate::streams::Standard;
 
-const PRELOAD: &str = "LD_PRELOAD";
+/// ld.so(8): the libraries that come before all others.
+pub(super) const PRELOAD: &str = "LD_PRELOAD";
 
 /// A command that is ready to start.
 pub(super) struct Command {
@@ -90,12 +91,13 @@ impl Command {
     ///
     /// # Errors
     /// [`Failure`]; then there is no process.
-    pub(super) fn spawn(&self, mask: &SignalMask) -> Result<Pid, Failure> {
+    pub(super) fn spawn(&self, mask: &SignalMask, front: &Messenger) -> Result<Pid, Failure> {
         // Closed by a successful exec; else it brings the errno.
         let (mut reader, writer) = io::pipe().map_err(Failure::Start)?;
         match fork().map_err(Failure::Start)? {
             Forked::Child => {
                 drop(reader);
+                front.send(&Message::Forked(process::own_number()));
                 self.execute(mask, writer)
             }
             Forked::Parent(child) => {

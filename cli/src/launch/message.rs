@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::process::{Pid, number};
@@ -10,6 +11,9 @@ use super::process::{Pid, number};
 /// One packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
+    /// The process of this number is about to become the command; it says so itself, so that it is known however early the broker
+    /// is killed.
+    Forked(Pid),
     /// The command runs under this process number.
     Started(Pid),
     /// The command could not be executed, for this errno.
@@ -27,13 +31,25 @@ pub(crate) enum Message {
 /// One end of the pair.
 pub(crate) struct Messenger(OwnedFd);
 
+/// The front as the broker knows it.
+pub(crate) struct Front {
+    pub(crate) messenger: Messenger,
+    /// Its process number, good for as long as it holds its end of the pair.
+    pub(crate) number: Pid,
+}
+
 impl Messenger {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self(socket)
     }
 
-    /// Sends; a front that is gone needs no message.
+    /// Sends, and never waits: a stopped front reads nothing. A front that is gone needs no message. What a job went through may be
+    /// left out when many messages wait; the few others then still have room, for a socket counts as writable only while most
+    /// of its room is free (unix(7), `unix_writable` in the kernel).
     pub(crate) fn send(&self, message: &Message) {
+        if matches!(message, Message::Stopped(_)) && !self.is_writable() {
+            return;
+        }
         let (kind, value) = match *message {
             Message::Started(pid) => (1, pid),
             Message::NotExecuted(errno) => (2, errno),
@@ -41,12 +57,18 @@ impl Messenger {
             Message::Stopped(signal) => (4, signal),
             Message::Exited(status) => (5, status),
             Message::Killed(signal) => (6, signal),
+            Message::Forked(pid) => (7, pid),
         };
         let mut packet = [0; 8];
         let (first, second) = packet.split_at_mut(4);
         first.copy_from_slice(&i32::to_ne_bytes(kind));
         second.copy_from_slice(&value.to_ne_bytes());
-        let _ = send(&self.0, &packet, SendFlags::NOSIGNAL);
+        let _ = send(&self.0, &packet, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    fn is_writable(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&now)) == Ok(1)
     }
 
     /// The next message; `None` when the other side is gone.
@@ -71,6 +93,7 @@ impl Messenger {
             (4, 8) => Ok(Some(Message::Stopped(value))),
             (5, 8) => Ok(Some(Message::Exited(value))),
             (6, 8) => Ok(Some(Message::Killed(value))),
+            (7, 8) => Ok(Some(Message::Forked(value))),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }

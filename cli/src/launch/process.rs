@@ -38,15 +38,18 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
 }
 
-/// In the broker: its own session, so that no terminal stops or interrupts it; deaf to a terminal that goes away; a
-/// name of its own in ps.
+/// In the broker: its own session, so that no terminal stops or interrupts it; deaf to a terminal that goes away and to a request
+/// to end that everybody gets (systemd's to a whole unit), for it ends with its last descendant; a directory that keeps no file
+/// system busy; a name of its own in ps.
 pub(super) fn leave_terminal() {
     // SAFETY: no arguments. Fails only for a group leader, which a forked process is not.
     unsafe { libc::setsid() };
-    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTSTP, libc::SIGPIPE] {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM, libc::SIGTSTP, libc::SIGPIPE] {
         // SAFETY: a disposition that runs no code.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    // SAFETY: a string. Fails only where nobody could be.
+    unsafe { libc::chdir(c"/".as_ptr()) };
     // SAFETY: a string of at most 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"presocks-broker".as_ptr()) };
 }
@@ -57,24 +60,34 @@ pub(crate) fn send_signal(to: Pid, signal: i32) {
     unsafe { libc::kill(to, signal) };
 }
 
-/// The set of blocked signals as it was before `block_all`.
-pub(super) struct SignalMask(libc::sigset_t);
+/// The set of blocked signals, and whether SIGCHLD was ignored, as they were before `block_all`.
+pub(super) struct SignalMask {
+    blocked: libc::sigset_t,
+    ignores_children: bool,
+}
 
 impl SignalMask {
-    /// Blocks every signal; the mask as it was.
+    /// Blocks every signal; the mask as it was. Children are waited for from now on: whoever ignores SIGCHLD never learns how they
+    /// ended (wait(2)), and it is inherited.
     pub(super) fn block_all() -> Self {
         let mut before = MaybeUninit::uninit();
         let all = full_set();
         // SAFETY: both sets are valid for the call.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const all, before.as_mut_ptr()) };
+        // SAFETY: a disposition that runs no code.
+        let children = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         // SAFETY: sigprocmask fails only on a wrong first argument, so it has written the set.
-        Self(unsafe { before.assume_init() })
+        Self { blocked: unsafe { before.assume_init() }, ignores_children: children == libc::SIG_IGN }
     }
 
     /// In the command's process, before exec: as the user had it.
     pub(super) fn restore(&self) {
+        if self.ignores_children {
+            // SAFETY: a disposition that runs no code.
+            unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        }
         // SAFETY: a valid set.
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.blocked, std::ptr::null_mut()) };
     }
 
     /// In the broker: nothing is blocked, whatever the user had.
@@ -153,7 +166,7 @@ pub(super) fn take_signal(signal: i32) {
 }
 
 /// Is the process stopped at this moment? From /proc/PID/stat (proc(5)): the state comes after the name in parentheses.
-pub(super) fn is_stopped(process: Pid) -> bool {
+pub(crate) fn is_stopped(process: Pid) -> bool {
     let stat = std::fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
     let mut after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default().iter();
     after_name.find(|byte| **byte != b' ') == Some(&b'T')
@@ -170,6 +183,7 @@ pub(super) fn forbid_core_file() {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Stopped(i32),
+    Continued,
     Exited(i32),
     Killed(i32),
 }
@@ -180,11 +194,14 @@ pub(crate) enum Change {
 /// `ECHILD` when there is no child.
 pub(crate) fn next_change(child: Pid) -> io::Result<Option<(Pid, Change)>> {
     let mut status = 0;
+    let options = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
     // SAFETY: room for a status.
-    let pid = check(unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG | libc::WUNTRACED) })?;
+    let pid = check(unsafe { libc::waitpid(child, &raw mut status, options) })?;
     Ok((pid != 0).then(|| {
         let change = if libc::WIFSTOPPED(status) {
             Change::Stopped(libc::WSTOPSIG(status))
+        } else if libc::WIFCONTINUED(status) {
+            Change::Continued
         } else if libc::WIFSIGNALED(status) {
             Change::Killed(libc::WTERMSIG(status))
         } else {
@@ -192,6 +209,17 @@ pub(crate) fn next_change(child: Pid) -> io::Result<Option<(Pid, Change)>> {
         };
         (pid, change)
     }))
+}
+
+/// waitpid(2): waits for the end of a child, whatever it is. Its own children have a new parent by then.
+pub(super) fn await_end(child: Pid) {
+    // SAFETY: no status is asked for. It fails for a signal, of which none can interrupt us: all are blocked.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+/// This process's number.
+pub(super) fn own_number() -> Pid {
+    std::process::id().cast_signed()
 }
 
 /// A vector of strings as exec(3) wants it.
@@ -227,7 +255,7 @@ pub(super) fn close(number: RawFd) {
     unsafe { libc::close(number) };
 }
 
-/// In the broker: closes every descriptor but those in `kept`, and puts /dev/null on 0 and 1.
+/// In the broker and the front: closes every descriptor but those in `kept`, and puts /dev/null on 0 and 1.
 pub(super) fn keep_only(kept: &[RawFd]) -> io::Result<()> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     for stream in [0, 1] {
@@ -265,11 +293,11 @@ fn close_between(from: u32, below: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets go of stderr: from here on the broker has nothing of the command's.
+/// After `keep_only`: lets go of stderr too; nothing of the command's is held any more. /dev/null is at hand as stdin: this needs no new
+/// descriptor, of which none may be left.
 pub(crate) fn release_stderr() -> io::Result<()> {
-    let null = std::fs::File::options().write(true).open("/dev/null")?;
     // SAFETY: both numbers are open.
-    check(unsafe { libc::dup2(null.as_raw_fd(), 2) }).map(drop)
+    check(unsafe { libc::dup2(0, 2) }).map(drop)
 }
 
 /// Raises the soft limit on descriptors to the hard one. Without it fewer connections fit, and no more is wrong.

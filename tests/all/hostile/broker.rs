@@ -1,6 +1,9 @@
-//! The broker dies: what stands keeps working, what is pending fails, nothing new begins, nothing leaks.
+//! The broker dies: what stands keeps working, what is pending fails, nothing new begins, nothing leaks. And what must not
+//! kill it.
 
-use presocks_tests::proxy::Upstream;
+use presocks_tests::origin::{HttpServer, http};
+use presocks_tests::proxy::{Microsocks, Upstream, url};
+use presocks_tests::{Lab, binary, missing};
 
 use crate::behaviour::stage::Stage;
 
@@ -10,4 +13,95 @@ fn a_killed_broker_fails_pending_and_new_connects_and_spares_standing_ones() {
     let outcome = stage.wrapped("brokerless", &stage.proxy.url(), &[]).run();
     assert!(!outcome.stdout().is_empty() && !outcome.stdout().contains("FAILED"), "{}", outcome.report());
     stage.lab.assert_no_leak();
+}
+
+/// Connects one socket twice at once: here, and in a new program, which knows of no connect under way. Then asks the broker
+/// for something else.
+const TWICE: &str = "
+import errno, socket, subprocess, sys
+to = (sys.argv[1], 7000)
+if len(sys.argv) > 2:
+    s = socket.socket(fileno=int(sys.argv[2]))
+    s.setblocking(True)
+else:
+    s = socket.socket()
+    s.setblocking(False)
+print(errno.errorcode[s.connect_ex(to)], flush=True)
+if len(sys.argv) == 2:
+    subprocess.run([sys.executable, '-c', sys.stdin.read(), sys.argv[1], str(s.fileno())], pass_fds=[s.fileno()], check=True)
+    print(socket.gethostbyname('origin.test').startswith('198.'))";
+
+#[test]
+fn two_programs_that_connect_one_socket_do_not_end_the_broker() {
+    if missing(&["python3"]) {
+        return;
+    }
+    const SILENT: u16 = 5000;
+    let lab = Lab::new();
+    lab.permit_proxy_port(SILENT);
+    let drop = format!(
+        "table inet silence {{ chain input {{ type filter hook input priority 0; tcp dport {SILENT} drop; }}; }}\n"
+    );
+    lab.proxy.setup(&["nft", "-f", "-"], &drop);
+    let words = ["python3", "-c", TWICE, "192.0.2.1"];
+    let outcome = lab.presocks(words).proxy(&url(None, SILENT)).stdin(TWICE).run();
+    outcome.success().stdout_is("EINPROGRESS\nEALREADY\nTrue\n");
+    lab.assert_no_leak();
+}
+
+/// Connects to the broker as often as its argument says, and says nothing to it.
+const FLOOD: &str = "
+import socket, sys
+name = next(line.split()[-1] for line in open('/proc/net/unix') if '@presocks-' in line)
+held = []
+for _ in range(int(sys.argv[1])):
+    held.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    held[-1].connect(b'\\x00' + name[1:].encode())
+print('flooded', flush=True)
+sys.stdin.read()";
+
+#[test]
+fn another_user_cannot_take_the_brokers_descriptors() {
+    if missing(&["python3", "curl", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _web = HttpServer::start(&lab);
+    let proxy = Microsocks::open(&lab);
+    let script = format!(
+        "ulimit -n 200; exec {} -p {} sh -c 'echo ready; read line; exec curl -sS -m 20 http://origin.test/hello'",
+        binary::presocks().display(),
+        proxy.url()
+    );
+    let mut session = lab.bare(["sh", "-c", &script]).start();
+    assert_eq!(session.line(), "ready");
+    let mut flood = lab.bare(["python3", "-c", FLOOD, "300"]).ordinary_user().start();
+    assert_eq!(flood.line(), "flooded");
+    session.write("go\n");
+    session.finish().success().stdout_is(format!("ready\n{}", http::HELLO));
+    flood.finish().success();
+}
+
+#[test]
+fn the_status_is_the_commands_when_the_broker_was_killed() {
+    if missing(&[]) {
+        return;
+    }
+    let lab = Lab::new();
+    for _ in 0..20 {
+        let run = lab.presocks(["sh", "-c", "kill -KILL $PPID; exit 7"]).proxy("socks5://127.0.0.1:1");
+        run.run().code(7).stderr_is("");
+    }
+}
+
+#[test]
+fn a_request_to_end_that_reaches_the_broker_too_leaves_the_network_to_those_that_remain() {
+    if missing(&["curl", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _web = HttpServer::start(&lab);
+    let proxy = Microsocks::open(&lab);
+    let script = "kill -TERM $PPID; exec curl -sS http://origin.test/hello";
+    lab.presocks(["sh", "-c", script]).proxy(&proxy).run().success().stdout_is(http::HELLO);
 }

@@ -1,0 +1,40 @@
+//! Tickets of other users: how many may wait for their request.
+//!
+//! An abstract Unix socket has no permissions (unix(7)): everybody in the network namespace can connect to it, and each connection costs the
+//! broker a descriptor until it has said something. Programs of the session that have changed their user are strangers too, so
+//! none is turned away for its user alone; but they send their request at once, and who does not soon finds the door shut.
+
+use std::sync::Arc;
+
+use rustix::process::{Uid, geteuid};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_seqpacket::UnixSeqpacket;
+
+/// How many may wait at once; in an honest session there are a few, for microseconds.
+const LIMIT: usize = 64;
+
+/// Counts the strangers that have not shown the token yet.
+pub(super) struct Strangers(Arc<Semaphore>);
+
+impl Default for Strangers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LIMIT)))
+    }
+}
+
+/// A ticket may wait for its request while this lives.
+pub(super) struct Admission {
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Strangers {
+    /// `None` when too many strangers are here already. Our own user and root could harm the broker in any case.
+    pub(super) fn admit(&self, ticket: &UnixSeqpacket) -> Option<Admission> {
+        let user = ticket.peer_cred().ok().map(|who| who.uid());
+        if user.is_some_and(|user| user == geteuid().as_raw() || user == Uid::ROOT.as_raw()) {
+            return Some(Admission { _place: None });
+        }
+        let place = Arc::clone(&self.0).try_acquire_owned().ok()?;
+        Some(Admission { _place: Some(place) })
+    }
+}
