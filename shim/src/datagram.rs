@@ -2,9 +2,9 @@
 //!
 //! A datagram goes to loopback, to a destination that the broker declares direct, or nowhere: the send fails with
 //! `ENETUNREACH`. connect() must succeed all the same, because programs learn their source address by it. The socket is
-//! first connected to the destination (which sends nothing, and fixes the source address), then to a *sink*, a
-//! loopback address that the broker reserves and where every datagram is refused: so even a write() that no hook sees
-//! cannot leave the machine.
+//! connected to a *sink*, a loopback address that the broker reserves and where every datagram is refused: so even a write() that
+//! no hook sees cannot leave the machine. Its source address is what a socket of ours gets that is connected to the destination
+//! (which sends nothing) and closed; the program's own is never connected there, for another thread may write at any time.
 //!
 //! On stream sockets the send family only matters for `MSG_FASTOPEN` (a connect, tcp(7)) and while a connect is under
 //! way (`EAGAIN`, as the kernel says before the connection exists).
@@ -20,7 +20,7 @@ use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
 use crate::pending::{self, State};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::{errno, socket, sys, ticket};
+use crate::{control, errno, socket, sys, ticket};
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -47,6 +47,10 @@ redhook::hook! {
     unsafe fn sendto(
         fd: c_int, data: *const c_void, len: size_t, flags: c_int, address: *const libc::sockaddr, address_len: socklen_t
     ) -> ssize_t => hooked_sendto {
+        if !address.is_null() && address_len as usize > size_of::<libc::sockaddr_storage>() {
+            // SAFETY: the caller's own arguments. The kernel refuses an address of that length: `EINVAL`.
+            return unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) };
+        }
         // SAFETY: sendto(2) demands `address_len` readable bytes at `address`.
         match check(fd, unsafe { sockaddr::read(address, address_len) }, flags) {
             Err(error) => fail(error) as ssize_t,
@@ -75,9 +79,17 @@ redhook::hook! {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(sendmsg)(fd, message, flags) };
         };
-        // SAFETY: sendmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
-        let address = unsafe { sockaddr::read(given.msg_name.cast(), given.msg_namelen) };
         let mut copy = *given;
+        if c_int::try_from(copy.msg_namelen).is_err() {
+            // SAFETY: the caller's own message, in our copy: the kernel refuses a negative length (`EINVAL`), and only cuts a long one.
+            return unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) };
+        }
+        // SAFETY: sendmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
+        let address = unsafe { sockaddr::read(copy.msg_name.cast(), copy.msg_namelen) };
+        // SAFETY: sendmsg(2) demands `msg_controllen` readable bytes at `msg_control`.
+        if let Err(error) = unsafe { control::check(fd, &copy, address) } {
+            return fail(error) as ssize_t;
+        }
         let encoded;
         match check(fd, address, flags) {
             Err(error) => return fail(error) as ssize_t,
@@ -106,13 +118,14 @@ redhook::hook! {
     unsafe fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => hooked_sendmmsg {
         // Many messages do not open one connection: without the flag the kernel says that there is none.
         let flags = flags & !libc::MSG_FASTOPEN;
-        let has_address = |place: c_uint| {
+        let says_where = |place: c_uint| {
             // SAFETY: sendmmsg(2) demands `count` message headers.
             let message = unsafe { messages.add(place as usize) };
             // SAFETY: as above.
-            !unsafe { (*message).msg_hdr.msg_name }.is_null()
+            let header = unsafe { &(*message).msg_hdr };
+            !header.msg_name.is_null() || header.msg_controllen > 0
         };
-        if messages.is_null() || !(0..count).any(has_address) {
+        if messages.is_null() || !(0..count).any(says_where) {
             if let Err(error) = check_connected(fd) {
                 return fail(error);
             }
@@ -168,9 +181,16 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
     remember(sink);
     // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
     let _ = sys::dissolve(fd);
-    match sys::connect(fd, Encoded::new(destination).as_bytes()) {
-        // No route of our own to it: the proxy may have one.
-        Ok(()) | Err(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL) => {}
+    match source_towards(fd, destination) {
+        // An address of this machine: a socket connected to it has it for its source, and keeps it in the next connect. bind()
+        // would keep it for ever.
+        Ok(Some(mut source)) => {
+            source.set_port(sink.port());
+            // Without it the source is loopback's.
+            let _ = sys::connect(fd, Encoded::new(source).as_bytes());
+        }
+        // Bound by the program; or no route of our own to it: the proxy may have one.
+        Ok(None) | Err(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL) => {}
         Err(error) => return fail(error),
     }
     let sink = Encoded::new(sink);
@@ -182,6 +202,59 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
     // Fails only on a socket that is gone.
     let _ = sys::dissolve(fd);
     fail(libc::ENETUNREACH)
+}
+
+/// The source address that the kernel chooses for `destination`; none for a socket that the program has bound to one. Errno: that of
+/// connect(2).
+fn source_towards(fd: c_int, destination: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
+    const IPV6_ADDR_PREFERENCES: c_int = 72;
+    let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
+    let probe = socket_above_standard_streams(family)?;
+    let choose = || {
+        for (level, name) in [
+            (libc::SOL_SOCKET, libc::SO_BROADCAST),
+            (libc::SOL_SOCKET, libc::SO_MARK),
+            (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
+        ] {
+            // Where it cannot be had or set the kernel's own choice is as good.
+            if let Ok(value @ 1..) = sys::option(fd, level, name) {
+                let _ = sys::set_option(probe, level, name, value);
+            }
+        }
+        let bound = own_address(fd).filter(|own| !own.ip().to_canonical().is_unspecified());
+        if let Some(mut bound) = bound {
+            bound.set_port(0);
+            // Fails where the address is gone; what connect() says then is right too.
+            let _ = sys::bind(probe, Encoded::new(bound).as_bytes());
+        }
+        sys::connect(probe, Encoded::new(destination).as_bytes())?;
+        let source = own_address(probe).filter(|own| !own.ip().to_canonical().is_unspecified());
+        Ok(if bound.is_none() { source } else { None })
+    };
+    let source = choose();
+    sys::close(probe);
+    source
+}
+
+/// Errno: `ENETUNREACH`, whatever the cause.
+fn socket_above_standard_streams(family: c_int) -> Result<c_int, Errno> {
+    const FIRST_FREE: c_int = 3;
+    let fd = sys::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).map_err(|_| libc::ENETUNREACH)?;
+    if fd >= FIRST_FREE {
+        return Ok(fd);
+    }
+    let higher = sys::duplicate_from(fd, FIRST_FREE).map_err(|_| libc::ENETUNREACH);
+    sys::close(fd);
+    higher
+}
+
+fn own_address(fd: c_int) -> Option<SocketAddr> {
+    let mut bytes = [0_u8; sockaddr::MAX_LEN];
+    let len = sys::own_address(fd, &mut bytes).ok()?;
+    match sockaddr::parse(bytes.get(..len)?) {
+        Given::Ip(own) => Some(own),
+        _ => None,
+    }
 }
 
 /// The sink as a socket that speaks to `destination` can be connected to it: IPv4, IPv6, or IPv4-mapped.

@@ -14,10 +14,10 @@
 //! | file | libc family or part |
 //! | --- | --- |
 //! | `connect` | connect() on stream sockets |
-//! | `datagram` | connect() on datagram sockets; send, sendto, sendmsg, sendmmsg |
+//! | `datagram`, `control` | connect() on datagram sockets; send, sendto, sendmsg, sendmmsg and their control messages |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
-//! | `socket` | socket(): the kinds that cannot be proxied |
+//! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
 //! | `getaddrinfo`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver` | names |
 //! | `rcmd`, `rpc` | what connects inside libc |
 //! | `pending`, `claim` | the connects that are under way, and taking turns on them |
@@ -35,6 +35,7 @@ compile_error!("the shim hooks glibc on Linux; no other libc is served by LD_PRE
 
 mod claim;
 mod connect;
+mod control;
 mod datagram;
 mod epoll;
 mod errno;
@@ -52,6 +53,7 @@ mod resolver;
 mod rpc;
 mod select;
 mod session;
+mod setsockopt;
 mod sockaddr;
 mod socket;
 mod start;

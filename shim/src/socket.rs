@@ -2,9 +2,12 @@
 //! send what is for loopback somewhere else.
 #![allow(unsafe_code)]
 
+use core::net::IpAddr;
+
 use libc::c_int;
 
 use crate::errno::{Errno, fail};
+use crate::sockaddr::{self, Given};
 use crate::sys;
 
 redhook::hook! {
@@ -48,28 +51,46 @@ fn refused(domain: c_int, kind: c_int, protocol: c_int) -> Option<Errno> {
     }
 }
 
-/// The loopback device has this index in every network namespace.
-const LOOPBACK: c_int = 1;
+/// ipv6(7) has them not: `linux/in.h`, `linux/in6.h`.
+pub(crate) const IP_UNICAST_IF: c_int = 50;
+pub(crate) const IPV6_UNICAST_IF: c_int = 76;
+pub(crate) const IPV6_2292RTHDR: c_int = 5;
+
+/// Is this the index of a device other than lo? That has 1 in every network namespace; 0 is none.
+pub(crate) fn is_not_loopback(device: c_int) -> bool {
+    const LO: c_int = 1;
+    device != 0 && device != LO
+}
+
+/// Is this loopback, or "this host", by which the kernel means it?
+pub(crate) fn is_loopback(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
+}
+
+/// Is the socket connected to a loopback address, whatever the program was told? The proxy and the sinks may be there.
+pub(crate) fn speaks_to_loopback(fd: c_int) -> bool {
+    let mut bytes = [0_u8; sockaddr::MAX_LEN];
+    let peer = sys::peer_address(fd, &mut bytes).ok().and_then(|len| bytes.get(..len)).map(sockaddr::parse);
+    matches!(peer, Some(Given::Ip(peer)) if is_loopback(peer.ip()))
+}
 
 /// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device, sends by
 /// another (ip(7), `IP_UNICAST_IF`), or carries a source route, whose first stop is where the packet goes. What is no socket
 /// is the kernel's to refuse.
 pub(crate) fn leaves_loopback(fd: c_int) -> bool {
-    const IP_UNICAST_IF: c_int = 50;
-    const IPV6_UNICAST_IF: c_int = 76;
-    let is_another = |index: c_int| index != 0 && index != LOOPBACK;
     let bound = match sys::option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) {
         // Linux before 5.0 tells the name, or nothing.
         Err(libc::ENOPROTOOPT) => sys::option_len(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE) != Ok(0),
-        index => index.is_ok_and(is_another),
+        device => device.is_ok_and(is_not_loopback),
     };
     let sends_by = |level, name| sys::option(fd, level, name).map(c_int::from_be);
     bound
-        || sends_by(libc::IPPROTO_IP, IP_UNICAST_IF).is_ok_and(is_another)
+        || sends_by(libc::IPPROTO_IP, IP_UNICAST_IF).is_ok_and(is_not_loopback)
         || sys::option_len(fd, libc::IPPROTO_IP, libc::IP_OPTIONS).is_ok_and(|len| len > 0)
         // An IPv4 socket has no IPv6 options.
-        || sends_by(libc::IPPROTO_IPV6, IPV6_UNICAST_IF).is_ok_and(|index| {
-            is_another(index)
+        || sends_by(libc::IPPROTO_IPV6, IPV6_UNICAST_IF).is_ok_and(|device| {
+            is_not_loopback(device)
                 || sys::option_len(fd, libc::IPPROTO_IPV6, libc::IPV6_RTHDR).is_ok_and(|len| len > 0)
         })
 }

@@ -20,6 +20,7 @@ extern "C" fn start() {
     crate::poll::resolve();
     crate::rpc::resolve();
     crate::select::resolve();
+    crate::setsockopt::resolve();
     crate::socket::resolve();
     crate::status::resolve();
 }
