@@ -54,11 +54,13 @@ pub enum Request {
         /// The address; never looked up in the DNS.
         address: IpAddr,
     },
-    /// Where the socket with this cookie was connected to. Answer: [`Reply::Address`], or [`Reply::Done`] with `ENOENT` for
+    /// Where the socket with this cookie was asked to connect to, if it is still connected as the broker left it. Answer: [`Reply::Address`], or [`Reply::Done`] with `ENOENT` for
     /// a socket that the broker did not connect.
     Peer {
         /// The socket's `SO_COOKIE`.
         cookie: u64,
+        /// The address that getpeername(2) gives: the proxy's, a sink's, a relay's.
+        actual: SocketAddr,
     },
     /// A datagram socket's connect(), the socket attached. Answer: [`Reply::Direct`] when the program may connect it
     /// itself, [`Reply::Address`] with the loopback address to connect it to instead, or [`Reply::Done`] with an errno.
@@ -163,8 +165,9 @@ impl Request {
                 fields.operation = 3;
                 fields.address = Some(*address);
             }
-            Self::Peer { cookie } => {
+            Self::Peer { cookie, actual } => {
                 fields.operation = 4;
+                fields.put_socket_address(*actual);
                 fields.cookie = *cookie;
             }
             Self::DatagramConnect { destination } => {
@@ -201,7 +204,7 @@ impl Request {
                 Ok(Self::Resolve { name: fields.name()?, family })
             }
             3 => Ok(Self::Reverse { address: fields.address.ok_or(Malformed::BadField)? }),
-            4 => Ok(Self::Peer { cookie: fields.cookie }),
+            4 => Ok(Self::Peer { cookie: fields.cookie, actual: fields.socket_address()? }),
             5 => Ok(Self::DatagramConnect { destination: fields.socket_address()? }),
             6 => Ok(Self::DatagramSend { destination: fields.socket_address()? }),
             _ => Err(Malformed::NotAFrame),
@@ -287,7 +290,8 @@ mod tests {
             all.push(Request::Resolve { name: name(&[b'x'; 255]), family });
         }
         all.push(Request::Reverse { address: "192.0.2.1".parse().unwrap() });
-        all.push(Request::Peer { cookie: u64::MAX - 1 });
+        let actual = "192.0.2.2:1080".parse().unwrap();
+        all.push(Request::Peer { cookie: u64::MAX - 1, actual });
         all
     }
 
@@ -319,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_another_length_secret_or_direction_is_refused() {
-        let frame = Request::Peer { cookie: 1 }.encode(&TOKEN);
+        let frame = Request::Reverse { address: "::1".parse().unwrap() }.encode(&TOKEN);
         for len in 0..LEN {
             assert_eq!(Request::decode(&frame[..len], &TOKEN), Err(Malformed::NotAFrame));
         }
@@ -329,9 +333,9 @@ mod tests {
 
     #[test]
     fn a_field_that_means_nothing_must_be_zero() {
-        for place in [5, 6, 7, 24, 39, 40, 42, 43, 44, 56, LEN - 1] {
-            let mut frame = Request::Peer { cookie: 1 }.encode(&TOKEN);
-            frame[place] = 4;
+        for place in [5, 6, 7, 28, 39, 40, 42, 43, 44, 48, 56, LEN - 1] {
+            let mut frame = Request::Reverse { address: "192.0.2.1".parse().unwrap() }.encode(&TOKEN);
+            frame[place] = 9;
             assert_eq!(Request::decode(&frame, &TOKEN), Err(Malformed::BadField), "byte {place}");
         }
     }

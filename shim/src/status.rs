@@ -73,7 +73,7 @@ fn asked_for(fd: c_int) -> Option<Encoded> {
     };
     let cookie = sys::cookie(fd).ok()?;
     let family = if real.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    match ticket::ask(&Request::Peer { cookie }, None) {
+    match ticket::ask(&Request::Peer { cookie, actual: real }, None) {
         Ok(Reply::Address(asked)) => Some(Encoded::new(sockaddr::in_family(asked, family))),
         _ => None,
     }

@@ -4,6 +4,7 @@
 //! processes, so fork, exec, daemonising and close_range() have nothing to break. The reply is only ever peeked at: after
 //! a fork two processes hold the same ticket, and each must find the reply.
 
+use core::net::Ipv4Addr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
@@ -119,7 +120,8 @@ impl Ticket {
         if sys::peer_user(self.fd) == Ok(self.session.uid) {
             return true;
         }
-        ask(&Request::Peer { cookie: 0 }, None) != Err(libc::ENETUNREACH)
+        let address = Ipv4Addr::UNSPECIFIED.into();
+        ask(&Request::Reverse { address }, None) != Err(libc::ENETUNREACH)
     }
 
     fn is_broken(&self) -> Errno {

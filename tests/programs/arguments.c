@@ -60,6 +60,12 @@ static void dissolved(endpoint open) {
     GIVES("connects again", 0, connect_to(fd, &open));
     check("has its peer again", peer_is(fd, &open), "another peer");
     check("echoes again", echoes(fd), "no echo");
+    GIVES("AF_UNSPEC dissolves again", 0, connect(fd, &none, sizeof none));
+    endpoint near;
+    int listener = loopback_listener(AF_INET, &near);
+    GIVES("connects near by", 0, connect_to(fd, &near));
+    check("and shows that peer", peer_is(fd, &near), "another peer");
+    close(listener);
     close(fd);
 }
 

@@ -64,7 +64,10 @@ pub(super) async fn serve(
     broker.report.connected(program, shown, via_proxy, started.elapsed(), &result);
     Some(match result {
         Ok(()) => {
-            broker.peers.borrow_mut().insert(socket.cookie(), destination);
+            // A peer that has reset the connection already has no address any more.
+            if let Some(actual) = socket.peer_address() {
+                broker.peers.borrow_mut().insert(socket.cookie(), destination, actual);
+            }
             0
         }
         Err(failure) => {

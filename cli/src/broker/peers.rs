@@ -1,7 +1,8 @@
 //! Where a socket was connected to, for getpeername.
 //!
 //! Found by `SO_COOKIE`, which follows a socket through dup, fork, exec and descriptor passing. The broker does not learn when a
-//! socket is closed, so the oldest entries make room: then getpeername shows the proxy.
+//! socket is closed, so the oldest entries make room: then getpeername shows the proxy. Nor does it learn when a program connects a socket
+//! anew on its own, to loopback: so an entry counts only as long as the socket is where the broker left it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,14 +13,15 @@ const MOST: usize = 16_384;
 /// Cookies and destinations.
 #[derive(Default)]
 pub(super) struct Peers {
-    destinations: HashMap<u64, SocketAddr>,
+    /// What was asked for, and where the socket truly is.
+    destinations: HashMap<u64, (SocketAddr, SocketAddr)>,
     oldest: VecDeque<u64>,
 }
 
 impl Peers {
-    /// Remembers a socket's destination; a socket that is connected anew has a new one.
-    pub(super) fn insert(&mut self, cookie: u64, destination: SocketAddr) {
-        if self.destinations.insert(cookie, destination).is_none() {
+    /// Remembers a socket's destination, and its actual peer; a socket that is connected anew has new ones.
+    pub(super) fn insert(&mut self, cookie: u64, destination: SocketAddr, actual: SocketAddr) {
+        if self.destinations.insert(cookie, (destination, canonical(actual))).is_none() {
             self.oldest.push_back(cookie);
         }
         if self.oldest.len() > MOST
@@ -29,10 +31,16 @@ impl Peers {
         }
     }
 
-    /// The destination of a socket.
-    pub(super) fn destination(&self, cookie: u64) -> Option<SocketAddr> {
-        self.destinations.get(&cookie).copied()
+    /// The destination of a socket whose peer is `actual`.
+    pub(super) fn destination(&self, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
+        let (destination, noted) = self.destinations.get(&cookie)?;
+        (*noted == canonical(actual)).then_some(*destination)
     }
+}
+
+/// IPv4-mapped addresses as IPv4, without flow and scope.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 #[cfg(test)]
@@ -40,15 +48,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_socket_that_went_elsewhere_has_no_entry() {
+        let mut peers = Peers::default();
+        let [asked, proxy, mapped, other] =
+            ["192.0.2.1:80", "10.0.0.1:1080", "[::ffff:10.0.0.1]:1080", "127.0.0.1:80"]
+                .map(|text| text.parse().unwrap());
+        peers.insert(7, asked, proxy);
+        assert_eq!(peers.destination(7, mapped), Some(asked));
+        assert_eq!(peers.destination(7, other), None);
+    }
+
+    #[test]
     fn the_newest_are_kept() {
         let mut peers = Peers::default();
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         for cookie in 0..=MOST as u64 {
-            peers.insert(cookie, address);
-            peers.insert(cookie, address);
+            peers.insert(cookie, address, address);
+            peers.insert(cookie, address, address);
         }
-        assert_eq!(peers.destination(0), None);
-        assert_eq!(peers.destination(1), Some(address));
+        assert_eq!(peers.destination(0, address), None);
+        assert_eq!(peers.destination(1, address), Some(address));
         assert_eq!(peers.destinations.len(), peers.oldest.len());
     }
 }

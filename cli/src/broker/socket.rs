@@ -121,7 +121,12 @@ impl Socket {
 
     /// Is it connected already?
     pub(super) fn is_connected(&self) -> bool {
-        getpeername(&self.fd).is_ok_and(|peer| peer.is_some())
+        self.peer_address().is_some()
+    }
+
+    /// getpeername(2), while there is a peer.
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(getpeername(&self.fd).ok()??).ok()
     }
 
     /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go

@@ -59,10 +59,10 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
             .borrow_mut()
             .reverse(address)
             .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Name),
-        (Request::Peer { cookie }, _) => broker
+        (Request::Peer { cookie, actual }, _) => broker
             .peers
             .borrow()
-            .destination(cookie)
+            .destination(cookie, actual)
             .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address),
         (Request::DatagramConnect { destination }, Some(socket)) => {
             datagram_connect(&broker, &socket, destination)
@@ -93,16 +93,14 @@ fn datagram_connect(broker: &Broker, socket: &OwnedFd, destination: SocketAddr) 
     if is_direct(broker, destination.ip()) {
         return Reply::Direct;
     }
+    let Some(sink) = broker.sinks.address_for(destination.ip()) else {
+        return Reply::Done { errno: libc::ENETUNREACH };
+    };
     match rustix::net::sockopt::socket_cookie(socket) {
-        Ok(cookie) => broker.peers.borrow_mut().insert(cookie, destination),
-        Err(error) => {
-            return Reply::Done { errno: error.raw_os_error() };
-        }
+        Ok(cookie) => broker.peers.borrow_mut().insert(cookie, destination, sink),
+        Err(error) => return Reply::Done { errno: error.raw_os_error() },
     }
-    broker
-        .sinks
-        .address_for(destination.ip())
-        .map_or(Reply::Done { errno: libc::ENETUNREACH }, Reply::Address)
+    Reply::Address(sink)
 }
 
 fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program<'_>) -> Reply {
