@@ -87,7 +87,7 @@ pub(crate) fn run(
     LocalSet::new().block_on(&runtime, async {
         let listener = UnixSeqpacketListener::try_from(listener)?;
         spawn_local(accept(Rc::clone(&broker), listener));
-        children::attend(front, command).await?;
+        children::attend(&broker.report, front, command).await?;
         broker.relays.finish().await;
         Ok(())
     })

@@ -61,9 +61,11 @@ fn candidates() -> Vec<PathBuf> {
 
 fn place(directory: &Path) -> Result<OsString, String> {
     let entry = directory.join("$LIB").join(NAME).into_os_string();
-    if entry.to_str().is_none_or(|entry| entry.contains([' ', ':', '\t', '\n'])) {
+    // ld.so(8): these separate entries, and a dollar sign begins a word that is replaced.
+    if directory.to_str().is_none_or(|path| path.contains([' ', ':', '\t', '\n', '$'])) {
         return Err("LD_PRELOAD cannot hold this path".into());
     }
+    check_parents(directory)?;
     secure_directory(directory)?;
     if rustix::fs::statvfs(directory).is_ok_and(|at| at.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
         return Err("it is mounted noexec".into());
@@ -90,6 +92,20 @@ fn place(directory: &Path) -> Result<OsString, String> {
 /// Root's programs change to users who must be able to read the library too.
 fn mode() -> u32 {
     if geteuid().is_root() { 0o755 } else { 0o700 }
+}
+
+/// Whoever can write a directory above, unless it is sticky (inode(7)), can put another in our directory's place.
+fn check_parents(directory: &Path) -> Result<(), String> {
+    let parent = directory.parent().unwrap_or(directory);
+    let real = fs::canonicalize(parent).map_err(|error| error.to_string())?;
+    // By both ways: one goes through the links, which could be replaced as well.
+    for above in parent.ancestors().chain(real.ancestors()) {
+        let mode = fs::metadata(above).map_err(|error| error.to_string())?.mode();
+        if mode & libc::S_IWOTH != 0 && mode & libc::S_ISVTX == 0 {
+            return Err(format!("everybody can write {}", above.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the directory if need be; it must be ours, and nobody else's to write.

@@ -20,6 +20,7 @@ mod git;
 mod hostile;
 mod job_control;
 mod laboratory;
+mod library;
 mod lookup;
 mod names;
 mod netcat;

@@ -6,12 +6,13 @@ use std::os::fd::AsFd as _;
 use tokio::io::Interest;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::report::Report;
 use super::socket::watch;
 use crate::launch::message::{Front, Message};
 use crate::launch::process::{Change, Pid, is_stopped, next_change, release_stderr, send_signal};
 
 /// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
-pub(super) async fn attend(front: &Front, command: Pid) -> io::Result<()> {
+pub(super) async fn attend(report: &Report, front: &Front, command: Pid) -> io::Result<()> {
     let Front { messenger: front, number } = front;
     let mut changes = signal(SignalKind::child())?;
     let watched = watch(front.as_fd(), Interest::READABLE)?;
@@ -27,6 +28,7 @@ pub(super) async fn attend(front: &Front, command: Pid) -> io::Result<()> {
                     None => {}
                     Some(message @ Message::Stopped(_)) => front.send(&message),
                     Some(message) => {
+                        report.finish();
                         front.send(&message);
                         is_running = false;
                         // Left open it would hold a pipe's reader, which is no reason to end.

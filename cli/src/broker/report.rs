@@ -1,16 +1,19 @@
 //! What the user reads on stderr: each cause of failure once, and with `-v` every connection.
 //!
-//! A line is dropped rather than waited for: a full pipe must not hold up the broker. Names and program names are escaped, credentials
-//! are nowhere in reach.
+//! A line is dropped rather than waited for: a full pipe or a stopped terminal must not hold up the broker. stderr is shared with the
+//! command, so it cannot be made non-blocking, and poll(2) does not tell how much it takes: a thread of its own writes, and only it
+//! waits. Names and program names are escaped, credentials are nowhere in reach.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread;
 use std::time::Duration;
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use tokio_seqpacket::UnixSeqpacket;
 
@@ -22,11 +25,24 @@ use crate::settings::Talk;
 const DATAGRAM: u32 = u32::MAX;
 const TICKET: u32 = u32::MAX - 1;
 
+/// Lines that may wait for stderr to take them; more are dropped.
+const MOST_WAITING: usize = 1024;
+
+/// How long the broker holds still for one line. Only the first that does not come out costs it.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// How long a line may hold up the end of the command.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The writing thread's stack.
+const STACK: usize = 64 * 1024;
+
 /// The session's voice.
 pub(super) struct Report {
     talk: Talk,
     proxy: String,
     said: RefCell<HashSet<u32>>,
+    voice: RefCell<Voice>,
 }
 
 /// The program on whose behalf something happens: who opened the ticket.
@@ -44,7 +60,7 @@ impl fmt::Display for Program<'_> {
 
 impl Report {
     pub(super) fn new(talk: Talk, proxy: &Proxy) -> Self {
-        Self { talk, proxy: proxy.to_string(), said: RefCell::default() }
+        Self { talk, proxy: proxy.to_string(), said: RefCell::default(), voice: RefCell::new(Voice::Unused) }
     }
 
     /// A connect has ended. `via_proxy` tells which way it was to go.
@@ -59,16 +75,19 @@ impl Report {
         let via = if via_proxy { self.proxy.as_str() } else { "direct" };
         match (self.talk, result) {
             (Talk::Verbose, Ok(())) => {
-                say(format_args!("{program} {destination} via {via}: connected in {}", milliseconds(took)));
+                self.say(format_args!(
+                    "{program} {destination} via {via}: connected in {}",
+                    milliseconds(took)
+                ));
             }
             (Talk::Verbose, Err(failure)) => {
-                say(format_args!(
+                self.say(format_args!(
                     "{program} {destination} via {via}: {failure}, after {}",
                     milliseconds(took)
                 ));
             }
             (Talk::Normal, Err(failure)) if failure.is_news() && self.is_new(failure.cause()) => {
-                say(format_args!("{destination} via {via}: {failure}"));
+                self.say(format_args!("{destination} via {via}: {failure}"));
             }
             _ => {}
         }
@@ -77,15 +96,26 @@ impl Report {
     /// A datagram was not let out.
     pub(super) fn datagram_refused(&self, program: &Program<'_>, destination: SocketAddr) {
         if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(DATAGRAM) {
-            say(format_args!("{program} datagram to {destination} refused: UDP is not proxied"));
+            self.say(format_args!("{program} datagram to {destination} refused: UDP is not proxied"));
         }
     }
 
     /// Somebody asked in a way that no shim of this session does.
     pub(super) fn refused_ticket(&self, why: &str) {
         if self.talk != Talk::Quiet && self.is_new(TICKET) {
-            say(format_args!("a request to the broker was refused: {why}"));
+            self.say(format_args!("a request to the broker was refused: {why}"));
         }
+    }
+
+    /// The command has ended: what has been said comes out, unless nobody reads it. Nothing is said after this.
+    pub(super) fn finish(&self) {
+        if let Voice::Writing(mut writer) = self.voice.replace(Voice::Over) {
+            while writer.waiting > 0 && writer.wait(LAST_LINES) {}
+        }
+    }
+
+    fn say(&self, line: fmt::Arguments<'_>) {
+        self.voice.borrow_mut().say(line);
     }
 
     fn is_new(&self, cause: u32) -> bool {
@@ -97,12 +127,70 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
-fn say(line: fmt::Arguments<'_>) {
-    let stderr = std::io::stderr();
-    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut polled, Some(&now)) == Ok(1) {
-        // There is nowhere to say that stderr fails. One write, so that lines of several processes do not mix.
-        let _ = stderr.lock().write_all(format!("presocks: {line}\n").as_bytes());
+/// What writes the lines.
+enum Voice {
+    /// Nothing has been said: most sessions need no thread.
+    Unused,
+    Writing(Writer),
+    /// The broker has let go of stderr, or there is no thread to be had.
+    Over,
+}
+
+impl Voice {
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        if matches!(self, Self::Unused) {
+            *self = Writer::start().map_or(Self::Over, Self::Writing);
+        }
+        if let Self::Writing(writer) = self {
+            writer.say(format!("presocks: {line}\n"));
+        }
+    }
+}
+
+/// A thread, and how many lines it has yet to write.
+struct Writer {
+    lines: SyncSender<String>,
+    /// One item for each line that is out.
+    written: Receiver<()>,
+    waiting: usize,
+}
+
+impl Writer {
+    fn start() -> io::Result<Self> {
+        let mut stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let (lines, to_write) = sync_channel::<String>(MOST_WAITING);
+        let (is_out, written) = channel();
+        thread::Builder::new().name("presocks-stderr".into()).stack_size(STACK).spawn(move || {
+            for line in to_write {
+                // There is nowhere to say that stderr fails. One write, so that lines of several processes do not mix.
+                let _ = stderr.write_all(line.as_bytes());
+                if is_out.send(()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { lines, written, waiting: 0 })
+    }
+
+    /// As long as stderr keeps up, the line is out before this returns, and so before the program's own complaint.
+    fn say(&mut self, line: String) {
+        while self.written.try_recv().is_ok() {
+            self.waiting -= 1;
+        }
+        let keeps_up = self.waiting == 0;
+        if self.lines.try_send(line).is_err() {
+            return;
+        }
+        self.waiting += 1;
+        if keeps_up {
+            self.wait(MOMENT);
+        }
+    }
+
+    /// Waits for one line; false when it did not come out in time.
+    fn wait(&mut self, limit: Duration) -> bool {
+        let is_out = self.written.recv_timeout(limit).is_ok();
+        self.waiting -= usize::from(is_out);
+        is_out
     }
 }
