@@ -36,7 +36,7 @@ static void race(const char *label, int family, endpoint far, endpoint here) {
         connected += connect_to(fd, &far) == 0;
         sourced += source_is_specified(family);
         if (round % 10 == 0)
-            returned += connect_to(fd, &here) == 0;
+            returned += connect_to(fd, &here) == 0 && peer_is(fd, &here);
     }
     __atomic_store_n(&over, 1, __ATOMIC_RELEASE);
     pthread_join(writer, NULL);
