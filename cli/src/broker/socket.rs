@@ -78,6 +78,10 @@ impl Socket {
     /// # Errors
     /// Those of connect(2). The socket is as before after `EISCONN`; else see [`Socket::reset`].
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<()> {
+        // By another device than lo the packets for a loopback address would leave the machine.
+        if address.ip().to_canonical().is_loopback() && is_bound_to_device(self.fd.as_fd()) {
+            return Err(Errno::NETUNREACH.into());
+        }
         clear_fast_open(self.fd.as_fd());
         let flags = fcntl_getfl(&self.fd)?;
         let was_blocking = !flags.contains(OFlags::NONBLOCK);
@@ -182,6 +186,26 @@ pub(super) async fn receive(socket: &Watched<'_>, buffer: &mut [u8]) -> io::Resu
             recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(len, _)| len).map_err(io::Error::from)
         })
         .await
+}
+
+/// Has the program bound the socket to a device other than lo (socket(7), `SO_BINDTODEVICE`)?
+fn is_bound_to_device(fd: BorrowedFd<'_>) -> bool {
+    use std::os::fd::AsRawFd as _;
+    let mut name = [0_u8; libc::IFNAMSIZ];
+    let mut len = libc::socklen_t::try_from(name.len()).unwrap_or_default();
+    #[allow(unsafe_code, reason = "rustix has no such option")]
+    // SAFETY: a buffer and its length.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            name.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    // What cannot be told is taken for the worse.
+    result != 0 || len > 0 && !name.starts_with(b"lo\0")
 }
 
 /// With `TCP_FASTOPEN_CONNECT` (tcp(7)) connect() only pretends, and the first bytes would be ours.
