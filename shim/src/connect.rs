@@ -175,10 +175,9 @@ fn again(pending: Pending, fd: c_int) -> c_int {
 /// Waits for the answer. After a signal or a timeout the connect goes on, as connect(2) and socket(7) have it.
 fn finish(mut pending: Pending, fd: c_int) -> Result<(), Errno> {
     loop {
-        match pending.wait() {
-            Err(libc::EAGAIN) => return Err(libc::EINPROGRESS),
-            Err(error) => return Err(error),
-            Ok(()) => {}
+        if let Err(error) = pending.wait() {
+            await_start(fd);
+            return Err(if error == libc::EAGAIN { libc::EINPROGRESS } else { error });
         }
         // By the socket, not by the slot: another thread may have taken the answer in, and a third have the slot by now.
         match pending::state(fd) {
@@ -186,6 +185,19 @@ fn finish(mut pending: Pending, fd: c_int) -> Result<(), Errno> {
             State::Failed(failed) => return Err(error_of(failed)),
             State::Waiting(again) => pending = again,
         }
+    }
+}
+
+/// While the broker calls connect() on a blocking socket, it has `O_NONBLOCK` set; the flag is shared, and a program that is let go at that
+/// moment would see it. So it is let go when the attempt has begun, which is a matter of microseconds.
+fn await_start(fd: c_int) {
+    const PATIENCE: usize = 2_000;
+    for _ in 0..PATIENCE {
+        let has_begun = sys::has_begun_to_connect(fd) && sys::is_nonblocking(fd) != Ok(true);
+        if has_begun || !matches!(pending::state(fd), State::Waiting(_)) {
+            return;
+        }
+        sys::pause();
     }
 }
 

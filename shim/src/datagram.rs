@@ -209,7 +209,7 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
 fn source_towards(fd: c_int, destination: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
     const IPV6_ADDR_PREFERENCES: c_int = 72;
     let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
-    let probe = socket_above_standard_streams(family)?;
+    let probe = sys::own_socket(family, libc::SOCK_DGRAM).map_err(|_| libc::ENETUNREACH)?;
     let choose = || {
         for (level, name) in [
             (libc::SOL_SOCKET, libc::SO_BROADCAST),
@@ -234,18 +234,6 @@ fn source_towards(fd: c_int, destination: SocketAddr) -> Result<Option<SocketAdd
     let source = choose();
     sys::close(probe);
     source
-}
-
-/// Errno: `ENETUNREACH`, whatever the cause.
-fn socket_above_standard_streams(family: c_int) -> Result<c_int, Errno> {
-    const FIRST_FREE: c_int = 3;
-    let fd = sys::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).map_err(|_| libc::ENETUNREACH)?;
-    if fd >= FIRST_FREE {
-        return Ok(fd);
-    }
-    let higher = sys::duplicate_from(fd, FIRST_FREE).map_err(|_| libc::ENETUNREACH);
-    sys::close(fd);
-    higher
 }
 
 fn own_address(fd: c_int) -> Option<SocketAddr> {

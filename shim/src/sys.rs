@@ -34,8 +34,22 @@ fn as_int(result: c_long) -> c_int {
 }
 
 /// socket(2).
-pub(crate) fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Result<c_int, Errno> {
+fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Result<c_int, Errno> {
     syscall!(libc::SYS_socket, domain, kind, protocol).map(as_int)
+}
+
+/// Descriptors 0 to 2 belong to the program even when it has closed them; nothing of ours stays there.
+pub(crate) const FIRST_FREE: c_int = 3;
+
+/// A socket for ourselves: close-on-exec, and not among the standard streams.
+pub(crate) fn own_socket(domain: c_int, kind: c_int) -> Result<c_int, Errno> {
+    let fd = socket(domain, kind | libc::SOCK_CLOEXEC, 0)?;
+    if fd >= FIRST_FREE {
+        return Ok(fd);
+    }
+    let higher = duplicate_from(fd, FIRST_FREE);
+    close(fd);
+    higher
 }
 
 /// connect(2) with an encoded socket address.
@@ -82,6 +96,14 @@ pub(crate) fn option_len(fd: c_int, level: c_int, name: c_int) -> Result<usize, 
 pub(crate) fn cookie(fd: c_int) -> Result<u64, Errno> {
     let mut value: u64 = 0;
     get_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE, &mut value).map(|()| value)
+}
+
+/// getsockopt(2) with `TCP_INFO`, of which the first byte is the state (tcp(7)): is the socket past the state in which it was made? Where the
+/// kernel does not tell: yes.
+pub(crate) fn has_begun_to_connect(fd: c_int) -> bool {
+    const TCP_CLOSE: u8 = 7;
+    let mut state = 0_u8;
+    get_option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).is_err() || state != TCP_CLOSE
 }
 
 /// getsockopt(2) with `SO_PEERCRED`: the user who listens on the other side of a Unix socket, as our user namespace has it.

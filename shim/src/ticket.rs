@@ -16,9 +16,6 @@ use crate::{session, sys};
 
 const GONE: &[u8] = b"presocks: the broker is gone: network access refused\n";
 
-/// Descriptors 0 to 2 belong to the program even when it has closed them; nothing of ours stays there.
-const FIRST_FREE: c_int = 3;
-
 /// Where the numbers of tickets that outlive their call begin, if the limit allows.
 const HIGH: c_int = 512;
 
@@ -53,7 +50,8 @@ impl Ticket {
             );
             return Err(libc::ENETUNREACH);
         };
-        Ok(Self { fd: socket_above_standard_streams()?, session })
+        let fd = sys::own_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET).map_err(|_| libc::ENETUNREACH)?;
+        Ok(Self { fd, session })
     }
 
     /// A ticket that somebody keeps by its number; the caller has made sure that it is one.
@@ -77,7 +75,7 @@ impl Ticket {
     /// call. Not too high: the kernel's table of descriptors grows with the highest.
     pub(crate) fn move_up(&mut self) {
         let limit = sys::descriptor_limit().unwrap_or(0);
-        let floor = c_int::try_from(limit / 2).unwrap_or(HIGH).clamp(FIRST_FREE, HIGH);
+        let floor = c_int::try_from(limit / 2).unwrap_or(HIGH).clamp(sys::FIRST_FREE, HIGH);
         if let Ok(high) = sys::duplicate_from(self.fd, floor) {
             sys::close(self.fd);
             self.fd = high;
@@ -187,17 +185,6 @@ pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Err
             Ok(Outcome::NotYet) | Err(_) => {}
         }
     }
-}
-
-fn socket_above_standard_streams() -> Result<c_int, Errno> {
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
-    let fd = sys::socket(libc::AF_UNIX, kind, 0).map_err(|_| libc::ENETUNREACH)?;
-    if fd >= FIRST_FREE {
-        return Ok(fd);
-    }
-    let moved = sys::duplicate_from(fd, FIRST_FREE).map_err(|_| libc::ENETUNREACH);
-    sys::close(fd);
-    moved
 }
 
 /// One line on stderr, once per process, when there is no broker to say it. Not into a socket: a server's descriptor 2
