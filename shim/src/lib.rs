@@ -8,8 +8,9 @@
 //!    its connect and the question how it ended. Hooks may run before our constructor, after atexit, in a vfork child, in a signal handler.
 //! 4. errno is kept on success, set only with a failure, never set to 0.
 //! 5. A descriptor number means nothing from one call to the next: `SO_COOKIE` tells sockets apart.
-//! 6. A hook with nothing to do costs a relaxed atomic load (the send family: two) and a tail call. getpeername asks the broker, and
-//!    epoll_wait looks through its events, only in processes that have something to find there.
+//! 6. A hook with nothing to do costs a relaxed atomic load (the send family: two) and a tail call. Exceptions: getpeername on a connected
+//!    IP socket asks the broker; epoll_wait and its kin look through the events that they return; a send to a loopback
+//!    address asks the kernel by which device the socket speaks.
 //!
 //! | file | libc family or part |
 //! | --- | --- |
