@@ -41,8 +41,9 @@ pub(crate) struct Typed {
     pub(crate) command: Vec<OsString>,
 }
 
-const ABOUT: &str = "Run COMMAND so that all its connections go through a SOCKS proxy, its names are resolved on the \
-far side, and nothing else leaves the machine.";
+const ABOUT: &str = "Run COMMAND so that its connections go through a SOCKS proxy and its names are resolved on the far \
+side. What cannot be proxied fails. Static programs and others that LD_PRELOAD does not reach are refused as COMMAND, but \
+not caught when COMMAND starts them.";
 
 const AFTER: &str = "\
 The proxy comes from -p, --proxy-file, PRESOCKS_PROXY, ALL_PROXY or all_proxy, in this order:

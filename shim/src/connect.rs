@@ -35,7 +35,10 @@ redhook::hook! {
             // The kernel refuses the length, whatever the address.
             _ if len as usize > size_of::<libc::sockaddr_storage>() => {}
             Given::Unreadable | Given::Other => {}
-            Given::Unspecified(_) => forget(fd),
+            Given::Unspecified(_) => {
+                forget(fd);
+                return dissolve(fd, len);
+            }
             Given::Ip(destination) => return connect_to(fd, destination),
         }
         // SAFETY: the caller's own arguments.
@@ -120,6 +123,14 @@ pub(crate) fn pass(fd: c_int, destination: SocketAddr) -> c_int {
     let (address, len) = encoded.as_arguments();
     // SAFETY: pointer and length are those of `encoded`.
     unsafe { redhook::real!(connect)(fd, address, len) }
+}
+
+/// The real connect() with `AF_UNSPEC`, in memory that nobody else can change meanwhile.
+fn dissolve(fd: c_int, len: socklen_t) -> c_int {
+    let nothing = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let len = len.min(size_of_val(&nothing) as socklen_t);
+    // SAFETY: `len` bytes of `nothing` are readable.
+    unsafe { redhook::real!(connect)(fd, &raw const nothing, len) }
 }
 
 /// Loopback's port 0 in the destination's family. For a call that the kernel answers from the socket's state: should that

@@ -26,7 +26,7 @@ redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
     // pending stream. Passes: all else. A cancellation point, in the real call.
     unsafe fn send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t => hooked_send {
-        if let Err(error) = check_connected(fd) {
+        if let Err(error) = check_connected(fd, flags) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -126,7 +126,7 @@ redhook::hook! {
             !header.msg_name.is_null() || header.msg_controllen > 0
         };
         if messages.is_null() || !(0..count).any(says_where) {
-            if let Err(error) = check_connected(fd) {
+            if let Err(error) = check_connected(fd, flags) {
                 return fail(error);
             }
             // SAFETY: the caller's own arguments.
@@ -257,12 +257,12 @@ fn in_the_manner_of(destination: SocketAddr, sink: SocketAddr) -> SocketAddr {
 fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     let destination = match address {
         Given::Unreadable | Given::Other | Given::Unspecified(None) => {
-            return check_connected(fd).map(|()| Verdict::Pass);
+            return check_connected(fd, flags).map(|()| Verdict::Pass);
         }
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
     if sockaddr::is_local(destination) {
-        check_pending(fd)?;
+        check_pending(fd, flags)?;
         return if socket::leaves_loopback(fd) {
             Err(libc::ENETUNREACH)
         } else {
@@ -282,22 +282,22 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             Err(errno::current())
         }
         // An address means nothing to a stream, and the wrong thing to another family.
-        Kind::Stream | Kind::NotIp => check_connected(fd).map(|()| Verdict::Pass),
+        Kind::Stream | Kind::NotIp => check_connected(fd, flags).map(|()| Verdict::Pass),
     }
 }
 
 /// Judges a send without an address.
-fn check_connected(fd: c_int) -> Result<(), Errno> {
-    check_pending(fd)?;
+fn check_connected(fd: c_int, flags: c_int) -> Result<(), Errno> {
+    check_pending(fd, flags)?;
     if is_sunk(fd) { Err(libc::ENETUNREACH) } else { Ok(()) }
 }
 
 /// Before the connection exists a send says `EAGAIN`, or waits for it.
-fn check_pending(fd: c_int) -> Result<(), Errno> {
+fn check_pending(fd: c_int, flags: c_int) -> Result<(), Errno> {
     if pending::any()
         && let State::Waiting(slot) = pending::state(fd)
     {
-        if sys::is_nonblocking(fd) != Ok(false) {
+        if flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(fd) != Ok(false) {
             return Err(libc::EAGAIN);
         }
         slot.wait()?;

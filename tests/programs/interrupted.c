@@ -51,6 +51,7 @@ static void interrupted_then_polled(endpoint held) {
     pthread_join(thread, NULL);
     GIVES("not connected yet", 0, poll_one(fd, POLLOUT, 0));
     GIVES("no error yet", 0, socket_error(fd));
+    FAILS("no sending yet, without waiting", EAGAIN, send(fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL));
     endpoint peer = {.length = sizeof peer.address};
     FAILS("no peer yet", ENOTCONN, getpeername(fd, (void *)&peer.address, &peer.length));
     stage("release");
