@@ -1,20 +1,7 @@
 /* A pending socket that is dup'ed, closed or forked: whoever holds it sees the connect through. */
-#include "check.h"
-#include <sys/epoll.h>
+#include "watched.h"
 
 #define DATA 0x8badf00dfeedc0deULL
-
-static int begin(const endpoint *to) {
-    int fd = tcp(AF_INET, SOCK_NONBLOCK);
-    if (connect_to(fd, to) != -1 || errno != EINPROGRESS)
-        check("a connect begins", 0, "errno %s", strerrorname_np(errno));
-    return fd;
-}
-
-static int add(int epoll, int fd, uint64_t data) {
-    struct epoll_event event = {.events = EPOLLOUT, .data.u64 = data};
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-}
 
 static void dup_and_close(endpoint held) {
     stage("hold");

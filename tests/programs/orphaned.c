@@ -2,22 +2,9 @@
  * A pending socket whose memory or number is gone: held across execve(2), or registered in epoll under a descriptor that
  * was closed while a copy lives. The kernel knows no difference.
  */
-#include "check.h"
-#include <sys/epoll.h>
+#include "watched.h"
 
 #define DATA 0x8badf00dfeedc0deULL
-
-static int begin(const endpoint *to) {
-    int fd = tcp(AF_INET, SOCK_NONBLOCK);
-    if (connect_to(fd, to) != -1 || errno != EINPROGRESS)
-        check("a connect begins", 0, "errno %s", strerrorname_np(errno));
-    return fd;
-}
-
-static int add(int epoll, int fd, uint64_t data) {
-    struct epoll_event event = {.events = EPOLLOUT, .data.u64 = data};
-    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
-}
 
 static int child_status(pid_t child) {
     int status = -1;
