@@ -72,6 +72,14 @@ impl Session {
         address
     }
 
+    /// The number that the session's pass is made of (`presocks_abi::pass`): the token's halves, one xor the other. Whoever reads it
+    /// in a register learns nothing of either half, and would still have 64 bits of the token to guess.
+    #[must_use]
+    pub fn pass(&self) -> u64 {
+        let token = u128::from_be_bytes(self.token.0);
+        (token >> 64) as u64 ^ token as u64
+    }
+
     /// The variable's text: `2q:` or `2n:` (format and quietness), then id, token, proof and user in hexadecimal, then a dot.
     #[must_use]
     pub fn to_text(&self) -> [u8; TEXT_LEN] {
@@ -175,6 +183,14 @@ mod tests {
     #[test]
     fn the_rendezvous_is_abstract_and_named_by_the_id() {
         assert_eq!(&session(true).rendezvous()[..], b"\0presocks-1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f");
+    }
+
+    #[test]
+    fn the_pass_is_made_of_both_halves_of_the_token() {
+        let mut token = [0x0f; SECRET_LEN];
+        token[..8].copy_from_slice(&0x0123_4567_89ab_cdef_u64.to_be_bytes());
+        let session = Session { token: Secret(token), ..session(false) };
+        assert_eq!(session.pass(), 0x0123_4567_89ab_cdef ^ 0x0f0f_0f0f_0f0f_0f0f);
     }
 
     #[test]
