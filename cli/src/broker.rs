@@ -5,6 +5,7 @@
 
 mod children;
 mod connect;
+mod dns;
 mod failure;
 mod hosts;
 mod names;
