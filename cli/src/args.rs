@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum};
 use ipnet::IpNet;
 
 use crate::exit::Exit;
@@ -35,15 +35,26 @@ pub(crate) struct Typed {
     pub(crate) direct: Vec<IpNet>,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
+    pub(crate) backstop: Backstop,
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
     /// Never empty.
     pub(crate) command: Vec<OsString>,
 }
 
+/// Whether calls that LD_PRELOAD does not see are caught by a seccomp filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backstop {
+    /// Where the kernel permits it; else say so, and run only what LD_PRELOAD reaches
+    Auto,
+    /// Or do not run COMMAND
+    Require,
+    /// Never: programs that LD_PRELOAD does not reach connect directly
+    Off,
+}
+
 const ABOUT: &str = "Run COMMAND so that its connections go through a SOCKS proxy and its names are resolved on the far \
-side. What cannot be proxied fails. Static programs and others that LD_PRELOAD does not reach are refused as COMMAND, but \
-not caught when COMMAND starts them.";
+side. What cannot be proxied fails.";
 
 const AFTER: &str = "\
 The proxy comes from -p, --proxy-file, PRESOCKS_PROXY, ALL_PROXY or all_proxy, in this order:
@@ -78,6 +89,10 @@ struct Line {
     /// How long to wait for the proxy to connect to the destination
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     timeout: Duration,
+
+    /// Catch what LD_PRELOAD does not reach (static programs, Go, musl, a cleared environment) by a seccomp filter
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    backstop: Backstop,
 
     /// Print nothing but COMMAND's own output
     #[arg(short, long, conflicts_with = "verbose")]
@@ -131,6 +146,7 @@ impl Args {
                 direct: line.direct,
                 connect_timeout: line.connect_timeout,
                 timeout: line.timeout,
+                backstop: line.backstop,
                 quiet: line.quiet,
                 verbose: line.verbose,
                 command: line.command,

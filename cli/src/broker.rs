@@ -11,12 +11,15 @@ mod hosts;
 mod names;
 mod peers;
 mod pipelining;
+mod recent;
 mod relay;
 mod report;
+mod resolver;
 mod sink;
 mod socket;
 mod strangers;
 mod ticket;
+mod trap;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -30,6 +33,7 @@ use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
 
+use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::settings::Settings;
@@ -38,8 +42,10 @@ use peers::Peers;
 use pipelining::Pipelining;
 use relay::Relays;
 use report::Report;
+use resolver::Resolver;
 use sink::Sinks;
 use strangers::Strangers;
+use trap::Attempts;
 
 /// How long to wait when no ticket can be accepted, as when no descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -55,6 +61,8 @@ struct Broker {
     connecting: RefCell<HashSet<u64>>,
     relays: Relays,
     sinks: Sinks,
+    resolver: Resolver,
+    attempts: Attempts,
     strangers: Strangers,
     report: Report,
 }
@@ -66,7 +74,8 @@ struct Broker {
 pub(crate) fn run(
     settings: Settings,
     session: Session,
-    listener: OwnedFd,
+    rendezvous: OwnedFd,
+    backstop: Option<Listener>,
     front: &Front,
     command: Pid,
 ) -> io::Result<()> {
@@ -82,12 +91,18 @@ pub(crate) fn run(
         connecting: RefCell::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
+        resolver: Resolver::default(),
+        attempts: Attempts::default(),
         strangers: Strangers::default(),
         report,
     });
     LocalSet::new().block_on(&runtime, async {
-        let listener = UnixSeqpacketListener::try_from(listener)?;
-        spawn_local(accept(Rc::clone(&broker), listener));
+        let rendezvous = UnixSeqpacketListener::try_from(rendezvous)?;
+        spawn_local(accept(Rc::clone(&broker), rendezvous));
+        if let Some(listener) = backstop {
+            // It ends with the last process that has the filter, or with an error that leaves the calls without an answer: closed.
+            spawn_local(trap::attend(Rc::clone(&broker), listener));
+        }
         children::attend(&broker.report, front, command).await?;
         broker.relays.finish().await;
         Ok(())

@@ -11,9 +11,10 @@ pub(crate) mod process;
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
+use presocks_abi::pass::Pass;
 use presocks_proto::session::{self, SECRET_LEN, Secret, Session};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair,
@@ -21,14 +22,17 @@ use rustix::net::{
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::args::Typed;
+use crate::args::{Backstop, Typed};
+use crate::backstop::filter;
+use crate::backstop::install::{Denied, stands};
 use crate::broker;
 use crate::exit::{Exit, say};
 use crate::settings::{Settings, Talk};
 use crate::streams::Standard;
 use crate::{library, settings};
-use command::{Command, PRELOAD};
+use command::{Command, Failure, PRELOAD, Running};
 use message::{Front, Message, Messenger};
+use preflight::Obstacle;
 use process::{Forked, SignalMask, fork};
 
 /// Connections that may wait for the broker to accept them; the kernel lowers it to its own limit.
@@ -39,6 +43,9 @@ const SHIM_PREFIX: &[u8] = b"libpresocks";
 
 /// Runs the command; how presocks is to exit.
 pub(crate) fn run(typed: Typed, streams: Standard) -> Exit {
+    if let Some(outer) = outer_session() {
+        return run_within(&outer, &typed.command, streams);
+    }
     match prepare(typed, streams) {
         Ok(prepared) => prepared.start(),
         Err(why) => Exit::ours(format_args!("{why}")),
@@ -49,20 +56,24 @@ pub(crate) fn run(typed: Typed, streams: Standard) -> Exit {
 struct Prepared {
     settings: Settings,
     session: Session,
-    listener: OwnedFd,
+    rendezvous: OwnedFd,
+    /// What keeps the shim out of the command.
+    obstacle: Option<Obstacle>,
     command: Command,
 }
 
 fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
-    refuse_to_nest()?;
     let (settings, words) = Settings::new(typed)?;
-    preflight::check(words.first().map_or(OsStr::new(""), OsString::as_os_str))?;
+    let obstacle = preflight::look(first(&words));
+    if let (Backstop::Off, Some(obstacle)) = (settings.backstop, &obstacle) {
+        return Err(format!("{obstacle}, so without the backstop it would connect directly; it was not run"));
+    }
     let preload = library::materialise()?;
     let session = new_session(settings.talk).map_err(|error| format!("no random numbers: {error}"))?;
-    let listener =
+    let rendezvous =
         rendezvous(&session).map_err(|error| format!("cannot listen on a Unix socket: {error}"))?;
     let command = Command::new(&words, preload, &session, &settings::PROXY_VARIABLES, streams)?;
-    Ok(Prepared { settings, session, listener, command })
+    Ok(Prepared { settings, session, rendezvous, obstacle, command })
 }
 
 impl Prepared {
@@ -81,9 +92,9 @@ impl Prepared {
             Err(error) => Exit::ours(format_args!("cannot fork: {error}")),
             Ok(Forked::Parent(number)) => {
                 drop(broker);
-                let Self { settings, listener, session: _, command } = self;
+                let Self { settings, rendezvous, session: _, obstacle: _, command } = self;
                 // The front needs no network and no password.
-                drop((settings, listener));
+                drop((settings, rendezvous));
                 front::run(&front, number, &command)
             }
             Ok(Forked::Child) => {
@@ -95,23 +106,25 @@ impl Prepared {
 
     /// In the broker's process: starts the command and serves it and its descendants to the last.
     fn become_broker(self, front: &Front, kept: &SignalMask) -> i32 {
-        let Self { settings, session, listener, command } = self;
         // Orphans of the command come to us, so that we know when the last is gone. Refused only by kernels before 3.4.
         let _ = process::adopt_orphans();
-        let child = match command.spawn(kept, &front.messenger) {
-            Ok(child) => child,
-            Err(failure) => {
-                front.messenger.send(&failure.into());
+        let Running { process: child, listener } = match self.start_command(kept, &front.messenger) {
+            Ok(running) => running,
+            Err(message) => {
+                front.messenger.send(&message);
                 return 0;
             }
         };
         front.messenger.send(&Message::Started(child));
         process::leave_terminal();
-        if let Err(error) = process::keep_only(&[2, front.messenger.number(), process::number(&listener)]) {
+        let Self { settings, session, rendezvous, .. } = self;
+        let mut kept_open = vec![2, front.messenger.number(), rendezvous.as_raw_fd()];
+        kept_open.extend(listener.as_ref().map(|listener| listener.as_fd().as_raw_fd()));
+        if let Err(error) = process::keep_only(&kept_open) {
             say(format_args!("cannot let go of the command's descriptors: {error}"));
         }
         kept.restore_default();
-        match broker::run(settings, session, listener, front, child) {
+        match broker::run(settings, session, rendezvous, listener, front, child) {
             Ok(()) => 0,
             Err(error) => {
                 say(format_args!("the broker cannot work: {error}"));
@@ -121,17 +134,117 @@ impl Prepared {
     }
 }
 
-/// An inner broker's system calls are its own: it would speak to its proxy past the outer one.
-fn refuse_to_nest() -> Result<(), String> {
+impl Prepared {
+    /// Starts the command, behind the backstop if it can be had. An error is for the front; it has been said unless it says so itself.
+    fn start_command(&self, kept: &SignalMask, front: &Messenger) -> Result<Running, Message> {
+        let spawn = |backstop: Option<&command::Backstop<'_>>| self.command.spawn(kept, front, backstop);
+        let caught = match self.settings.backstop {
+            Backstop::Off => {
+                self.warn(format_args!(
+                    "the backstop is off: programs that LD_PRELOAD does not reach (static, Go, musl, setuid, with a cleared \
+                     environment) and direct system calls are not caught, and connect directly"
+                ));
+                spawn(None)
+            }
+            Backstop::Auto | Backstop::Require => {
+                let filter = filter::program(Pass::new(self.session.pass()));
+                let caught = spawn(Some(&command::Backstop {
+                    filter: &filter,
+                    stands: &|forbids_privileges| self.say_way(true, forbids_privileges),
+                }));
+                match caught {
+                    Err(Failure::Backstop(denied)) => {
+                        self.go_without(&denied)?;
+                        spawn(None)
+                    }
+                    caught => caught,
+                }
+            }
+        };
+        if caught.as_ref().is_ok_and(|running| running.listener.is_none()) {
+            self.say_way(false, false);
+        }
+        caught.map_err(|failure| match failure {
+            Failure::Exec(error) => Message::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC)),
+            Failure::Start(error) => Message::NotStarted(error.raw_os_error().unwrap_or(libc::EIO)),
+            Failure::Backstop(Denied { errno, .. }) => Message::NotStarted(errno),
+        })
+    }
+
+    /// The backstop cannot be had.
+    fn go_without(&self, denied: &Denied) -> Result<(), Message> {
+        if self.settings.backstop == Backstop::Require {
+            say(format_args!(
+                "the backstop cannot be had ({denied}), and --backstop=require asks for it; the command was not run"
+            ));
+            return Err(Message::Refused);
+        }
+        if let Some(obstacle) = &self.obstacle {
+            say(format_args!(
+                "{obstacle}, and the backstop, which would catch its calls, cannot be had ({denied}); it was not run"
+            ));
+            return Err(Message::Refused);
+        }
+        self.warn(format_args!(
+            "the backstop cannot be had ({denied}): programs that LD_PRELOAD does not reach (static, Go, musl, setuid, with a \
+             cleared environment) are not caught, and connect directly"
+        ));
+        Ok(())
+    }
+
+    /// Which way the command's connections are caught, before it runs.
+    fn say_way(&self, has_backstop: bool, forbids_privileges: bool) {
+        match &self.obstacle {
+            Some(obstacle) if forbids_privileges && obstacle.is_privileged() => self.warn(format_args!(
+                "{obstacle}; behind the backstop it runs without them (to keep them run presocks itself with privileges: \
+                 sudo presocks …)"
+            )),
+            _ if self.settings.talk != Talk::Verbose => {}
+            Some(obstacle) => say(format_args!("{obstacle}: the backstop alone catches its connections")),
+            None if has_backstop => say(format_args!(
+                "{}: the shim and the backstop catch its connections",
+                self.command.name()
+            )),
+            None => say(format_args!("{}: the shim alone catches its connections", self.command.name())),
+        }
+    }
+
+    fn warn(&self, line: std::fmt::Arguments<'_>) {
+        if self.settings.talk != Talk::Quiet {
+            say(line);
+        }
+    }
+}
+
+/// The session that this process is in already, if its shim is at work here.
+fn outer_session() -> Option<Session> {
     let preload = env::var_os(PRELOAD).unwrap_or_default();
     let has_shim = preload.as_bytes().windows(SHIM_PREFIX.len()).any(|word| word == SHIM_PREFIX);
-    if env::var_os(session::VARIABLE).is_none() || !has_shim {
-        return Ok(());
+    let session = env::var_os(session::VARIABLE)?;
+    Session::from_text(session.as_bytes()).filter(|_| has_shim)
+}
+
+/// An inner broker's system calls would be caught by the outer session, or go out past it: so the outer one serves the command.
+fn run_within(outer: &Session, words: &[OsString], streams: Standard) -> Exit {
+    if !stands(Pass::new(outer.pass()))
+        && let Some(obstacle) = preflight::look(first(words))
+    {
+        return Exit::ours(format_args!(
+            "{obstacle}, and the session that this runs in has no backstop, so it would connect directly; it was not run"
+        ));
     }
-    Err("this runs under presocks already, and the inner one would not go through the outer one's proxy; run the \
-         command without the inner presocks, or leave the outer session with `env -u PRESOCKS_SESSION -u LD_PRELOAD \
-         presocks …`"
-        .into())
+    // Also for those who want silence: this is not what was asked for.
+    say(format_args!(
+        "this runs under presocks already: the outer one's proxy and options serve the command, not these"
+    ));
+    let error = command::replace(words, streams);
+    let was_found = error.kind() != io::ErrorKind::NotFound;
+    let name = first(words).to_string_lossy();
+    Exit::not_executed(format_args!("cannot run {}: {error}", name.escape_debug()), was_found)
+}
+
+fn first(words: &[OsString]) -> &OsStr {
+    words.first().map_or(OsStr::new(""), OsString::as_os_str)
 }
 
 fn new_session(talk: Talk) -> io::Result<Session> {

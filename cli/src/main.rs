@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(dead_code, reason = "the entry point is not built for tests"))]
 
 mod args;
+mod backstop;
 mod broker;
 mod demo;
 mod exit;

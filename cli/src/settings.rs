@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::args::Typed;
+use crate::args::{Backstop, Typed};
 use crate::proxy::{Host, Proxy};
 
 /// The environment variables that can name a proxy, strongest first. None of them reaches the command.
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     /// Limit for the proxy's answer.
     pub(crate) timeout: Duration,
+    /// Whether there is to be a backstop.
+    pub(crate) backstop: Backstop,
     /// How much is said.
     pub(crate) talk: Talk,
 }
@@ -63,6 +65,7 @@ impl Settings {
             direct: typed.direct,
             connect_timeout: typed.connect_timeout,
             timeout: typed.timeout,
+            backstop: typed.backstop,
             talk,
         };
         Ok((settings, typed.command))

@@ -6,33 +6,45 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
+use presocks_abi::socket::is_loopback;
 use presocks_proto::socks5::{Handshake, Host, Step, Target};
 use presocks_proto::standin::{Kind, kind};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
+use tokio::task::spawn_local;
 use tokio::time::timeout;
-use tokio_seqpacket::UnixSeqpacket;
 
 use super::failure::Failure;
-use super::report::Program;
+use super::report::{Program, Via};
 use super::socket::{Socket, Watched, receive, send_all, watch};
-use super::{Broker, pipelining, relay};
+use super::{Broker, pipelining, relay, resolver};
 
 /// Where a connection goes.
 #[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
 enum Route {
     Direct(SocketAddr),
     Proxy(Target),
+    /// The broker's own name server.
+    Resolver,
 }
 
-/// Connects; the errno for the program, 0 for success. `None` when the program has let go of the ticket, and so of the attempt.
+/// By which way a connect() came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The shim, which has names looked up before.
+    Shim,
+    /// The backstop: the program asks name servers itself.
+    Trap,
+}
+
+/// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
 pub(super) async fn serve(
     broker: &Rc<Broker>,
     fd: OwnedFd,
     destination: SocketAddr,
+    origin: Origin,
     program: &Program<'_>,
-    ticket: &UnixSeqpacket,
+    given_up: impl Future<Output = ()>,
 ) -> Option<i32> {
     let socket = match Socket::new(fd) {
         Ok(socket) => socket,
@@ -46,11 +58,11 @@ pub(super) async fn serve(
         return Some(libc::EISCONN);
     }
     let started = Instant::now();
-    let (route, result) = match route(broker, destination) {
+    let (route, result) = match route(broker, destination, origin) {
         Err(failure) => (None, Err(failure)),
         Ok(route) => tokio::select! {
             result = attempt(broker, &socket, &route) => (Some(route), result),
-            () = is_given_up(ticket) => {
+            () = given_up => {
                 socket.reset();
                 return None;
             }
@@ -58,10 +70,14 @@ pub(super) async fn serve(
     };
     let shown: &dyn fmt::Display = match &route {
         Some(Route::Proxy(target)) => target,
-        Some(Route::Direct(_)) | None => &destination,
+        Some(Route::Direct(_) | Route::Resolver) | None => &destination,
     };
-    let via_proxy = !matches!(route, Some(Route::Direct(_)));
-    broker.report.connected(program, shown, via_proxy, started.elapsed(), &result);
+    let via = match route {
+        Some(Route::Direct(_)) => Via::Direct,
+        Some(Route::Resolver) => Via::Resolver,
+        Some(Route::Proxy(_)) | None => Via::Proxy,
+    };
+    broker.report.connected(program, shown, via, started.elapsed(), &result);
     Some(match result {
         Ok(()) => {
             // A peer that has reset the connection already has no address any more.
@@ -100,22 +116,16 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Ready when no process holds the program's end of the ticket any more; the shim sends nothing after its request.
-async fn is_given_up(ticket: &UnixSeqpacket) {
-    while let Ok(mut ready) = ticket.as_async_fd().readable().await {
-        match recv(ticket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => ready.clear_ready(),
-            _ => return,
-        }
-    }
-}
-
 /// # Errors
-/// A stand-in that this session has not given out; port 53 on this machine, the only loopback port that the shim asks about.
-fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, Failure> {
+/// A stand-in that this session has not given out.
+fn route(broker: &Broker, destination: SocketAddr, origin: Origin) -> Result<Route, Failure> {
     let address = destination.ip().to_canonical();
-    if address.is_loopback() || address.is_unspecified() {
-        return Err(Failure::LocalResolver);
+    // Port 53 is the only one on loopback that we are asked about: a resolver there would ask the network itself.
+    if is_loopback(address) {
+        return Ok(Route::Resolver);
+    }
+    if destination.port() == resolver::PORT && origin == Origin::Trap && !broker.settings.is_direct(address) {
+        return Ok(Route::Resolver);
     }
     let host = match kind(destination.ip()) {
         Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(Failure::UnknownStandIn)?),
@@ -136,6 +146,11 @@ async fn attempt(broker: &Rc<Broker>, socket: &Socket, route: &Route) -> Result<
             let address = socket.reach(*address).ok_or_else(unreachable)?;
             socket.connect(address).await.map_err(Failure::Direct)?;
             socket.settle(address);
+            return Ok(());
+        }
+        Route::Resolver => {
+            let program = relay::meet(socket).await.map_err(Failure::Socket)?;
+            spawn_local(resolver::converse(Rc::clone(broker), program));
             return Ok(());
         }
     };

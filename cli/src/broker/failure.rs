@@ -23,8 +23,6 @@ pub(super) enum Failure {
     AnswerTimeout(Duration),
     /// A stand-in address of another session.
     UnknownStandIn,
-    /// A name server on this machine.
-    LocalResolver,
     /// A direct connection failed as the kernel says.
     Direct(io::Error),
     /// The program's socket cannot be used.
@@ -35,7 +33,7 @@ impl Failure {
     /// The errno for the program.
     pub(super) fn errno(&self) -> i32 {
         match self {
-            Self::ProxyUnreachable(_) | Self::ProxyClosed(_) | Self::LocalResolver => libc::ENETUNREACH,
+            Self::ProxyUnreachable(_) | Self::ProxyClosed(_) => libc::ENETUNREACH,
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake_errno(error),
             Self::UnknownStandIn => libc::EHOSTUNREACH,
@@ -58,7 +56,6 @@ impl Failure {
             Self::Handshake(socks5::Error::Refused(code)) => 0x1000 + u32::from(code.0),
             Self::Direct(_) => 9,
             Self::Socket(_) => 10,
-            Self::LocalResolver => 11,
         }
     }
 
@@ -106,9 +103,6 @@ impl fmt::Display for Failure {
             Self::AnswerTimeout(limit) => write!(f, "the proxy did not answer within {limit:?}"),
             Self::UnknownStandIn => f.write_str(
                 "this address stands for a name of another session; look the name up again in this one",
-            ),
-            Self::LocalResolver => f.write_str(
-                "a resolver on this machine would ask the network itself; the proxy resolves names (getaddrinfo)",
             ),
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
         }

@@ -31,6 +31,11 @@ impl Peers {
         }
     }
 
+    /// Is there none?
+    pub(super) fn is_empty(&self) -> bool {
+        self.destinations.is_empty()
+    }
+
     /// The destination of a socket whose peer is `actual`.
     pub(super) fn destination(&self, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
         let (destination, noted) = self.destinations.get(&cookie)?;

@@ -101,7 +101,7 @@ pub(super) async fn connect(
 }
 
 /// Connects the program's socket to a fresh listener, and takes no other connection for it.
-async fn meet(socket: &Socket) -> io::Result<TcpStream> {
+pub(super) async fn meet(socket: &Socket) -> io::Result<TcpStream> {
     let loopback: IpAddr =
         if socket.is_v6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
     let listener = TcpListener::bind((loopback, 0)).await?;

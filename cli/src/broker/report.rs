@@ -18,12 +18,14 @@ use std::time::Duration;
 use tokio_seqpacket::UnixSeqpacket;
 
 use super::failure::Failure;
+use crate::backstop::target::process_of;
 use crate::proxy::Proxy;
 use crate::settings::Talk;
 
 /// Causes that have no [`Failure`].
 const DATAGRAM: u32 = u32::MAX;
 const TICKET: u32 = u32::MAX - 1;
+const TARGET: u32 = u32::MAX - 2;
 
 /// Lines that may wait for stderr to take them; more are dropped.
 const MOST_WAITING: usize = 1024;
@@ -45,12 +47,30 @@ pub(super) struct Report {
     voice: RefCell<Voice>,
 }
 
-/// The program on whose behalf something happens: who opened the ticket.
-pub(super) struct Program<'a>(pub(super) &'a UnixSeqpacket);
+/// The program on whose behalf something happens.
+pub(super) enum Program<'a> {
+    /// Who opened this ticket.
+    Behind(&'a UnixSeqpacket),
+    /// The thread whose call was caught.
+    Thread(i32),
+}
+
+/// Which way a connection was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    Proxy,
+    Direct,
+    /// No further than our own name server.
+    Resolver,
+}
 
 impl fmt::Display for Program<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(pid) = self.0.peer_cred().ok().and_then(|who| who.pid()) else { return f.write_str("?") };
+        let pid = match self {
+            Self::Behind(ticket) => ticket.peer_cred().ok().and_then(|who| who.pid()),
+            Self::Thread(thread) => process_of(*thread).ok(),
+        };
+        let Some(pid) = pid else { return f.write_str("?") };
         match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
             Ok(name) => write!(f, "{}[{pid}]", name.trim_end().escape_debug()),
             Err(_) => write!(f, "[{pid}]"),
@@ -63,16 +83,20 @@ impl Report {
         Self { talk, proxy: proxy.to_string(), said: RefCell::default(), voice: RefCell::new(Voice::Unused) }
     }
 
-    /// A connect has ended. `via_proxy` tells which way it was to go.
+    /// A connect has ended.
     pub(super) fn connected(
         &self,
         program: &Program<'_>,
         destination: &dyn fmt::Display,
-        via_proxy: bool,
+        via: Via,
         took: Duration,
         result: &Result<(), Failure>,
     ) {
-        let via = if via_proxy { self.proxy.as_str() } else { "direct" };
+        let via = match via {
+            Via::Proxy => self.proxy.as_str(),
+            Via::Direct => "direct",
+            Via::Resolver => "presocks' name server",
+        };
         match (self.talk, result) {
             (Talk::Verbose, Ok(())) => {
                 self.say(format_args!(
@@ -97,6 +121,15 @@ impl Report {
     pub(super) fn datagram_refused(&self, program: &Program<'_>, destination: SocketAddr) {
         if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(DATAGRAM) {
             self.say(format_args!("{program} datagram to {destination} refused: UDP is not proxied"));
+        }
+    }
+
+    /// A caught call cannot be judged.
+    pub(super) fn not_looked_into(&self, program: &Program<'_>, error: &io::Error) {
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(TARGET) {
+            self.say(format_args!(
+                "{program} cannot be looked into ({error}): calls that the shim does not see are refused to it"
+            ));
         }
     }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_loopback, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
@@ -65,10 +66,8 @@ impl Socket {
             (false, IpAddr::V6(_)) => None,
             (true, IpAddr::V6(_)) => Some(address),
             (true, IpAddr::V4(v4)) => {
-                let is_free = sockopt::ipv6_v6only(&self.fd) == Ok(false)
-                    || sockopt::set_ipv6_v6only(&self.fd, false).is_ok();
                 let mapped = SocketAddr::from((v4.to_ipv6_mapped(), address.port()));
-                is_free.then_some(mapped)
+                can_reach_v4(self.fd.as_fd()).then_some(mapped)
             }
         }
     }
@@ -79,7 +78,7 @@ impl Socket {
     /// Those of connect(2). The socket is as before after `EISCONN`; else see [`Socket::reset`].
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<()> {
         // By another device than lo the packets for a loopback address would leave the machine.
-        if address.ip().to_canonical().is_loopback() && is_bound_to_device(self.fd.as_fd()) {
+        if address.ip().to_canonical().is_loopback() && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
         }
         clear_fast_open(self.fd.as_fd());
@@ -130,7 +129,7 @@ impl Socket {
 
     /// getpeername(2), while there is a peer.
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
-        SocketAddr::try_from(getpeername(&self.fd).ok()??).ok()
+        peer_of(self.fd.as_fd())
     }
 
     /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go
@@ -188,40 +187,82 @@ pub(super) async fn receive(socket: &Watched<'_>, buffer: &mut [u8]) -> io::Resu
         .await
 }
 
-/// Has the program bound the socket to a device other than lo (socket(7), `SO_BINDTODEVICE`)?
-fn is_bound_to_device(fd: BorrowedFd<'_>) -> bool {
-    use std::os::fd::AsRawFd as _;
-    let mut name = [0_u8; libc::IFNAMSIZ];
-    let mut len = libc::socklen_t::try_from(name.len()).unwrap_or_default();
-    #[allow(unsafe_code, reason = "rustix has no such option")]
-    // SAFETY: a buffer and its length.
-    let result = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            name.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
+/// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device
+/// (socket(7), `SO_BINDTODEVICE`), sends by another (ip(7), `IP_UNICAST_IF`), or carries a source route.
+pub(super) fn leaves_loopback(fd: BorrowedFd<'_>) -> bool {
+    let mut name = [0; libc::IFNAMSIZ];
     // What cannot be told is taken for the worse.
-    result != 0 || len > 0 && !name.starts_with(b"lo\0")
+    let is_bound = match option(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &mut name) {
+        Ok(len) => len > 0 && !name.starts_with(b"lo\0"),
+        Err(_) => true,
+    };
+    let sends_by_another = |level, name| {
+        let mut device = [0; 4];
+        let is_known = option(fd, level, name, &mut device).is_ok();
+        is_known && is_not_loopback(i32::from_be_bytes(device))
+    };
+    // An IPv4 socket has no IPv6 options.
+    let has = |level, name| option(fd, level, name, &mut [0; 256]).is_ok_and(|len| len > 0);
+    is_bound
+        || sends_by_another(libc::IPPROTO_IP, IP_UNICAST_IF)
+        || sends_by_another(libc::IPPROTO_IPV6, IPV6_UNICAST_IF)
+        || has(libc::IPPROTO_IP, libc::IP_OPTIONS)
+        || has(libc::IPPROTO_IPV6, libc::IPV6_RTHDR)
+}
+
+/// Is the socket connected to a loopback address, whatever the program was told? The proxy and the sinks may be there.
+pub(super) fn speaks_to_loopback(fd: BorrowedFd<'_>) -> bool {
+    peer_of(fd).is_some_and(|peer| is_loopback(peer.ip()))
+}
+
+/// getpeername(2), while there is an IP peer.
+pub(super) fn peer_of(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SocketAddr::try_from(getpeername(fd).ok()??).ok()
+}
+
+/// getsockname(2), of an IP socket.
+pub(super) fn own_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    SocketAddr::try_from(getsockname(fd).ok()?).ok()
+}
+
+/// Can the IPv6 socket speak to IPv4 addresses, mapped; or be freed to do so (ipv6(7): only while it is unbound)?
+pub(super) fn can_reach_v4(fd: BorrowedFd<'_>) -> bool {
+    sockopt::ipv6_v6only(fd) == Ok(false) || sockopt::set_ipv6_v6only(fd, false).is_ok()
+}
+
+/// `SO_PROTOCOL` (socket(7)).
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub(super) fn protocol(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut number = [0; 4];
+    option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut number)?;
+    Ok(i32::from_ne_bytes(number))
+}
+
+/// getsockopt(2), for options that rustix has not: how much of the buffer the value takes.
+pub(super) fn option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> io::Result<usize> {
+    use std::os::fd::AsRawFd as _;
+    let mut len = libc::socklen_t::try_from(value.len()).unwrap_or_default();
+    #[allow(unsafe_code, reason = "rustix has no way to ask for any option")]
+    // SAFETY: a buffer and its length.
+    let result =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len) };
+    if result == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
+}
+
+/// setsockopt(2) with an int, for options that rustix has not.
+pub(super) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
+    #[allow(unsafe_code, reason = "rustix has no way to set any option")]
+    // SAFETY: an int and its length.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// With `TCP_FASTOPEN_CONNECT` (tcp(7)) connect() only pretends, and the first bytes would be ours.
 fn clear_fast_open(fd: BorrowedFd<'_>) {
-    use std::os::fd::AsRawFd as _;
-    let off: libc::c_int = 0;
-    let len = libc::socklen_t::try_from(size_of_val(&off)).unwrap_or_default();
-    #[allow(unsafe_code, reason = "rustix has no such option")]
-    // SAFETY: an int and its length. Kernels without the option refuse it, and do not pretend either.
-    unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_FASTOPEN_CONNECT,
-            (&raw const off).cast(),
-            len,
-        )
-    };
+    // Kernels without the option refuse it, and do not pretend either.
+    let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 0);
 }

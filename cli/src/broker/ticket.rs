@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use presocks_proto::frame::{self, Malformed, Reply, Request};
 use presocks_proto::standin::{self, Kind};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
+use super::Broker;
+use super::connect::{self, Origin};
 use super::report::Program;
 use super::strangers::Admission;
-use super::{Broker, connect};
 
 /// The shim sends at once; who does not is no shim, and must not hold a descriptor for ever.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -41,10 +44,11 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     };
     // It has shown the token.
     drop(admission);
-    let program = Program(&ticket);
+    let program = Program::Behind(&ticket);
     let reply = match (request, socket) {
         (Request::Connect { destination }, Some(socket)) => {
-            match connect::serve(&broker, socket, destination, &program, &ticket).await {
+            let given_up = is_given_up(&ticket);
+            match connect::serve(&broker, socket, destination, Origin::Shim, &program, given_up).await {
                 Some(errno) => Reply::Done { errno },
                 // The program has let go of the ticket.
                 None => return,
@@ -72,6 +76,16 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     };
     // A program that is gone needs no answer.
     let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
+}
+
+/// Ready when no process holds the program's end of the ticket any more; the shim sends nothing after its request.
+async fn is_given_up(ticket: &UnixSeqpacket) {
+    while let Ok(mut ready) = ticket.as_async_fd().readable().await {
+        match recv(ticket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => ready.clear_ready(),
+            _ => return,
+        }
+    }
 }
 
 async fn receive(ticket: &UnixSeqpacket) -> io::Result<([u8; frame::LEN + 1], usize, Option<OwnedFd>)> {
@@ -112,6 +126,6 @@ fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program<'_>
 }
 
 /// A stand-in is never direct, whatever networks the user declared.
-fn is_direct(broker: &Broker, address: IpAddr) -> bool {
+pub(super) fn is_direct(broker: &Broker, address: IpAddr) -> bool {
     standin::kind(address) == Kind::Ordinary && broker.settings.is_direct(address)
 }

@@ -1,17 +1,23 @@
 //! The command: its words, its environment, its start.
 //!
-//! It gets LD_PRELOAD (with what stood there already behind it) and the session; it gets no proxy's address and no password.
+//! It gets LD_PRELOAD (with what stood there already behind ours), the session, and the backstop's filter; it gets no proxy's address and no
+//! password.
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::net::UnixStream;
 
+use libc::sock_filter;
 use presocks_proto::session::{self, Session};
 
 use super::message::{Message, Messenger};
 use super::process::{self, Forked, Pid, SignalMask, Strings, fork};
+use crate::backstop::install::{Denied, install};
+use crate::backstop::listener::Listener;
+use crate::backstop::target::{Thread, read_whole};
 use crate::streams::Standard;
 
 /// ld.so(8): the libraries that come before all others.
@@ -32,13 +38,56 @@ pub(super) enum Failure {
     Exec(io::Error),
     /// We could not get so far.
     Start(io::Error),
+    /// The filter cannot be had.
+    Backstop(Denied),
 }
 
-impl From<Failure> for Message {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Exec(error) => Self::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC)),
-            Failure::Start(error) => Self::NotStarted(error.raw_os_error().unwrap_or(libc::EIO)),
+/// A command that runs.
+pub(super) struct Running {
+    pub(super) process: Pid,
+    /// Where the calls that its filter catches arrive.
+    pub(super) listener: Option<Listener>,
+}
+
+/// The filter that the command is to have.
+pub(super) struct Backstop<'a> {
+    pub(super) filter: &'a [sock_filter],
+    /// Called when it stands, before the command runs: will programs gain no privileges any more?
+    pub(super) stands: &'a dyn Fn(bool),
+}
+
+/// What the command's process tells the broker before it is the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The filter stands; the listener's number. It waits for a byte before it goes on.
+    Caught { listener: RawFd, forbids_privileges: bool },
+    /// seccomp(2) refused it.
+    NotCaught(i32),
+    /// execve(2) refused it.
+    NotExecuted(i32),
+}
+
+impl Progress {
+    fn to_bytes(self) -> [u8; 12] {
+        let words = match self {
+            Self::Caught { listener, forbids_privileges } => [1, listener, forbids_privileges.into()],
+            Self::NotCaught(errno) => [2, errno, 0],
+            Self::NotExecuted(errno) => [3, errno, 0],
+        };
+        let mut bytes = [0; 12];
+        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&i32::to_ne_bytes(word));
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; 12]) -> Self {
+        let mut words = bytes.chunks_exact(4).map(|word| word.try_into().map_or(0, i32::from_ne_bytes));
+        let mut next = || words.next().unwrap_or(0);
+        match (next(), next(), next()) {
+            (1, listener, flag) => Self::Caught { listener, forbids_privileges: flag != 0 },
+            (2, errno, _) => Self::NotCaught(errno),
+            (_, errno, _) => Self::NotExecuted(errno),
         }
     }
 }
@@ -87,44 +136,117 @@ impl Command {
         self.name.to_string_lossy().escape_debug().to_string()
     }
 
-    /// Forks and executes, with the signal mask that the user had.
+    /// Forks and executes, with the signal mask that the user had, behind the backstop if there is to be one.
     ///
     /// # Errors
     /// [`Failure`]; then there is no process.
-    pub(super) fn spawn(&self, mask: &SignalMask, front: &Messenger) -> Result<Pid, Failure> {
-        // Closed by a successful exec; else it brings the errno.
-        let (mut reader, writer) = io::pipe().map_err(Failure::Start)?;
+    pub(super) fn spawn(
+        &self,
+        mask: &SignalMask,
+        front: &Messenger,
+        backstop: Option<&Backstop<'_>>,
+    ) -> Result<Running, Failure> {
+        // Closed by a successful exec.
+        let (broker, command) = UnixStream::pair().map_err(Failure::Start)?;
         match fork().map_err(Failure::Start)? {
             Forked::Child => {
-                drop(reader);
+                drop(broker);
                 front.send(&Message::Forked(process::own_number()));
-                self.execute(mask, writer)
+                self.execute(mask, command, backstop)
             }
-            Forked::Parent(child) => {
-                drop(writer);
-                let mut errno = [0; 4];
-                match reader.read_exact(&mut errno) {
-                    Err(_) => Ok(child),
-                    Ok(()) => {
-                        reap(child);
-                        Err(Failure::Exec(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))))
+            Forked::Parent(process) => {
+                drop(command);
+                match attend(process, broker, backstop) {
+                    Ok(listener) => Ok(Running { process, listener }),
+                    Err(failure) => {
+                        // Our end of the pair is closed: it goes no further.
+                        process::await_end(process);
+                        Err(failure)
                     }
                 }
             }
         }
     }
 
-    fn execute(&self, mask: &SignalMask, mut failed: io::PipeWriter) -> ! {
+    fn execute(&self, mask: &SignalMask, mut broker: UnixStream, backstop: Option<&Backstop<'_>>) -> ! {
         for number in &self.closed {
             process::close(*number);
         }
+        if let Some(backstop) = backstop {
+            let progress = match install(backstop.filter) {
+                Ok(installed) => Progress::Caught {
+                    listener: installed.listener,
+                    forbids_privileges: installed.forbids_privileges,
+                },
+                Err(error) => Progress::NotCaught(error.raw_os_error().unwrap_or(libc::EINVAL)),
+            };
+            let told = broker.write_all(&progress.to_bytes());
+            // No byte: the broker cannot serve us, or is gone.
+            if told.and_then(|()| broker.read_exact(&mut [0])).is_err() {
+                process::exit(127);
+            }
+        }
         mask.restore();
         let error = process::execute(&self.arguments, &self.environment);
-        let errno = error.raw_os_error().unwrap_or(libc::ENOEXEC);
+        let progress = Progress::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC));
         // A parent that is gone does not wait for it.
-        let _ = failed.write_all(&errno.to_ne_bytes());
+        let _ = broker.write_all(&progress.to_bytes());
         process::exit(127)
     }
+}
+
+/// In the broker: follows the command's process until it is the command.
+fn attend(
+    process: Pid,
+    mut command: UnixStream,
+    backstop: Option<&Backstop<'_>>,
+) -> Result<Option<Listener>, Failure> {
+    let mut listener = None;
+    let mut progress = [0; 12];
+    while command.read_exact(&mut progress).is_ok() {
+        match (Progress::from_bytes(progress), backstop) {
+            (Progress::Caught { listener: number, forbids_privileges }, Some(backstop)) => {
+                listener = Some(take(process, number, backstop.filter).map_err(Failure::Backstop)?);
+                (backstop.stands)(forbids_privileges);
+                command.write_all(&[1]).map_err(Failure::Start)?;
+            }
+            (Progress::NotCaught(errno), _) => {
+                return Err(Failure::Backstop(Denied { call: "seccomp", errno }));
+            }
+            (Progress::NotExecuted(errno) | Progress::Caught { listener: errno, .. }, _) => {
+                return Err(Failure::Exec(io::Error::from_raw_os_error(errno)));
+            }
+        }
+    }
+    Ok(listener)
+}
+
+/// Takes the listener over, and makes sure that we may look into the process: without that no call could be judged.
+fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<Listener, Denied> {
+    let denied =
+        |call| move |error: io::Error| Denied { call, errno: error.raw_os_error().unwrap_or(libc::EPERM) };
+    let thread = Thread::open(process).map_err(denied("pidfd_open"))?;
+    let listener = thread.descriptor(number).map_err(denied("pidfd_getfd"))?;
+    // What we have it has at the same place, as our copy.
+    let somewhere = filter.as_ptr().expose_provenance() as u64;
+    read_whole(process, somewhere, &mut [0; 1]).map_err(denied("process_vm_readv"))?;
+    Ok(Listener::new(listener))
+}
+
+/// Becomes the command, within another session; returns only if it cannot.
+pub(super) fn replace(words: &[OsString], streams: Standard) -> io::Error {
+    let string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
+    let arguments: io::Result<Vec<_>> = words.iter().map(|word| string(word)).collect();
+    let environment: io::Result<Vec<_>> =
+        env::vars_os().map(|(key, value)| string(&join(&key, &value))).collect();
+    let (arguments, environment) = match arguments.and_then(|arguments| Ok((arguments, environment?))) {
+        Ok(vectors) => vectors,
+        Err(error) => return error,
+    };
+    for number in streams.closed() {
+        process::close(number);
+    }
+    process::execute(&Strings::new(arguments), &Strings::new(environment))
 }
 
 fn join(key: &OsStr, value: &OsStr) -> OsString {
@@ -132,11 +254,4 @@ fn join(key: &OsStr, value: &OsStr) -> OsString {
     entry.push("=");
     entry.push(value);
     entry
-}
-
-/// Waits for a child that is about to exit.
-fn reap(child: Pid) {
-    while let Ok(None) = process::next_change(child) {
-        std::thread::yield_now();
-    }
 }

@@ -72,6 +72,7 @@ fn attend(broker: &Broker<'_>, command: &Command) -> io::Result<Exit> {
                 let error = io::Error::from_raw_os_error(errno);
                 return Ok(Exit::ours(format_args!("cannot start a process: {error}")));
             }
+            (Some(Message::Refused), _) => return Ok(Exit::ours_already_said()),
             (None, _) => {
                 return match child.or(forked) {
                     Some(child) => wait_alone(&signals, child, broker),

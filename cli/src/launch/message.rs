@@ -20,6 +20,8 @@ pub(crate) enum Message {
     NotExecuted(i32),
     /// The command could not be started, for this errno: our fault.
     NotStarted(i32),
+    /// The command was not run, and the broker has said why.
+    Refused,
     /// The command was stopped by this signal.
     Stopped(i32),
     /// The command exited with this status.
@@ -58,6 +60,7 @@ impl Messenger {
             Message::Exited(status) => (5, status),
             Message::Killed(signal) => (6, signal),
             Message::Forked(pid) => (7, pid),
+            Message::Refused => (8, 0),
         };
         let mut packet = [0; 8];
         let (first, second) = packet.split_at_mut(4);
@@ -94,6 +97,7 @@ impl Messenger {
             (5, 8) => Ok(Some(Message::Exited(value))),
             (6, 8) => Ok(Some(Message::Killed(value))),
             (7, 8) => Ok(Some(Message::Forked(value))),
+            (8, 8) => Ok(Some(Message::Refused)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }

@@ -1,11 +1,11 @@
 //! Looks at the command before it runs: can the shim get into it at all?
 //!
 //! LD_PRELOAD reaches dynamically linked glibc programs of this machine's kind that run with no other privileges than their caller's. Any
-//! other command would connect directly, so it is refused, with what it is. This judges the command alone; what the command
-//! starts in its turn is not looked at.
+//! other command needs the backstop. This judges the command alone; what the command starts in its turn is not looked at.
 
 use std::env;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -31,44 +31,71 @@ const THIS: (u16, &str) = (header::EM_X86_64, "ld-linux-x86-64.so.2");
 #[cfg(target_arch = "aarch64")]
 const THIS: (u16, &str) = (header::EM_AARCH64, "ld-linux-aarch64.so.1");
 
-/// # Errors
-/// Why the command would not be proxied. A command that cannot be found or read is left to exec.
-pub(super) fn check(command: &OsStr) -> Result<(), String> {
-    let Some(mut program) = find(command) else { return Ok(()) };
-    for _ in 0..MOST_INTERPRETERS {
-        let Some(head) = head(&program) else { return Ok(()) };
-        if let Some(interpreter) = head.strip_prefix(b"#!").and_then(interpreter) {
-            program = interpreter;
-            continue;
-        }
-        let shown = program.display();
-        return unreachable(&program, &head).map_or(Ok(()), |why| {
-            Err(format!("{shown} {why}, so it would connect directly; it was not run"))
-        });
-    }
-    Ok(())
+/// What keeps the shim out of a command.
+pub(super) struct Obstacle {
+    program: PathBuf,
+    kind: Kind,
 }
 
-/// What keeps the shim out of the program; `None` if nothing does, or if it is no program for exec.
-fn unreachable(program: &Path, head: &[u8]) -> Option<String> {
+enum Kind {
+    Static,
+    Foreign,
+    /// The name of its loader.
+    OtherLibrary(Vec<u8>),
+    Privileged,
+}
+
+impl Obstacle {
+    /// setuid, setgid or capabilities: will it miss them, behind a filter that forbids to gain any?
+    pub(super) fn is_privileged(&self) -> bool {
+        matches!(self.kind, Kind::Privileged)
+    }
+}
+
+/// A sentence without its end: the program, and what is the matter with it.
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.program.display().to_string().escape_debug())?;
+        match &self.kind {
+            Kind::Static => f.write_str("is statically linked and loads no library of ours"),
+            Kind::Foreign => f.write_str("is a program for another kind of machine"),
+            Kind::OtherLibrary(loader) => {
+                write!(f, "is made for another C library ({}) and does not load ours", loader.escape_ascii())
+            }
+            Kind::Privileged => {
+                f.write_str("gains privileges when it starts (setuid, setgid or capabilities)")
+            }
+        }
+    }
+}
+
+/// `None` if nothing keeps the shim out; or if the command cannot be found or read, which is exec's to say.
+pub(super) fn look(command: &OsStr) -> Option<Obstacle> {
+    let mut program = find(command)?;
+    for _ in 0..MOST_INTERPRETERS {
+        let head = head(&program)?;
+        match head.strip_prefix(b"#!").and_then(interpreter) {
+            Some(interpreter) => program = interpreter,
+            None => return obstacle(&program, &head).map(|kind| Obstacle { program, kind }),
+        }
+    }
+    None
+}
+
+fn obstacle(program: &Path, head: &[u8]) -> Option<Kind> {
     let (machine, loader) = match shape(head)? {
         Shape::Static if program.file_name() == Some(OsStr::new(THIS.1)) => return None,
-        Shape::Static => return Some("is statically linked and loads no library of ours".to_owned()),
+        Shape::Static => return Some(Kind::Static),
         Shape::Dynamic { machine, loader } => (machine, loader),
-        Shape::Other => return Some("is a program for another kind of machine".to_owned()),
+        Shape::Other => return Some(Kind::Foreign),
     };
     if machine != THIS.0 {
-        return Some("is a program for another kind of machine".to_owned());
+        return Some(Kind::Foreign);
     }
     if Path::new(OsStr::from_bytes(&loader)).file_name() != Some(OsStr::new(THIS.1)) {
-        let loader = loader.escape_ascii();
-        return Some(format!("is made for another C library ({loader}) and does not load ours"));
+        return Some(Kind::OtherLibrary(loader));
     }
-    gains_privilege(program).then(|| {
-        "gains privileges when it starts (setuid, setgid or capabilities) and then loads no library of its caller's \
-         (run presocks itself with these privileges: sudo presocks …)"
-            .to_owned()
-    })
+    gains_privilege(program).then_some(Kind::Privileged)
 }
 
 enum Shape {

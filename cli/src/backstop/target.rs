@@ -1,0 +1,156 @@
+//! A thread whose call waits: its memory, its descriptors, its end.
+//!
+//! All of it is about the thread of that number, which may be another's by the time it is asked: whoever asks must see afterwards
+//! that the call still waits ([`super::listener::Listener::waits`]).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+/// linux/pidfd.h: since Linux 6.9.
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+
+/// process_vm_readv(2): bytes of a thread's memory, as far as they are mapped.
+///
+/// # Errors
+/// Those of process_vm_readv(2): `EFAULT` when not even the first byte is there.
+pub(crate) fn read(thread: i32, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    if buffer.is_empty() {
+        return Ok(0);
+    }
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let remote = remote(at, buffer.len())?;
+    #[allow(unsafe_code, reason = "rustix has no such call")]
+    // SAFETY: the local part is the buffer; the kernel checks the other.
+    let len = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    usize::try_from(len).map_err(|_| io::Error::last_os_error())
+}
+
+/// [`read`], or nothing.
+///
+/// # Errors
+/// `EFAULT` when a part is missing.
+pub(crate) fn read_whole(thread: i32, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+    if read(thread, at, buffer)? == buffer.len() { Ok(()) } else { Err(Errno::FAULT.into()) }
+}
+
+/// process_vm_writev(2).
+///
+/// # Errors
+/// Those of process_vm_writev(2), and `EFAULT` when a part cannot be written.
+pub(crate) fn write(thread: i32, at: u64, bytes: &[u8]) -> io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = remote(at, bytes.len())?;
+    #[allow(unsafe_code, reason = "rustix has no such call")]
+    // SAFETY: the local part is only read; the kernel checks the other.
+    let len = unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    match usize::try_from(len) {
+        Err(_) => Err(io::Error::last_os_error()),
+        Ok(len) if len == bytes.len() => Ok(()),
+        Ok(_) => Err(Errno::FAULT.into()),
+    }
+}
+
+fn remote(at: u64, len: usize) -> io::Result<libc::iovec> {
+    let at = usize::try_from(at).map_err(|_| Errno::FAULT)?;
+    Ok(libc::iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len: len })
+}
+
+/// A thread by a descriptor, which stays the same thread whatever becomes of its number.
+pub(crate) struct Thread(OwnedFd);
+
+impl Thread {
+    /// # Errors
+    /// Those of pidfd_open(2).
+    pub(crate) fn open(thread: i32) -> io::Result<Self> {
+        let number = |number: i32| Pid::from_raw(number).ok_or(Errno::SRCH);
+        match pidfd_open(number(thread)?, PIDFD_THREAD) {
+            // By its process, then.
+            Err(Errno::INVAL) => Ok(Self(pidfd_open(number(process_of(thread)?)?, PidfdFlags::empty())?)),
+            result => Ok(Self(result?)),
+        }
+    }
+
+    /// pidfd_getfd(2): the program's descriptor, as one of ours for the same open file.
+    ///
+    /// # Errors
+    /// Those of pidfd_getfd(2): `EBADF` when the program has none of that number, `EPERM` when we may not look.
+    pub(crate) fn descriptor(&self, number: RawFd) -> io::Result<OwnedFd> {
+        Ok(pidfd_getfd(&self.0, number, PidfdGetfdFlags::empty())?)
+    }
+}
+
+/// Readable when the thread has ended.
+impl AsFd for Thread {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The process of a thread (proc(5), `Tgid`).
+///
+/// # Errors
+/// `ESRCH` when there is no such thread.
+pub(crate) fn process_of(thread: i32) -> io::Result<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).map_err(|_| Errno::SRCH)?;
+    let process = field(&status, "Tgid:").and_then(|text| text.parse().ok());
+    Ok(process.ok_or(Errno::SRCH)?)
+}
+
+/// Is there a signal for which the thread has a handler, and which it does not block (proc(5), `SigPnd` to `SigCgt`)?
+pub(crate) fn has_signal_to_handle(thread: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let set = |name| field(&status, name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
+    (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") & set("SigCgt:") != 0
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd as _;
+
+    fn own_thread() -> i32 {
+        rustix::thread::gettid().as_raw_pid()
+    }
+
+    #[test]
+    fn memory_is_read_and_written_as_far_as_it_is_there() {
+        let mut there = *b"presocks";
+        let at = there.as_mut_ptr().expose_provenance() as u64;
+        let mut here = [0; 8];
+        read_whole(own_thread(), at, &mut here).unwrap();
+        assert_eq!(&here, b"presocks");
+        write(own_thread(), at, b"PRE").unwrap();
+        assert_eq!(&std::hint::black_box(there), b"PREsocks");
+        assert_eq!(read(own_thread(), 8, &mut here).unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    }
+
+    #[test]
+    fn a_thread_gives_its_descriptors_and_knows_its_process() {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (thread, process) =
+            std::thread::spawn(|| (own_thread(), process_of(own_thread()).unwrap())).join().unwrap();
+        assert_ne!(thread, process);
+        assert_eq!(process.unsigned_abs(), std::process::id());
+        let copy = Thread::open(own_thread()).unwrap().descriptor(socket.as_raw_fd()).unwrap();
+        assert_eq!(std::net::UdpSocket::from(copy).local_addr().unwrap(), socket.local_addr().unwrap());
+        assert_eq!(
+            Thread::open(own_thread()).unwrap().descriptor(99_999).unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
+    }
+
+    #[test]
+    fn no_signal_waits_for_this_thread() {
+        assert!(!has_signal_to_handle(own_thread()));
+    }
+}

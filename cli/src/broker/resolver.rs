@@ -1,0 +1,177 @@
+//! The broker's name server, for programs that ask one themselves: whatever server they mean, this one answers.
+//!
+//! For each server that a program asks there is a UDP socket on loopback that answers in its stead, so that an answer's sender tells which
+//! server it speaks for. Over TCP a program's socket is connected to a listener made for it alone. What is answered is in `dns`.
+//!
+//! Everybody on this machine can send to a loopback address; answers go to sockets of the session only, for they tell which names it has
+//! asked for.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::recent::Recent;
+use super::socket::{can_reach_v4, leaves_loopback, own_address};
+use super::{Broker, dns};
+
+/// Where name servers listen.
+pub(super) const PORT: u16 = 53;
+
+/// Most servers that are stood in for; a system has three.
+const MOST_SERVERS: usize = 64;
+
+/// Most sockets whose queries are answered: the newest.
+const MOST_SOCKETS: usize = 4096;
+
+/// The longest query over UDP that is read (RFC 6891 section 6.2.5 advises no more than 4096).
+const LONGEST_QUERY: usize = 4096;
+
+/// A program that keeps a connection and asks nothing is let go (RFC 7766 section 6.2.3).
+const IDLE: Duration = Duration::from_secs(120);
+
+/// Which servers are stood in for, and for whom.
+pub(super) struct Resolver {
+    /// A server, and the address of ours that answers in its stead.
+    servers: RefCell<Vec<(SocketAddr, SocketAddr)>>,
+    /// `SO_COOKIE` of the sockets that were redirected.
+    redirected: RefCell<Recent<u64>>,
+    /// Where they send from.
+    askers: RefCell<Recent<SocketAddr>>,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self {
+            servers: RefCell::default(),
+            redirected: RefCell::new(Recent::new(MOST_SOCKETS)),
+            askers: RefCell::new(Recent::new(MOST_SOCKETS)),
+        }
+    }
+}
+
+impl Resolver {
+    /// Has anybody been redirected?
+    pub(super) fn is_used(&self) -> bool {
+        !self.servers.borrow().is_empty()
+    }
+
+    /// Was the socket with this cookie redirected?
+    pub(super) fn has_redirected(&self, cookie: u64) -> bool {
+        self.redirected.borrow().contains(&cookie)
+    }
+}
+
+/// The address to which the program's UDP socket is to speak instead of `server`, as the socket can reach it.
+///
+/// # Errors
+/// `ENETUNREACH` when the socket cannot speak to loopback, or too many servers are asked; those of bind(2).
+pub(super) fn redirect(
+    broker: &Rc<Broker>,
+    socket: BorrowedFd<'_>,
+    server: SocketAddr,
+) -> io::Result<SocketAddr> {
+    if leaves_loopback(socket) {
+        return Err(Errno::NETUNREACH.into());
+    }
+    let own = stand_in(broker, canonical(server))?;
+    broker.resolver.redirected.borrow_mut().insert(sockopt::socket_cookie(socket)?);
+    match (server, own) {
+        (SocketAddr::V4(_), _) | (SocketAddr::V6(_), SocketAddr::V6(_)) => Ok(own),
+        // An IPv4 server as an IPv6 socket writes it, or a machine without IPv6.
+        (SocketAddr::V6(_), SocketAddr::V4(own)) if can_reach_v4(socket) => {
+            Ok((own.ip().to_ipv6_mapped(), own.port()).into())
+        }
+        _ => Err(Errno::NETUNREACH.into()),
+    }
+}
+
+/// From now on queries of this socket are answered; it is bound by now, by connect() or by its first datagram.
+pub(super) fn expect(broker: &Broker, socket: BorrowedFd<'_>) {
+    let Some(own) = own_address(socket) else { return };
+    for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let ip = if own.ip().is_unspecified() { loopback } else { own.ip().to_canonical() };
+        broker.resolver.askers.borrow_mut().insert(SocketAddr::new(ip, own.port()));
+    }
+}
+
+/// A sender as the program is to see it: the server that it asked, or whoever it is.
+pub(super) fn shown(broker: &Broker, sender: SocketAddr) -> SocketAddr {
+    let own = canonical(sender);
+    let servers = broker.resolver.servers.borrow();
+    servers.iter().find(|(_, ours)| *ours == own).map_or(sender, |(server, _)| *server)
+}
+
+/// IPv4-mapped addresses as IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => (v4, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Ours, that answers in the stead of `server`.
+fn stand_in(broker: &Rc<Broker>, server: SocketAddr) -> io::Result<SocketAddr> {
+    let mut servers = broker.resolver.servers.borrow_mut();
+    if let Some((_, own)) = servers.iter().find(|(known, _)| *known == server) {
+        return Ok(*own);
+    }
+    if servers.len() >= MOST_SERVERS {
+        return Err(Errno::NETUNREACH.into());
+    }
+    let v4 = || std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let socket = match server {
+        SocketAddr::V4(_) => v4()?,
+        SocketAddr::V6(_) => std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).or_else(|_| v4())?,
+    };
+    socket.set_nonblocking(true)?;
+    let own = socket.local_addr()?;
+    spawn_local(serve(Rc::clone(broker), UdpSocket::from_std(socket)?));
+    servers.push((server, own));
+    Ok(own)
+}
+
+async fn serve(broker: Rc<Broker>, socket: UdpSocket) {
+    let mut query = [0; LONGEST_QUERY];
+    loop {
+        // An asker that is gone already makes itself felt as an error of the next call.
+        let Ok((len, asker)) = socket.recv_from(&mut query).await else { continue };
+        if !broker.resolver.askers.borrow().contains(&canonical(asker)) {
+            continue;
+        }
+        let answer = dns::answer(&mut broker.names.borrow_mut(), query.get(..len).unwrap_or(&[]));
+        if let Some(answer) = answer {
+            // As in any network, an answer may be lost.
+            let _ = socket.send_to(&answer, asker).await;
+        }
+    }
+}
+
+/// Answers over TCP (RFC 1035 section 4.2.2), until the program closes or says nothing for long.
+pub(super) async fn converse(broker: Rc<Broker>, mut program: TcpStream) {
+    while let Ok(Ok(query)) = timeout(IDLE, read_query(&mut program)).await {
+        let answer = dns::answer(&mut broker.names.borrow_mut(), &query);
+        let Some(answer) = answer else { return };
+        let Ok(len) = u16::try_from(answer.len()) else { return };
+        let mut framed = len.to_be_bytes().to_vec();
+        framed.extend(answer);
+        if program.write_all(&framed).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read_query(program: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut query = vec![0; usize::from(program.read_u16().await?)];
+    program.read_exact(&mut query).await?;
+    Ok(query)
+}

@@ -1,0 +1,284 @@
+//! Calls that the backstop has caught: what becomes of each (`crate::backstop`).
+//!
+//! The second way in, beside tickets, and to the same ends: a connect is handed over by `connect::serve`, datagrams and names are what
+//! they are for the shim. What is no business of ours continues in the kernel, which then reads the program's memory anew; everything that
+//! would leave the machine is done here, on what was read, or refused. Nothing in this module waits but the tasks that it starts.
+
+mod connect;
+mod datagram;
+mod receive;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use presocks_abi::sockaddr::{self, Given};
+use presocks_abi::socket::Kind;
+use presocks_abi::{option, socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
+use tokio::io::Interest;
+
+use super::report::Program;
+use super::socket::{leaves_loopback, peer_of, speaks_to_loopback, watch};
+use super::{ACCEPT_PAUSE, Broker};
+use crate::backstop::call::{self, Call, Layout, Span, decode};
+use crate::backstop::listener::{Answer, Listener, Notification};
+use crate::backstop::target::Thread;
+pub(super) use connect::Attempts;
+
+/// The kernel takes no longer address (`struct sockaddr_storage`).
+const LONGEST_ADDRESS: usize = 128;
+
+/// Sockets by which libc would ask a resolver of this machine, which asks the network: refused, so that libc asks by DNS, and us. unix(7)
+/// path names; /var/run is /run.
+const RESOLVERS: [&[u8]; 3] =
+    [b"/run/nscd/socket", b"/run/systemd/resolve/io.systemd.Resolve", b"/run/avahi-daemon/socket"];
+
+/// Answers calls until nobody is left who could make one.
+///
+/// # Errors
+/// Those of epoll_ctl(2).
+pub(super) async fn attend(broker: Rc<Broker>, listener: Listener) -> io::Result<()> {
+    let listener = Rc::new(listener);
+    let watched = watch(listener.as_fd(), Interest::READABLE)?;
+    loop {
+        let mut ready = watched.readable().await?;
+        match state(&listener)? {
+            State::Quiet => ready.clear_ready(),
+            State::Over => return Ok(()),
+            State::Called => match listener.receive() {
+                Ok(Some(notification)) => Caller::new(&broker, &listener, &notification).serve(&notification),
+                Ok(None) => {}
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
+        }
+    }
+}
+
+enum State {
+    Called,
+    Quiet,
+    /// No process has the filter any more.
+    Over,
+}
+
+/// Receiving would wait when there is nothing, so it is asked first.
+fn state(listener: &Listener) -> io::Result<State> {
+    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    let [polled] = polled;
+    let events = polled.revents();
+    Ok(match (events.contains(PollFlags::IN), events.contains(PollFlags::HUP)) {
+        (true, _) => State::Called,
+        (false, true) => State::Over,
+        (false, false) => State::Quiet,
+    })
+}
+
+/// A call that waits, and who made it.
+struct Caller {
+    broker: Rc<Broker>,
+    listener: Rc<Listener>,
+    id: u64,
+    thread: i32,
+}
+
+/// A descriptor of the caller's, taken over.
+struct Taken {
+    thread: Thread,
+    fd: OwnedFd,
+    domain: i32,
+    kind: Kind,
+}
+
+/// What is decided at once; `None`: a task will answer.
+type Judged = io::Result<Option<Answer>>;
+
+fn now(answer: Answer) -> Judged {
+    Ok(Some(answer))
+}
+
+fn errno(errno: i32) -> Judged {
+    now(Answer::Errno(errno))
+}
+
+impl Caller {
+    fn new(broker: &Rc<Broker>, listener: &Rc<Listener>, notification: &Notification) -> Self {
+        let (broker, listener) = (Rc::clone(broker), Rc::clone(listener));
+        Self { broker, listener, id: notification.id, thread: notification.thread }
+    }
+
+    /// Answers, or starts a task that will.
+    fn serve(self, notification: &Notification) {
+        let caller = Rc::new(self);
+        let judged = match decode(notification) {
+            Ok(Some((call, layout))) => judge(&caller, call, layout),
+            Ok(None) => errno(libc::ENOSYS),
+            Err(error) => Err(error),
+        };
+        match judged {
+            Ok(Some(answer)) => caller.answer(answer),
+            Ok(None) => {}
+            Err(error) => caller.fail(&error),
+        };
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.listener.answer(self.id, answer);
+    }
+
+    /// Answers with what kept us from looking at the call, or from doing it.
+    fn fail(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(libc::EACCES);
+        if !matches!(errno, libc::EPERM | libc::ESRCH | libc::EMFILE | libc::ENFILE) {
+            return self.answer(Answer::Errno(errno));
+        }
+        if self.waits() {
+            self.broker.report.not_looked_into(&self.program(), error);
+        }
+        self.answer(Answer::Errno(libc::EACCES))
+    }
+
+    /// Does the call still wait? Then what was read until now was its thread's.
+    fn waits(&self) -> bool {
+        self.listener.waits(self.id)
+    }
+
+    fn program(&self) -> Program<'static> {
+        Program::Thread(self.thread)
+    }
+
+    /// # Errors
+    /// `ESRCH` when the call waits no more; those of pidfd_getfd(2), and `ENOTSOCK`.
+    fn take(&self, number: RawFd) -> io::Result<Taken> {
+        let thread = Thread::open(self.thread)?;
+        let fd = thread.descriptor(number)?;
+        if !self.waits() {
+            return Err(rustix::io::Errno::SRCH.into());
+        }
+        let domain = i32::from(sockopt::socket_domain(&fd)?.as_raw());
+        let protocol = super::socket::protocol(fd.as_fd())?;
+        Ok(Taken { thread, fd, domain, kind: Kind::new(domain, protocol) })
+    }
+
+    /// # Errors
+    /// `EINVAL` for a length that the kernel refuses, `EFAULT`; `ESRCH` when the call waits no more.
+    fn address(&self, span: Span) -> io::Result<Address> {
+        let mut bytes = [0; LONGEST_ADDRESS];
+        if span.len > LONGEST_ADDRESS as u64 {
+            return Err(rustix::io::Errno::INVAL.into());
+        }
+        let len = span.read_into(self.thread, &mut bytes)?.len();
+        if self.waits() { Ok(Address { bytes, len }) } else { Err(rustix::io::Errno::SRCH.into()) }
+    }
+}
+
+/// A socket address as the program gave it.
+struct Address {
+    bytes: [u8; LONGEST_ADDRESS],
+    len: usize,
+}
+
+impl Address {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+
+    fn given(&self) -> Given {
+        sockaddr::parse(self.bytes())
+    }
+
+    /// unix(7).
+    fn is_resolver(&self) -> bool {
+        let Some((family, path)) = self.bytes().split_first_chunk() else { return false };
+        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+        let path = path.strip_prefix(b"/var").filter(|rest| rest.starts_with(b"/run/")).unwrap_or(path);
+        i32::from(u16::from_ne_bytes(*family)) == libc::AF_UNIX && RESOLVERS.contains(&path)
+    }
+}
+
+fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
+    match call {
+        Call::Socket { domain, kind, protocol } => {
+            now(socket::refused(domain, kind, protocol).map_or(Answer::Continue, Answer::Errno))
+        }
+        Call::Connect { fd, address } => judge_connect(caller, fd, address),
+        Call::SendTo { .. } | Call::SendMessage { .. } | Call::SendMessages { .. } => {
+            datagram::judge(caller, call, layout)
+        }
+        Call::ReceiveFrom { .. } | Call::ReceiveMessage { .. } | Call::ReceiveMessages { .. } => {
+            receive::judge(caller, call, layout)
+        }
+        Call::PeerName { fd, address, len } => peer_name(caller, fd, address, len),
+        Call::SetOption { fd, level, name, value } => set_option(caller, fd, (level, name), value),
+    }
+}
+
+fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
+    let address = caller.address(address)?;
+    match address.given() {
+        Given::Unreadable => errno(libc::EINVAL),
+        Given::Other if address.is_resolver() => errno(libc::ECONNREFUSED),
+        Given::Other | Given::Unspecified(_) => now(Answer::Continue),
+        Given::Ip(destination) => {
+            let taken = caller.take(fd)?;
+            match taken.kind {
+                Kind::NotIp => now(Answer::Continue),
+                Kind::Refused => errno(libc::ENETUNREACH),
+                Kind::Datagram => match datagram::connect(caller, &taken, destination) {
+                    Ok(()) => now(Answer::Value(0)),
+                    Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
+                },
+                Kind::Stream => judge_stream(caller, taken, destination),
+            }
+        }
+    }
+}
+
+/// As the shim's criteria have it.
+fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> Judged {
+    let family = if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
+    if family != taken.domain {
+        return errno(libc::EAFNOSUPPORT);
+    }
+    if sockaddr::is_local(destination) {
+        let leaves = leaves_loopback(taken.fd.as_fd());
+        return if leaves { errno(libc::ENETUNREACH) } else { now(Answer::Continue) };
+    }
+    if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
+        return errno(libc::ENETUNREACH);
+    }
+    tokio::task::spawn_local(connect::serve(Rc::clone(caller), taken, destination));
+    Ok(None)
+}
+
+/// What the program asked for, as the shim shows it.
+fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
+    if caller.broker.peers.borrow().is_empty() {
+        return now(Answer::Continue);
+    }
+    let taken = caller.take(fd)?;
+    let asked = peer_of(taken.fd.as_fd()).and_then(|actual| {
+        let cookie = sockopt::socket_cookie(&taken.fd).ok()?;
+        caller.broker.peers.borrow().destination(cookie, actual)
+    });
+    let Some(asked) = asked else { return now(Answer::Continue) };
+    let encoded = sockaddr::Encoded::new(sockaddr::in_family(asked, taken.domain));
+    call::return_address(caller.thread, address, len, encoded.as_bytes())?;
+    now(Answer::Value(0))
+}
+
+fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {
+    let Some(kind) = option::kind(level, name) else { return now(Answer::Continue) };
+    let mut bytes = [0; option::MAX_LEN];
+    let value = value.read_into(caller.thread, &mut bytes)?;
+    let taken = caller.take(fd)?;
+    let needs_loopback = || {
+        let cookie = sockopt::socket_cookie(&taken.fd).unwrap_or_default();
+        caller.broker.connecting.borrow().contains(&cookie) || speaks_to_loopback(taken.fd.as_fd())
+    };
+    now(option::refused(kind, value, needs_loopback).map_or(Answer::Continue, Answer::Errno))
+}

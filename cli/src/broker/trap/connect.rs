@@ -1,0 +1,192 @@
+//! A caught connect() to a destination off the machine: the same hand-off as for the shim, while the program's thread waits in the kernel.
+//!
+//! A non-blocking socket waits as well: between the proxy's answer and the program nothing of ours stands that could say "not yet". So it is
+//! connected, or has failed, when the call returns. Only its thread is held up.
+//!
+//! A signal may end the wait, and the call may be made anew after the handler: the attempt goes on meanwhile, and the new call joins it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::net::sockopt::{self, Timeout};
+use tokio::io::Interest;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Caller, Taken};
+use crate::backstop::listener::Answer;
+use crate::backstop::target::{Thread, has_signal_to_handle};
+use crate::broker::connect::{self, Origin};
+use crate::broker::socket::watch;
+
+/// How often to look whether the caller has a signal to handle, which the kernel holds back while it waits for us, or waits no more.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A connect() on a non-blocking socket is never interrupted; so a signal waits this long, and then ends the attempt.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an outcome is kept for a caller that a signal has taken away.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// The attempts that are under way for caught calls, by `SO_COOKIE`.
+#[derive(Default)]
+pub(in crate::broker) struct Attempts(RefCell<HashMap<u64, Rc<Attempt>>>);
+
+struct Attempt {
+    thread: i32,
+    /// The errno, or 0.
+    outcome: Cell<Option<i32>>,
+    ended: Notify,
+    /// Callers that wait for it.
+    waiting: Cell<usize>,
+    left: Notify,
+    delivered: Cell<bool>,
+    abandoned: Notify,
+}
+
+/// Connects, and answers the call.
+pub(super) async fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr) {
+    let answer = |errno| if errno == 0 { Answer::Value(0) } else { Answer::Errno(errno) };
+    if let Some(errno) = wait(&caller, taken, destination).await {
+        caller.answer(answer(errno));
+    }
+}
+
+/// As [`serve`], with the outcome returned. `None` when the call was answered or is gone.
+pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr) -> Option<i32> {
+    let is_blocking = fcntl_getfl(&taken.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+    let limit = sockopt::socket_timeout(&taken.fd, Timeout::Send).ok().flatten().filter(|_| is_blocking);
+    let attempt = match join_or_begin(caller, taken, destination, is_blocking) {
+        Ok(attempt) => attempt,
+        Err(errno) => return Some(errno),
+    };
+    let _waiting = Waiting::on(&attempt);
+    let started = Instant::now();
+    loop {
+        let timed_out = async {
+            match limit {
+                Some(limit) => sleep_until(started + limit).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            errno = attempt.outcome() => {
+                attempt.delivered.set(caller.waits());
+                return Some(errno);
+            }
+            () = timed_out => return Some(libc::EINPROGRESS),
+            () = sleep(TICK) => {}
+        }
+        if !caller.waits() {
+            return None;
+        }
+        let may_interrupt = is_blocking || started.elapsed() >= PATIENCE;
+        if may_interrupt && has_signal_to_handle(caller.thread) {
+            if !is_blocking {
+                // Whoever takes EINTR for "under way" must not find a connection to the proxy.
+                attempt.abandoned.notify_one();
+                attempt.outcome().await;
+            }
+            caller.answer(Answer::Interrupted);
+            return None;
+        }
+    }
+}
+
+/// # Errors
+/// `EALREADY` when another thread connects this non-blocking socket; those of getsockopt(2).
+fn join_or_begin(
+    caller: &Caller,
+    taken: Taken,
+    destination: SocketAddr,
+    is_blocking: bool,
+) -> Result<Rc<Attempt>, i32> {
+    let cookie = sockopt::socket_cookie(&taken.fd).map_err(rustix::io::Errno::raw_os_error)?;
+    let attempts = &caller.broker.attempts;
+    let found = attempts.0.borrow().get(&cookie).map(Rc::clone);
+    match found {
+        Some(attempt) if is_blocking || attempt.thread == caller.thread => return Ok(attempt),
+        Some(_) => return Err(libc::EALREADY),
+        None => {}
+    }
+    let attempt = Rc::new(Attempt {
+        thread: caller.thread,
+        outcome: Cell::default(),
+        ended: Notify::new(),
+        waiting: Cell::default(),
+        left: Notify::new(),
+        delivered: Cell::default(),
+        abandoned: Notify::new(),
+    });
+    attempts.0.borrow_mut().insert(cookie, Rc::clone(&attempt));
+    let broker = Rc::clone(&caller.broker);
+    let program = caller.program();
+    let own = Rc::clone(&attempt);
+    spawn_local(async move {
+        let Taken { thread, fd, .. } = taken;
+        let given_up = async {
+            tokio::select! {
+                () = has_ended(&thread) => {}
+                () = own.abandoned.notified() => {}
+            }
+        };
+        let outcome = connect::serve(&broker, fd, destination, Origin::Trap, &program, given_up).await;
+        own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
+        own.ended.notify_waiters();
+        while own.waiting.get() > 0 {
+            own.left.notified().await;
+        }
+        if !own.delivered.get() && outcome.is_some() {
+            sleep(REMEMBERED).await;
+        }
+        broker.attempts.0.borrow_mut().remove(&cookie);
+    });
+    Ok(attempt)
+}
+
+/// Ready when the thread is gone, and its call with it.
+async fn has_ended(thread: &Thread) {
+    match watch(thread.as_fd(), Interest::READABLE) {
+        Ok(watched) => drop(watched.readable().await),
+        // The attempt then ends by its own limits.
+        Err(_) => pending().await,
+    }
+}
+
+impl Attempt {
+    async fn outcome(&self) -> i32 {
+        loop {
+            // Registered before the look, so that no end is missed.
+            let ended = self.ended.notified();
+            if let Some(outcome) = self.outcome.get() {
+                return outcome;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Counts as a caller that waits while it lives.
+struct Waiting<'a>(&'a Attempt);
+
+impl<'a> Waiting<'a> {
+    fn on(attempt: &'a Attempt) -> Self {
+        attempt.waiting.update(|waiting| waiting + 1);
+        Self(attempt)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.update(|waiting| waiting - 1);
+        self.0.left.notify_one();
+    }
+}

@@ -1,0 +1,279 @@
+//! Caught datagrams: connect() on UDP, and the send family; `MSG_FASTOPEN` too, which is a connect().
+//!
+//! As for the shim: to loopback, to destinations that the user declared direct, or nowhere. What is for a name server goes to the broker's own
+//! (`resolver`), whatever the server's address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, RawFd};
+use std::rc::Rc;
+
+use presocks_abi::control;
+use presocks_abi::sockaddr::{self, Given};
+use presocks_abi::socket::{Kind, is_loopback};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, sendto, sockopt};
+use tokio::task::spawn_local;
+
+use super::{Caller, Judged, Taken, errno, now};
+use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
+use crate::backstop::listener::Answer;
+use crate::backstop::target;
+use crate::broker::socket::{leaves_loopback, speaks_to_loopback};
+use crate::broker::ticket::is_direct;
+use crate::broker::{Broker, resolver};
+
+/// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
+///
+/// # Errors
+/// Those of connect(2).
+pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
+    let (broker, fd) = (&caller.broker, taken.fd.as_fd());
+    let actual = match place(broker, destination) {
+        Place::Local if leaves_loopback(fd) => return Err(Errno::NETUNREACH.into()),
+        Place::Local | Place::Direct => return Ok(rustix::net::connect(fd, &destination)?),
+        Place::Resolver => {
+            let own = resolver::redirect(broker, fd, destination)?;
+            rustix::net::connect(fd, &own)?;
+            resolver::expect(broker, fd);
+            own
+        }
+        Place::Elsewhere => broker.sinks.connect(fd, destination)?,
+    };
+    let cookie = sockopt::socket_cookie(fd)?;
+    broker.peers.borrow_mut().insert(cookie, destination, actual);
+    Ok(())
+}
+
+/// Where a destination is.
+enum Place {
+    Local,
+    Direct,
+    Resolver,
+    Elsewhere,
+}
+
+fn place(broker: &Broker, destination: SocketAddr) -> Place {
+    if sockaddr::is_local(destination) {
+        Place::Local
+    } else if is_direct(broker, destination.ip()) && !is_loopback(destination.ip()) {
+        Place::Direct
+    } else if destination.port() == resolver::PORT {
+        Place::Resolver
+    } else {
+        Place::Elsewhere
+    }
+}
+
+/// What is to become of one message.
+enum Way {
+    /// The kernel sends it.
+    Continue,
+    Fail(i32),
+    /// To the broker's name server, in this server's stead.
+    Ask(Taken, SocketAddr),
+    /// The socket is to be connected first.
+    Open(Taken, SocketAddr),
+}
+
+/// A call of the send family.
+pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
+    match call {
+        Call::SendTo { fd, data, flags, address } => {
+            let way = way(caller, fd, address, Span::default(), flags, layout)?;
+            let message = Message { parts: vec![data], flags, length: None };
+            go(caller, way, || Ok(message))
+        }
+        Call::SendMessage { fd, header, flags } => {
+            let header = Header::read(caller.thread, header, layout)?;
+            let way = way(caller, fd, cut(header.name), header.control, flags, layout)?;
+            go(caller, way, || {
+                Ok(Message { parts: header.parts(caller.thread, layout)?, flags, length: None })
+            })
+        }
+        Call::SendMessages { fd, headers, count, flags } => {
+            judge_many(caller, fd, (headers, count), flags, layout)
+        }
+        _ => now(Answer::Continue),
+    }
+}
+
+/// All messages are the kernel's, or the first one is ours: fewer than were asked for may be sent (sendmmsg(2)).
+fn judge_many(
+    caller: &Rc<Caller>,
+    fd: RawFd,
+    (headers, count): (u64, u64),
+    flags: i32,
+    layout: Layout,
+) -> Judged {
+    let mut first = None;
+    for index in 0..count {
+        let at = headers + index * layout.next_header();
+        let header = Header::read(caller.thread, at, layout)?;
+        let way = way(caller, fd, cut(header.name), header.control, flags, layout)?;
+        let is_the_kernels = matches!(way, Way::Continue);
+        let (first_header, first_way) = first.get_or_insert((header, way));
+        if is_the_kernels {
+            continue;
+        }
+        let message = Message {
+            parts: first_header.parts(caller.thread, layout)?,
+            flags,
+            length: Some(headers + layout.sent()),
+        };
+        let way = std::mem::replace(first_way, Way::Continue);
+        if index == 0 {
+            return go(caller, way, || Ok(message));
+        }
+        // The kernel would send this one, too, and all that follow.
+        let taken = caller.take(fd)?;
+        let address =
+            if first_header.name.len == 0 { None } else { Some(caller.address(cut(first_header.name))?) };
+        let sent = message.send(caller, &taken, address.map(|address| address.given()));
+        return now(message.answer(caller, sent)?);
+    }
+    now(Answer::Continue)
+}
+
+/// sendmsg(2) only cuts what is too long.
+fn cut(name: Span) -> Span {
+    Span { len: name.len.min(super::LONGEST_ADDRESS as u64), ..name }
+}
+
+fn way(
+    caller: &Caller,
+    fd: RawFd,
+    address: Span,
+    control: Span,
+    flags: i32,
+    layout: Layout,
+) -> io::Result<Way> {
+    let given = if address.at == 0 { Given::Unreadable } else { caller.address(address)?.given() };
+    let destination = match given {
+        Given::Ip(destination) | Given::Unspecified(Some(destination)) => Some(destination),
+        Given::Unreadable | Given::Other | Given::Unspecified(None) => None,
+    };
+    if let Err(errno) = judge_control(caller, fd, destination, control, layout) {
+        return Ok(Way::Fail(errno.raw_os_error().unwrap_or(libc::ENETUNREACH)));
+    }
+    let Some(destination) = destination else { return Ok(Way::Continue) };
+    let taken = caller.take(fd)?;
+    let is_fast_open = flags & libc::MSG_FASTOPEN != 0;
+    Ok(match (taken.kind, place(&caller.broker, destination)) {
+        (Kind::NotIp, _) => Way::Continue,
+        (Kind::Refused, _) => Way::Fail(libc::ENETUNREACH),
+        // An address means nothing to a stream.
+        (Kind::Stream, Place::Local) if !is_fast_open || !leaves_loopback(taken.fd.as_fd()) => Way::Continue,
+        (Kind::Stream, Place::Local) => Way::Fail(libc::ENETUNREACH),
+        (Kind::Stream, _) if is_fast_open => Way::Open(taken, destination),
+        (Kind::Stream, _) => Way::Continue,
+        (Kind::Datagram, Place::Local) if leaves_loopback(taken.fd.as_fd()) => Way::Fail(libc::ENETUNREACH),
+        (Kind::Datagram, Place::Local | Place::Direct) => Way::Continue,
+        (Kind::Datagram, Place::Resolver) => Way::Ask(taken, destination),
+        (Kind::Datagram, Place::Elsewhere) => {
+            caller.broker.report.datagram_refused(&caller.program(), destination);
+            Way::Fail(libc::ENETUNREACH)
+        }
+    })
+}
+
+fn judge_control(
+    caller: &Caller,
+    fd: RawFd,
+    destination: Option<SocketAddr>,
+    control: Span,
+    layout: Layout,
+) -> io::Result<()> {
+    if control.len == 0 {
+        return Ok(());
+    }
+    let mut bytes = vec![0; MOST_DATA.min(usize::try_from(control.len).unwrap_or(MOST_DATA))];
+    let bytes = control.read_into(caller.thread, &mut bytes)?;
+    let is_local = || match destination {
+        Some(destination) => is_loopback(destination.ip()),
+        // What cannot be told is taken for the worse.
+        None => caller.take(fd).map_or(true, |taken| speaks_to_loopback(taken.fd.as_fd())),
+    };
+    control::judge(bytes, layout.width(), is_local).map_err(io::Error::from_raw_os_error)
+}
+
+/// A message that is sent here.
+struct Message {
+    parts: Vec<Span>,
+    flags: i32,
+    /// Where its length goes, if it is one of many.
+    length: Option<u64>,
+}
+
+fn go(caller: &Rc<Caller>, way: Way, message: impl FnOnce() -> io::Result<Message>) -> Judged {
+    match way {
+        Way::Continue => now(Answer::Continue),
+        Way::Fail(error) => errno(error),
+        Way::Ask(taken, server) => {
+            let message = message()?;
+            let own = resolver::redirect(&caller.broker, taken.fd.as_fd(), server)?;
+            let sent = message.send(caller, &taken, Some(Given::Ip(own)));
+            resolver::expect(&caller.broker, taken.fd.as_fd());
+            now(message.answer(caller, sent)?)
+        }
+        Way::Open(taken, destination) => {
+            let message = message()?;
+            spawn_local(open(Rc::clone(caller), taken, destination, message));
+            Ok(None)
+        }
+    }
+}
+
+/// `MSG_FASTOPEN`: connects, then sends.
+async fn open(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message: Message) {
+    let again = caller.take_again(&taken);
+    let Some(outcome) = super::connect::wait(&caller, taken, destination).await else { return };
+    if outcome != 0 {
+        caller.answer(Answer::Errno(outcome));
+        return;
+    }
+    let answer = again.and_then(|taken| {
+        let sent = message.send(&caller, &taken, None);
+        message.answer(&caller, sent)
+    });
+    match answer {
+        Ok(answer) => caller.answer(answer),
+        Err(error) => caller.fail(&error),
+    };
+}
+
+impl Message {
+    /// Sends it from the program's own socket; how much was sent.
+    fn send(&self, caller: &Caller, taken: &Taken, to: Option<Given>) -> io::Result<usize> {
+        let data = gather(caller.thread, &self.parts)?;
+        if !caller.waits() {
+            return Err(Errno::SRCH.into());
+        }
+        let kept = SendFlags::from_bits_retain(
+            self.flags.cast_unsigned() & !(libc::MSG_FASTOPEN | libc::MSG_ZEROCOPY).cast_unsigned(),
+        );
+        let flags = kept | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(match to {
+            Some(Given::Ip(to) | Given::Unspecified(Some(to))) => sendto(&taken.fd, &data, flags, &to)?,
+            _ => rustix::net::send(&taken.fd, &data, flags)?,
+        })
+    }
+
+    fn answer(&self, caller: &Caller, sent: io::Result<usize>) -> io::Result<Answer> {
+        let sent = sent?;
+        let Some(at) = self.length else {
+            return Ok(Answer::Value(i64::try_from(sent).unwrap_or(i64::MAX)));
+        };
+        target::write(caller.thread, at, &u32::try_from(sent).unwrap_or(u32::MAX).to_ne_bytes())?;
+        Ok(Answer::Value(1))
+    }
+}
+
+impl Caller {
+    /// The same socket once more, for after it has been handed over.
+    fn take_again(&self, taken: &Taken) -> io::Result<Taken> {
+        let Taken { domain, kind, ref fd, .. } = *taken;
+        let thread = crate::backstop::target::Thread::open(self.thread)?;
+        Ok(Taken { thread, fd: fd.try_clone()?, domain, kind })
+    }
+}

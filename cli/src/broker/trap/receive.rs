@@ -1,0 +1,156 @@
+//! Caught receives: programs that check who answered them (musl's resolver does) must see the name server that they asked, not ours.
+//!
+//! Only sockets that were redirected to our name server are of interest; all others go on in the kernel.
+
+use std::io;
+use std::os::fd::{AsFd as _, RawFd};
+use std::rc::Rc;
+
+use presocks_abi::sockaddr::{self, Encoded};
+use presocks_abi::socket::Kind;
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, recvfrom};
+use tokio::io::Interest;
+use tokio::task::spawn_local;
+use tokio::time::{Duration, Instant, timeout};
+
+use super::{Caller, Judged, Taken, errno, now};
+use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
+use crate::backstop::listener::Answer;
+use crate::backstop::target::{self, has_signal_to_handle};
+use crate::broker::resolver;
+use crate::broker::socket::watch;
+
+/// How often to look whether the caller still waits.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Where a receive's results go.
+enum Destination {
+    From {
+        data: Span,
+        address: u64,
+        len: u64,
+    },
+    Message(Header),
+    /// The header of the first of many, and where its length goes.
+    First(Header, u64),
+}
+
+struct Receive {
+    taken: Taken,
+    layout: Layout,
+    flags: i32,
+    to: Destination,
+}
+
+pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
+    let (fd, flags) = match call {
+        Call::ReceiveFrom { fd, flags, .. }
+        | Call::ReceiveMessage { fd, flags, .. }
+        | Call::ReceiveMessages { fd, flags, .. } => (fd, flags),
+        _ => return now(Answer::Continue),
+    };
+    let Some(taken) = redirected(caller, fd, flags)? else { return now(Answer::Continue) };
+    let to = match call {
+        Call::ReceiveFrom { data, address, len, .. } => Destination::From { data, address, len },
+        Call::ReceiveMessage { header, .. } => {
+            Destination::Message(Header::read(caller.thread, header, layout)?)
+        }
+        Call::ReceiveMessages { headers, .. } => {
+            Destination::First(Header::read(caller.thread, headers, layout)?, headers + layout.sent())
+        }
+        _ => return now(Answer::Continue),
+    };
+    let receive = Receive { taken, layout, flags, to };
+    let may_wait = flags & libc::MSG_DONTWAIT == 0
+        && fcntl_getfl(&receive.taken.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+    match receive.now(caller) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_wait => {
+            spawn_local(receive.later(Rc::clone(caller)));
+            Ok(None)
+        }
+        Err(error) => errno(error.raw_os_error().unwrap_or(libc::EIO)),
+        Ok(answer) => now(answer),
+    }
+}
+
+/// The socket, if it is one that was redirected.
+fn redirected(caller: &Caller, fd: RawFd, flags: i32) -> io::Result<Option<Taken>> {
+    let resolver = &caller.broker.resolver;
+    if !resolver.is_used() || flags & libc::MSG_ERRQUEUE != 0 {
+        return Ok(None);
+    }
+    let taken = caller.take(fd)?;
+    let is_redirected = taken.kind == Kind::Datagram
+        && sockopt::socket_cookie(&taken.fd).is_ok_and(|cookie| resolver.has_redirected(cookie));
+    Ok(is_redirected.then_some(taken))
+}
+
+impl Receive {
+    /// # Errors
+    /// Those of recvfrom(2), `EAGAIN` among them, and `EFAULT`.
+    fn now(&self, caller: &Caller) -> io::Result<Answer> {
+        let mut buffer = vec![0; MOST_DATA];
+        let flags = RecvFlags::from_bits_retain((self.flags & libc::MSG_PEEK).cast_unsigned());
+        let (len, _, sender) = recvfrom(&self.taken.fd, &mut buffer[..], flags | RecvFlags::DONTWAIT)?;
+        if !caller.waits() {
+            return Err(Errno::SRCH.into());
+        }
+        let sender = sender
+            .and_then(|sender| std::net::SocketAddr::try_from(sender).ok())
+            .map(|sender| resolver::shown(&caller.broker, sender))
+            .map(|sender| Encoded::new(sockaddr::in_family(sender, self.taken.domain)));
+        let sender = sender.as_ref().map_or(&[][..], Encoded::as_bytes);
+        let data = buffer.get(..len).unwrap_or(&[]);
+        let parts = match self.to {
+            Destination::From { data, .. } => vec![data],
+            Destination::Message(header) | Destination::First(header, _) => {
+                header.parts(caller.thread, self.layout)?
+            }
+        };
+        let taken = scatter(caller.thread, &parts, data)?;
+        let cut = if taken < len { libc::MSG_TRUNC } else { 0 };
+        let reported = if self.flags & libc::MSG_TRUNC != 0 { len } else { taken };
+        match self.to {
+            Destination::From { address, len, .. } => return_address(caller.thread, address, len, sender)?,
+            Destination::Message(header) => header.answer(caller.thread, self.layout, sender, cut)?,
+            Destination::First(header, length) => {
+                header.answer(caller.thread, self.layout, sender, cut)?;
+                let reported = u32::try_from(reported).unwrap_or(u32::MAX);
+                target::write(caller.thread, length, &reported.to_ne_bytes())?;
+                return Ok(Answer::Value(1));
+            }
+        }
+        Ok(Answer::Value(i64::try_from(reported).unwrap_or(i64::MAX)))
+    }
+
+    /// Waits for a datagram, with the socket's own limit.
+    async fn later(self, caller: Rc<Caller>) {
+        let limit = sockopt::socket_timeout(&self.taken.fd, Timeout::Recv).ok().flatten();
+        let started = Instant::now();
+        let answer = loop {
+            let is_readable =
+                async { watch(self.taken.fd.as_fd(), Interest::READABLE)?.readable().await.map(drop) };
+            let rest = limit.map_or(TICK, |limit| limit.saturating_sub(started.elapsed()).min(TICK));
+            match timeout(rest, is_readable).await {
+                Ok(Err(error)) => break Err(error),
+                Ok(Ok(())) => match self.now(&caller) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => break result,
+                },
+                Err(_) if limit.is_some_and(|limit| started.elapsed() >= limit) => {
+                    break Ok(Answer::Errno(libc::EAGAIN));
+                }
+                Err(_) if !caller.waits() => return,
+                Err(_) if has_signal_to_handle(caller.thread) => break Ok(Answer::Interrupted),
+                Err(_) => {}
+            }
+        };
+        match answer {
+            Ok(answer) => caller.answer(answer),
+            Err(error) => caller.fail(&error),
+        };
+    }
+}
