@@ -167,8 +167,9 @@ fn a_verbose_run_tells_each_connection_and_a_quiet_one_nothing() {
     let told = fetch("-v");
     told.success().stdout_is(http::HELLO.repeat(2));
     let told = told.stderr();
-    assert_eq!(told.lines().count(), 2, "{told}");
-    for (line, destination) in told.lines().zip(["origin.test", "10.88.0.2"]) {
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(told.starts_with("presocks: curl: the shim and the backstop"), "{told}");
+    for (line, destination) in told.lines().skip(1).zip(["origin.test", "10.88.0.2"]) {
         assert!(line.contains("curl[") && line.contains(destination) && line.contains("ms"), "{line}");
     }
     fetch("-q").success().stderr_is("");

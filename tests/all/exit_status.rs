@@ -97,17 +97,19 @@ fn an_ignored_sigchld_costs_no_status_and_is_passed_on() {
 }
 
 #[test]
-fn presocks_within_presocks_gives_125_and_says_what_to_do() {
+fn presocks_within_presocks_serves_by_the_outer_one_and_says_so() {
     if missing(&[]) {
         return;
     }
     let lab = Lab::new();
     let inner = format!("{} -p {NO_PROXY_NEEDED} true", presocks_tests::binary::presocks().display());
     let outcome = run(&lab, &["sh", "-c", &inner]);
-    outcome.code(125).stderr_has("env -u PRESOCKS_SESSION -u LD_PRELOAD");
+    outcome.success().stderr_has("the outer one's proxy and options serve the command");
     assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+    let missing = inner.replace("true", "no-such-command");
+    run(&lab, &["sh", "-c", &missing]).code(127).stderr_has("no-such-command");
     let freed = format!("env -u PRESOCKS_SESSION -u LD_PRELOAD {inner}");
-    run(&lab, &["sh", "-c", &freed]).success().stderr_is("");
+    run(&lab, &["sh", "-c", &freed]).success().stderr_has("another supervisor");
 }
 
 #[test]

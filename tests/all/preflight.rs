@@ -1,4 +1,4 @@
-//! A command that the shim cannot get into is not run: it would connect directly.
+//! A command that the shim cannot get into is caught by the backstop; without that it is not run, for it would connect directly.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,23 +30,33 @@ fn copy(lab: &Lab, of: &Path, name: &str, change: impl Fn(&mut Vec<u8>)) -> Path
 }
 
 fn run(lab: &Lab, program: &Path) -> Outcome {
-    lab.presocks([program]).proxy(NO_PROXY_NEEDED).run()
+    lab.presocks([program]).proxy(NO_PROXY_NEEDED).options(["-v"]).run()
 }
 
+/// Runs it without the backstop.
 fn is_refused(lab: &Lab, program: &Path, why: &str) {
-    run(lab, program).code(125).stdout_is("").stderr_has(why).stderr_has("it was not run");
+    let outcome = lab.presocks([program]).proxy(NO_PROXY_NEEDED).options(["--backstop=off"]).run();
+    outcome.code(125).stdout_is("").stderr_has(why).stderr_has("it was not run");
+    assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+}
+
+fn is_caught(lab: &Lab, program: &Path, why: &str) {
+    let outcome = run(lab, program);
+    outcome.success().stdout_is("it ran\n").stderr_has(why).stderr_has("the backstop alone");
+    assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+    is_refused(lab, program, why);
 }
 
 #[test]
-fn static_foreign_and_other_libcs_programs_are_refused_and_say_so() {
+fn static_foreign_and_other_libcs_programs_need_the_backstop() {
     if missing(&["cc"]) {
         return;
     }
     let lab = Lab::new();
     let dynamic = compiled(&lab, "dynamic", &[]);
-    run(&lab, &dynamic).success().stdout_is("it ran\n");
-    is_refused(&lab, &compiled(&lab, "static", &["-static"]), "statically linked");
-    is_refused(&lab, &compiled(&lab, "static-pie", &["-static-pie"]), "statically linked");
+    run(&lab, &dynamic).success().stdout_is("it ran\n").stderr_has("the shim and the backstop");
+    is_caught(&lab, &compiled(&lab, "static", &["-static"]), "statically linked");
+    is_caught(&lab, &compiled(&lab, "static-pie", &["-static-pie"]), "statically linked");
     let foreign = copy(&lab, &dynamic, "foreign", |content| content[MACHINE] = S390);
     is_refused(&lab, &foreign, "another kind of machine");
     let narrow = copy(&lab, &dynamic, "narrow", |content| content[4] = 1);
@@ -69,7 +79,7 @@ fn scripts_are_judged_by_their_interpreter() {
     let script = |name: &str, line: String| {
         copy(&lab, Path::new("/dev/null"), name, |content| content.extend(line.bytes()))
     };
-    is_refused(&lab, &script("bad", format!("#! {} -x\n", interpreter.display())), "statically linked");
+    is_caught(&lab, &script("bad", format!("#! {} -x\n", interpreter.display())), "statically linked");
     let good = script("good", "#!/bin/sh\necho it ran\n".to_owned());
     run(&lab, &good).success().stdout_is("it ran\n");
     let plain = script("plain", "echo it ran\n".to_owned());
@@ -77,7 +87,7 @@ fn scripts_are_judged_by_their_interpreter() {
 }
 
 #[test]
-fn a_setuid_program_is_refused_to_an_ordinary_user() {
+fn a_setuid_program_runs_without_its_privileges_for_an_ordinary_user_who_is_told_the_way() {
     if missing(&["cc"]) {
         return;
     }
@@ -85,6 +95,10 @@ fn a_setuid_program_is_refused_to_an_ordinary_user() {
     let program = compiled(&lab, "setuid", &[]);
     fs::set_permissions(&program, Permissions::from_mode(0o4755)).unwrap();
     run(&lab, &program).success().stdout_is("it ran\n");
-    let refused = lab.presocks([&program]).proxy(NO_PROXY_NEEDED).ordinary_user().run();
-    refused.code(125).stdout_is("").stderr_has("sudo presocks");
+    let run = || lab.presocks([&program]).proxy(NO_PROXY_NEEDED).ordinary_user();
+    let told = run().run();
+    told.success().stdout_is("it ran\n").stderr_has("without them").stderr_has("sudo presocks");
+    assert_eq!(told.stderr().lines().count(), 1, "{}", told.report());
+    run().options(["-q"]).run().success().stderr_is("");
+    run().options(["--backstop=off"]).run().code(125).stdout_is("").stderr_has("gains privileges");
 }

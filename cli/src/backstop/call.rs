@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::filter::{Abi, NARROW, NATIVE, within_socketcall};
 use super::listener::Notification;
-use super::target::{read, read_whole};
+use super::target::{Memory, read};
 
 /// Bytes in the caller's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ fn within(notification: &Notification) -> io::Result<Option<Call>> {
     };
     let mut bytes = [0; 6 * 4];
     let given = bytes.get_mut(..count * 4).unwrap_or(&mut []);
-    read_whole(notification.thread, at, given)?;
+    read(notification.thread, at, given)?;
     let arguments = Layout(Width::W32).words(given);
     Ok(of_kind(u32::try_from(call).unwrap_or(0), arguments))
 }
@@ -203,23 +203,24 @@ impl Span {
     pub(crate) fn read_into<'a>(&self, thread: i32, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
         let len = usize::try_from(self.len).unwrap_or(usize::MAX).min(buffer.len());
         let part = buffer.get_mut(..len).unwrap_or(&mut []);
-        read_whole(thread, self.at, part)?;
+        read(thread, self.at, part)?;
         Ok(part)
     }
 }
 
 impl Header {
     /// # Errors
-    /// `EFAULT` when there is none.
+    /// `EFAULT` when there is none, `EINVAL` for a name of negative length.
     pub(crate) fn read(thread: i32, at: u64, layout: Layout) -> io::Result<Self> {
         let mut bytes = [0; Layout::HEADER_WORDS * 8];
         let part = bytes.get_mut(..Layout::HEADER_WORDS * layout.word()).unwrap_or(&mut []);
-        read_whole(thread, at, part)?;
+        read(thread, at, part)?;
         let [name, name_len, parts, count, control, control_len, _] = layout.words(part);
+        // An int, in a word.
+        let name_len = u64::try_from((name_len & 0xffff_ffff) as u32 as c_int).map_err(|_| Errno::INVAL)?;
         Ok(Self {
             at,
-            // An int, in a word.
-            name: Span { at: name, len: if name == 0 { 0 } else { name_len & 0xffff_ffff } },
+            name: Span { at: name, len: if name == 0 { 0 } else { name_len } },
             parts: Span { at: parts, len: count },
             control: Span { at: control, len: if control == 0 { 0 } else { control_len } },
         })
@@ -235,7 +236,7 @@ impl Header {
         }
         let each = 2 * layout.word();
         let mut bytes = vec![0; usize::try_from(self.parts.len).unwrap_or(0) * each];
-        read_whole(thread, self.parts.at, &mut bytes)?;
+        read(thread, self.parts.at, &mut bytes)?;
         Ok(bytes
             .chunks_exact(each)
             .map(|part| {
@@ -249,22 +250,24 @@ impl Header {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub(crate) fn answer(&self, thread: i32, layout: Layout, sender: &[u8], flags: c_int) -> io::Result<()> {
+    pub(crate) fn answer(
+        &self,
+        memory: &Memory,
+        layout: Layout,
+        sender: &[u8],
+        flags: c_int,
+    ) -> io::Result<()> {
         if self.name.at != 0 {
-            write_address(thread, self.name.at, self.name.len, sender)?;
-            super::target::write(
-                thread,
-                self.at + layout.word() as u64,
-                &(sender.len() as u32).to_ne_bytes(),
-            )?;
+            write_address(memory, self.name.at, self.name.len, sender)?;
+            memory.write(self.at + layout.word() as u64, &(sender.len() as u32).to_ne_bytes())?;
         }
         let word = layout.word() as u64;
         let none = match layout.0 {
             Width::W32 => &[0; 4][..],
             Width::W64 => &[0; 8],
         };
-        super::target::write(thread, self.at + 5 * word, none)?;
-        super::target::write(thread, self.at + layout.flags(), &flags.to_ne_bytes())
+        memory.write(self.at + 5 * word, none)?;
+        memory.write(self.at + layout.flags(), &flags.to_ne_bytes())
     }
 }
 
@@ -272,21 +275,27 @@ impl Header {
 ///
 /// # Errors
 /// `EFAULT`.
-pub(crate) fn write_address(thread: i32, at: u64, room: u64, address: &[u8]) -> io::Result<()> {
+fn write_address(memory: &Memory, at: u64, room: u64, address: &[u8]) -> io::Result<()> {
     let len = usize::try_from(room).unwrap_or(usize::MAX).min(address.len());
-    super::target::write(thread, at, address.get(..len).unwrap_or(address))
+    memory.write(at, address.get(..len).unwrap_or(address))
 }
 
 /// An address and its length as accept(2), getpeername(2) and recvfrom(2) return them: where the length is there was the room.
 ///
 /// # Errors
 /// `EFAULT`, and `EINVAL` for a negative length.
-pub(crate) fn return_address(thread: i32, at: u64, len: u64, address: &[u8]) -> io::Result<()> {
+pub(crate) fn return_address(
+    thread: i32,
+    memory: &Memory,
+    at: u64,
+    len: u64,
+    address: &[u8],
+) -> io::Result<()> {
     let mut room = [0; 4];
-    read_whole(thread, len, &mut room)?;
+    read(thread, len, &mut room)?;
     let room = u64::try_from(c_int::from_ne_bytes(room)).map_err(|_| Errno::INVAL)?;
-    write_address(thread, at, room, address)?;
-    super::target::write(thread, len, &(address.len() as u32).to_ne_bytes())
+    write_address(memory, at, room, address)?;
+    memory.write(len, &(address.len() as u32).to_ne_bytes())
 }
 
 /// The bytes of all parts, one after the other, at most [`MOST_DATA`].
@@ -299,10 +308,7 @@ pub(crate) fn gather(thread: i32, parts: &[Span]) -> io::Result<Vec<u8>> {
         let room = (MOST_DATA - data.len()).min(usize::try_from(part.len).unwrap_or(usize::MAX));
         let start = data.len();
         data.resize(start + room, 0);
-        let read = read(thread, part.at, data.get_mut(start..).unwrap_or(&mut []))?;
-        if read < room {
-            return Err(Errno::FAULT.into());
-        }
+        read(thread, part.at, data.get_mut(start..).unwrap_or(&mut []))?;
     }
     Ok(data)
 }
@@ -311,11 +317,11 @@ pub(crate) fn gather(thread: i32, parts: &[Span]) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// `EFAULT`.
-pub(crate) fn scatter(thread: i32, parts: &[Span], mut data: &[u8]) -> io::Result<usize> {
+pub(crate) fn scatter(memory: &Memory, parts: &[Span], mut data: &[u8]) -> io::Result<usize> {
     let all = data.len();
     for part in parts {
         let (now, later) = data.split_at(data.len().min(usize::try_from(part.len).unwrap_or(usize::MAX)));
-        super::target::write(thread, part.at, now)?;
+        memory.write(part.at, now)?;
         data = later;
     }
     Ok(all - data.len())

@@ -1,10 +1,12 @@
 //! A thread whose call waits: its memory, its descriptors, its end.
 //!
-//! All of it is about the thread of that number, which may be another's by the time it is asked: whoever asks must see afterwards
-//! that the call still waits ([`super::listener::Listener::waits`]).
+//! A thread's number may be another's by the time it is used: whoever has read memory, or opened anything, must see afterwards that the call
+//! still waits ([`super::listener::Listener::waits`]).
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt as _;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -12,53 +14,42 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 /// linux/pidfd.h: since Linux 6.9.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 
-/// process_vm_readv(2): bytes of a thread's memory, as far as they are mapped.
+/// process_vm_readv(2): fills the buffer from a thread's memory.
 ///
 /// # Errors
-/// Those of process_vm_readv(2): `EFAULT` when not even the first byte is there.
-pub(crate) fn read(thread: i32, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+/// Those of process_vm_readv(2), and `EFAULT` when a part is not there.
+pub(crate) fn read(thread: i32, at: u64, buffer: &mut [u8]) -> io::Result<()> {
     if buffer.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
+    let at = usize::try_from(at).map_err(|_| Errno::FAULT)?;
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let remote = remote(at, buffer.len())?;
+    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len: buffer.len() };
     #[allow(unsafe_code, reason = "rustix has no such call")]
     // SAFETY: the local part is the buffer; the kernel checks the other.
     let len = unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
-    usize::try_from(len).map_err(|_| io::Error::last_os_error())
-}
-
-/// [`read`], or nothing.
-///
-/// # Errors
-/// `EFAULT` when a part is missing.
-pub(crate) fn read_whole(thread: i32, at: u64, buffer: &mut [u8]) -> io::Result<()> {
-    if read(thread, at, buffer)? == buffer.len() { Ok(()) } else { Err(Errno::FAULT.into()) }
-}
-
-/// process_vm_writev(2).
-///
-/// # Errors
-/// Those of process_vm_writev(2), and `EFAULT` when a part cannot be written.
-pub(crate) fn write(thread: i32, at: u64, bytes: &[u8]) -> io::Result<()> {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let remote = remote(at, bytes.len())?;
-    #[allow(unsafe_code, reason = "rustix has no such call")]
-    // SAFETY: the local part is only read; the kernel checks the other.
-    let len = unsafe { libc::process_vm_writev(thread, &raw const local, 1, &raw const remote, 1, 0) };
     match usize::try_from(len) {
         Err(_) => Err(io::Error::last_os_error()),
-        Ok(len) if len == bytes.len() => Ok(()),
+        Ok(len) if len == buffer.len() => Ok(()),
         Ok(_) => Err(Errno::FAULT.into()),
     }
 }
 
-fn remote(at: u64, len: usize) -> io::Result<libc::iovec> {
-    let at = usize::try_from(at).map_err(|_| Errno::FAULT)?;
-    Ok(libc::iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len: len })
+/// A thread's memory for writing, by a descriptor: it stays that thread's, whatever becomes of its number (proc(5), `/proc/PID/mem`).
+pub(crate) struct Memory(File);
+
+impl Memory {
+    /// # Errors
+    /// Those of open(2).
+    pub(crate) fn open(thread: i32) -> io::Result<Self> {
+        File::options().write(true).open(format!("/proc/{thread}/mem")).map(Self)
+    }
+
+    /// # Errors
+    /// `EFAULT` when a part is not there.
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, at).map_err(|_| Errno::FAULT.into())
+    }
 }
 
 /// A thread by a descriptor, which stays the same thread whatever becomes of its number.
@@ -127,9 +118,11 @@ mod tests {
         let mut there = *b"presocks";
         let at = there.as_mut_ptr().expose_provenance() as u64;
         let mut here = [0; 8];
-        read_whole(own_thread(), at, &mut here).unwrap();
+        read(own_thread(), at, &mut here).unwrap();
         assert_eq!(&here, b"presocks");
-        write(own_thread(), at, b"PRE").unwrap();
+        let memory = Memory::open(own_thread()).unwrap();
+        memory.write(at, b"PRE").unwrap();
+        assert_eq!(memory.write(8, b"x").unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(&std::hint::black_box(there), b"PREsocks");
         assert_eq!(read(own_thread(), 8, &mut here).unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }

@@ -9,7 +9,7 @@ mod datagram;
 mod receive;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -17,6 +17,7 @@ use presocks_abi::sockaddr::{self, Given};
 use presocks_abi::socket::Kind;
 use presocks_abi::{option, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::io::Interest;
 
@@ -25,7 +26,7 @@ use super::socket::{leaves_loopback, peer_of, speaks_to_loopback, watch};
 use super::{ACCEPT_PAUSE, Broker};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
-use crate::backstop::target::Thread;
+use crate::backstop::target::{Memory, Thread};
 pub(super) use connect::Attempts;
 
 /// The kernel takes no longer address (`struct sockaddr_storage`).
@@ -156,11 +157,20 @@ impl Caller {
         let thread = Thread::open(self.thread)?;
         let fd = thread.descriptor(number)?;
         if !self.waits() {
-            return Err(rustix::io::Errno::SRCH.into());
+            return Err(Errno::SRCH.into());
         }
         let domain = i32::from(sockopt::socket_domain(&fd)?.as_raw());
         let protocol = super::socket::protocol(fd.as_fd())?;
         Ok(Taken { thread, fd, domain, kind: Kind::new(domain, protocol) })
+    }
+
+    /// The caller's memory, to write results to.
+    ///
+    /// # Errors
+    /// `ESRCH` when the call waits no more; those of open(2).
+    fn memory(&self) -> io::Result<Memory> {
+        let memory = Memory::open(self.thread)?;
+        if self.waits() { Ok(memory) } else { Err(Errno::SRCH.into()) }
     }
 
     /// # Errors
@@ -168,10 +178,10 @@ impl Caller {
     fn address(&self, span: Span) -> io::Result<Address> {
         let mut bytes = [0; LONGEST_ADDRESS];
         if span.len > LONGEST_ADDRESS as u64 {
-            return Err(rustix::io::Errno::INVAL.into());
+            return Err(Errno::INVAL.into());
         }
         let len = span.read_into(self.thread, &mut bytes)?.len();
-        if self.waits() { Ok(Address { bytes, len }) } else { Err(rustix::io::Errno::SRCH.into()) }
+        if self.waits() { Ok(Address { bytes, len }) } else { Err(Errno::SRCH.into()) }
     }
 }
 
@@ -221,7 +231,13 @@ fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
     match address.given() {
         Given::Unreadable => errno(libc::EINVAL),
         Given::Other if address.is_resolver() => errno(libc::ECONNREFUSED),
-        Given::Other | Given::Unspecified(_) => now(Answer::Continue),
+        Given::Other => now(Answer::Continue),
+        Given::Unspecified(_) => {
+            if !caller.broker.attempts.is_empty() {
+                caller.broker.attempts.forget(&caller.take(fd)?.fd);
+            }
+            now(Answer::Continue)
+        }
         Given::Ip(destination) => {
             let taken = caller.take(fd)?;
             match taken.kind {
@@ -242,7 +258,9 @@ fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> J
     let family = if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
     if family != taken.domain {
-        return errno(libc::EAFNOSUPPORT);
+        // For the kernel to refuse, whatever the address.
+        let result = rustix::net::connect(&taken.fd, &nowhere(destination));
+        return errno(result.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error));
     }
     if sockaddr::is_local(destination) {
         let leaves = leaves_loopback(taken.fd.as_fd());
@@ -253,6 +271,14 @@ fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> J
     }
     tokio::task::spawn_local(connect::serve(Rc::clone(caller), taken, destination));
     Ok(None)
+}
+
+/// Loopback's port 0 in the destination's family.
+fn nowhere(destination: SocketAddr) -> SocketAddr {
+    match destination {
+        SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+    }
 }
 
 /// What the program asked for, as the shim shows it.
@@ -267,7 +293,7 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     });
     let Some(asked) = asked else { return now(Answer::Continue) };
     let encoded = sockaddr::Encoded::new(sockaddr::in_family(asked, taken.domain));
-    call::return_address(caller.thread, address, len, encoded.as_bytes())?;
+    call::return_address(caller.thread, &caller.memory()?, address, len, encoded.as_bytes())?;
     now(Answer::Value(0))
 }
 

@@ -17,7 +17,7 @@ use super::message::{Message, Messenger};
 use super::process::{self, Forked, Pid, SignalMask, Strings, fork};
 use crate::backstop::install::{Denied, install};
 use crate::backstop::listener::Listener;
-use crate::backstop::target::{Thread, read_whole};
+use crate::backstop::target::{Thread, read};
 use crate::streams::Standard;
 
 /// ld.so(8): the libraries that come before all others.
@@ -229,7 +229,7 @@ fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<Listener,
     let listener = thread.descriptor(number).map_err(denied("pidfd_getfd"))?;
     // What we have it has at the same place, as our copy.
     let somewhere = filter.as_ptr().expose_provenance() as u64;
-    read_whole(process, somewhere, &mut [0; 1]).map_err(denied("process_vm_readv"))?;
+    read(process, somewhere, &mut [0; 1]).map_err(denied("process_vm_readv"))?;
     Ok(Listener::new(listener))
 }
 

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -39,8 +39,23 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(in crate::broker) struct Attempts(RefCell<HashMap<u64, Rc<Attempt>>>);
 
+impl Attempts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// The program dissolves the socket's association: what is under way, or waits to be told, is no longer its business.
+    pub(super) fn forget(&self, socket: &OwnedFd) {
+        let cookie = sockopt::socket_cookie(socket).unwrap_or_default();
+        if let Some(attempt) = self.0.borrow_mut().remove(&cookie) {
+            attempt.abandoned.notify_one();
+        }
+    }
+}
+
 struct Attempt {
     thread: i32,
+    destination: SocketAddr,
     /// The errno, or 0.
     outcome: Cell<Option<i32>>,
     ended: Notify,
@@ -113,12 +128,18 @@ fn join_or_begin(
     let attempts = &caller.broker.attempts;
     let found = attempts.0.borrow().get(&cookie).map(Rc::clone);
     match found {
-        Some(attempt) if is_blocking || attempt.thread == caller.thread => return Ok(attempt),
-        Some(_) => return Err(libc::EALREADY),
-        None => {}
+        Some(attempt)
+            if attempt.destination == destination && (is_blocking || attempt.thread == caller.thread) =>
+        {
+            return Ok(attempt);
+        }
+        // One that has ended, and was never told, is not what this call is about.
+        Some(attempt) if attempt.outcome.get().is_none() => return Err(libc::EALREADY),
+        Some(_) | None => {}
     }
     let attempt = Rc::new(Attempt {
         thread: caller.thread,
+        destination,
         outcome: Cell::default(),
         ended: Notify::new(),
         waiting: Cell::default(),
@@ -147,7 +168,11 @@ fn join_or_begin(
         if !own.delivered.get() && outcome.is_some() {
             sleep(REMEMBERED).await;
         }
-        broker.attempts.0.borrow_mut().remove(&cookie);
+        // Unless another attempt on this socket has taken its place.
+        let mut attempts = broker.attempts.0.borrow_mut();
+        if attempts.get(&cookie).is_some_and(|attempt| Rc::ptr_eq(attempt, &own)) {
+            attempts.remove(&cookie);
+        }
     });
     Ok(attempt)
 }

@@ -18,7 +18,6 @@ use tokio::task::spawn_local;
 use super::{Caller, Judged, Taken, errno, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
-use crate::backstop::target;
 use crate::broker::socket::{leaves_loopback, speaks_to_loopback};
 use crate::broker::ticket::is_direct;
 use crate::broker::{Broker, resolver};
@@ -264,7 +263,7 @@ impl Message {
         let Some(at) = self.length else {
             return Ok(Answer::Value(i64::try_from(sent).unwrap_or(i64::MAX)));
         };
-        target::write(caller.thread, at, &u32::try_from(sent).unwrap_or(u32::MAX).to_ne_bytes())?;
+        caller.memory()?.write(at, &u32::try_from(sent).unwrap_or(u32::MAX).to_ne_bytes())?;
         Ok(Answer::Value(1))
     }
 }

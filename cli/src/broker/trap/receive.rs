@@ -9,7 +9,6 @@ use std::rc::Rc;
 use presocks_abi::sockaddr::{self, Encoded};
 use presocks_abi::socket::Kind;
 use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, recvfrom};
 use tokio::io::Interest;
@@ -19,7 +18,7 @@ use tokio::time::{Duration, Instant, timeout};
 use super::{Caller, Judged, Taken, errno, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
-use crate::backstop::target::{self, has_signal_to_handle};
+use crate::backstop::target::has_signal_to_handle;
 use crate::broker::resolver;
 use crate::broker::socket::watch;
 
@@ -95,9 +94,6 @@ impl Receive {
         let mut buffer = vec![0; MOST_DATA];
         let flags = RecvFlags::from_bits_retain((self.flags & libc::MSG_PEEK).cast_unsigned());
         let (len, _, sender) = recvfrom(&self.taken.fd, &mut buffer[..], flags | RecvFlags::DONTWAIT)?;
-        if !caller.waits() {
-            return Err(Errno::SRCH.into());
-        }
         let sender = sender
             .and_then(|sender| std::net::SocketAddr::try_from(sender).ok())
             .map(|sender| resolver::shown(&caller.broker, sender))
@@ -110,16 +106,19 @@ impl Receive {
                 header.parts(caller.thread, self.layout)?
             }
         };
-        let taken = scatter(caller.thread, &parts, data)?;
+        let memory = caller.memory()?;
+        let taken = scatter(&memory, &parts, data)?;
         let cut = if taken < len { libc::MSG_TRUNC } else { 0 };
         let reported = if self.flags & libc::MSG_TRUNC != 0 { len } else { taken };
         match self.to {
-            Destination::From { address, len, .. } => return_address(caller.thread, address, len, sender)?,
-            Destination::Message(header) => header.answer(caller.thread, self.layout, sender, cut)?,
+            Destination::From { address, len, .. } => {
+                return_address(caller.thread, &memory, address, len, sender)?
+            }
+            Destination::Message(header) => header.answer(&memory, self.layout, sender, cut)?,
             Destination::First(header, length) => {
-                header.answer(caller.thread, self.layout, sender, cut)?;
+                header.answer(&memory, self.layout, sender, cut)?;
                 let reported = u32::try_from(reported).unwrap_or(u32::MAX);
-                target::write(caller.thread, length, &reported.to_ne_bytes())?;
+                memory.write(length, &reported.to_ne_bytes())?;
                 return Ok(Answer::Value(1));
             }
         }
