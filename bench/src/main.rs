@@ -1,14 +1,15 @@
 //! What presocks costs: `cargo run --release -p presocks-bench` prints one table.
 //!
-//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|memory]...
+//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory]...
 //!
 //! Only the ratios mean something: each row's contestants take turns, a short piece of work at a time, in one run on one machine,
 //! and the medians are compared. Everything happens in a network namespace of its own, whose loopback device has an address that
 //! is not loopback's: presocks takes loopback for direct.
 //!
 //! Reading order: `stage` (what all rows share), `worker` (a contestant, seen from here), `task` (the same, from inside), then any
-//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `memory`.
+//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`.
 
+mod backstop;
 mod bulk;
 mod connects;
 mod established;
@@ -38,12 +39,13 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Group = fn(&Stage) -> Outcome<Vec<Row>>;
 
 /// The names that the command line knows, in the table's order.
-const GROUPS: [(&str, Group); 6] = [
+const GROUPS: [(&str, Group); 7] = [
     ("connects", connects::rows),
     ("parallel", parallel::rows),
     ("bulk", bulk::rows),
     ("start", start::rows),
     ("established", established::rows),
+    ("backstop", backstop::rows),
     ("memory", memory::rows),
 ];
 

@@ -105,7 +105,9 @@ fn busy(stage: &Stage) -> Outcome<Row> {
 /// The wrapped process itself, below the one that was started.
 fn wrapped(started: u32, wrapping: Wrapping, name: &str) -> Outcome<u32> {
     match wrapping {
-        Wrapping::Presocks(_) => process::child_named(process::child_named(started, process::BROKER)?, name),
+        Wrapping::Presocks(_) | Wrapping::WithoutBackstop(_) => {
+            process::child_named(process::child_named(started, process::BROKER)?, name)
+        }
         Wrapping::Bare | Wrapping::Proxychains(_) => Ok(started),
     }
 }

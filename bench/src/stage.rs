@@ -31,6 +31,8 @@ pub(crate) enum Wrapping {
     Bare,
     /// With this proxy.
     Presocks(SocketAddr),
+    /// With this proxy, and no filter.
+    WithoutBackstop(SocketAddr),
     /// With this proxy.
     Proxychains(SocketAddr),
 }
@@ -123,9 +125,13 @@ impl Stage {
     pub(crate) fn command(&self, wrapping: Wrapping, program: &Path) -> Outcome<Command> {
         let mut command = match wrapping {
             Wrapping::Bare => Command::new(program),
-            Wrapping::Presocks(proxy) => {
+            Wrapping::Presocks(proxy) | Wrapping::WithoutBackstop(proxy) => {
                 let mut command = Command::new(&self.presocks);
-                command.args(["-p", &format!("socks5://{proxy}")]).arg(program);
+                command.args(["-p", &format!("socks5://{proxy}")]);
+                if matches!(wrapping, Wrapping::WithoutBackstop(_)) {
+                    command.args(["-q", "--backstop=off"]);
+                }
+                command.arg(program);
                 command
             }
             Wrapping::Proxychains(proxy) => {

@@ -139,6 +139,23 @@ pub(crate) fn widen_backlog(listener: &impl std::os::fd::AsRawFd, room: libc::c_
     checked(unsafe { libc::listen(listener.as_raw_fd(), room) }).map(drop)
 }
 
+/// getppid(2), asked of the kernel.
+pub(crate) fn parent() -> io::Result<()> {
+    // SAFETY: no arguments.
+    let result = unsafe { libc::syscall(libc::SYS_getppid) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// connect(2) as a bare system call, with a Unix address, on descriptor 0, which is no socket: the kernel refuses it at once, whoever was asked
+/// before.
+pub(crate) fn connect_nowhere() -> io::Result<()> {
+    let address = libc::AF_UNIX as u16;
+    let len = size_of_val(&address);
+    // SAFETY: an address and its length.
+    let result = unsafe { libc::syscall(libc::SYS_connect, 0, &raw const address, len) };
+    if result == -1 { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
 /// Waits until a descriptor is readable, by libc's poll.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::system::{Epoll, poll_readable};
+use crate::system::{self, Epoll, poll_readable};
 use crate::{Outcome, proxy};
 
 /// Tells this executable that it is a worker.
@@ -19,6 +19,12 @@ pub(crate) const FLAG: &str = "--task";
 pub(crate) const CONNECTS: &str = "connects";
 /// One byte there and back: `ping plain|poll|epoll DESTINATION [PROXY]`.
 pub(crate) const PING: &str = "ping";
+/// System calls: `calls free|caught`.
+pub(crate) const CALLS: &str = "calls";
+/// One that nobody looks at.
+pub(crate) const FREE: &str = "free";
+/// One that the broker is asked about, and that goes on.
+pub(crate) const CAUGHT: &str = "caught";
 /// Starts a program: `start PROGRAM`.
 pub(crate) const START: &str = "start";
 /// Connects, and looks up [`NAMES_PER_CONNECT`] names that are new: `names DESTINATION`.
@@ -43,6 +49,8 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
         }
         [PING, how, destination] => ping(how, TcpStream::connect(destination)?),
         [PING, how, destination, proxy] => ping(how, proxy::connect(proxy.parse()?, destination.parse()?)?),
+        [CALLS, FREE] => answer(mean(system::parent)),
+        [CALLS, CAUGHT] => answer(mean(system::connect_nowhere)),
         [START, program] => {
             answer(each(|| Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).status()))
         }
@@ -90,7 +98,6 @@ fn each<T>(mut piece: impl FnMut() -> io::Result<T>) -> impl FnMut(usize) -> io:
     }
 }
 
-/// A round trip is too short to be timed alone: the answer is the mean of as many as asked for.
 fn ping(how: &str, mut connection: TcpStream) -> Outcome<()> {
     connection.set_nodelay(true)?;
     let fd = connection.as_raw_fd();
@@ -101,13 +108,20 @@ fn ping(how: &str, mut connection: TcpStream) -> Outcome<()> {
         "epoll" => &|| epoll.wait(),
         _ => return Err("not a way to wait".into()),
     };
-    answer(|count| {
+    answer(mean(|| {
+        connection.write_all(b"x")?;
+        wait()?;
+        connection.read_exact(&mut [0])
+    }))
+}
+
+/// What is too short to be timed alone: the mean of as many as asked for.
+fn mean(mut piece: impl FnMut() -> io::Result<()>) -> impl FnMut(usize) -> io::Result<Vec<u128>> {
+    move |count| {
         let started = Instant::now();
         for _ in 0..count {
-            connection.write_all(b"x")?;
-            wait()?;
-            connection.read_exact(&mut [0])?;
+            piece()?;
         }
         Ok(vec![started.elapsed().as_nanos() / count.max(1) as u128])
-    })
+    }
 }
