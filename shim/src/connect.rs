@@ -13,17 +13,23 @@
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
 //! | TCP or MPTCP | hand it to the broker |
 //! | any other protocol | `ENETUNREACH` |
+//!
+//! What passes to an IP address has been judged and carries the session's pass (`pass`). What passes because it is no IP address does not:
+//! where the seccomp filter stands, the broker looks at it, for there are Unix sockets behind which others ask the network in
+//! the program's stead.
 #![allow(unsafe_code)]
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use libc::{c_int, socklen_t};
+use libc::{c_int, socklen_t, timeval};
+pub(crate) use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
 
 use crate::errno::{Errno, fail};
+use crate::pass::{self, at, int, returned};
 use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::ticket::Ticket;
+use crate::ticket::{NoTicket, Ticket};
 use crate::{datagram, epoll, socket, sys};
 
 redhook::hook! {
@@ -32,7 +38,13 @@ redhook::hook! {
     unsafe fn connect(fd: c_int, address: *const libc::sockaddr, len: socklen_t) -> c_int => hooked_connect {
         // SAFETY: connect(2) demands `len` readable bytes at `address`.
         match unsafe { sockaddr::read(address, len) } {
-            // The kernel refuses the length, whatever the address.
+            // The kernel refuses it, whatever the socket.
+            _ if address.is_null() => {
+                let arguments = [int(fd), 0, len as usize, 0, 0, 0];
+                // SAFETY: no address: the kernel refuses the call.
+                return returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int;
+            }
+            // As above, for the length.
             _ if len as usize > size_of::<libc::sockaddr_storage>() => {}
             Given::Unreadable | Given::Other => {}
             Given::Unspecified(_) => {
@@ -59,19 +71,6 @@ redhook::hook! {
     }
 }
 
-/// What a socket is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// TCP or MPTCP.
-    Stream,
-    /// UDP.
-    Datagram,
-    /// A Unix or netlink socket, which knows no IP address.
-    NotIp,
-    /// Another protocol over IP, or a family that carries IP addresses by other means (SMC, RDS).
-    Refused,
-}
-
 /// The kind of a socket to which an IP address was given.
 ///
 /// # Errors
@@ -79,12 +78,7 @@ pub(crate) enum Kind {
 pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
     let domain = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
     let protocol = sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
-    Ok(match (domain, protocol) {
-        (libc::AF_UNIX | libc::AF_NETLINK, _) => Kind::NotIp,
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => Kind::Stream,
-        (libc::AF_INET | libc::AF_INET6, libc::IPPROTO_UDP) => Kind::Datagram,
-        _ => Kind::Refused,
-    })
+    Ok(Kind::new(domain, protocol))
 }
 
 /// connect() to an IP destination; also what `MSG_FASTOPEN` asks for.
@@ -120,22 +114,37 @@ fn is_for_the_kernel(fd: c_int, destination: SocketAddr) -> bool {
 /// The real connect() on an address that we made.
 pub(crate) fn pass(fd: c_int, destination: SocketAddr) -> c_int {
     let encoded = Encoded::new(destination);
-    let (address, len) = encoded.as_arguments();
     // SAFETY: pointer and length are those of `encoded`.
-    unsafe { redhook::real!(connect)(fd, address, len) }
+    returned(unsafe { pass::wait(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
+}
+
+fn arguments(fd: c_int, address: &Encoded) -> [usize; 6] {
+    let (pointer, len) = address.as_arguments();
+    [int(fd), at(pointer), len as usize, 0, 0, 0]
+}
+
+/// No ticket can be had: where this session's filter stands, the call itself is brought before the broker; else it fails.
+pub(crate) fn unjudged(fd: c_int, destination: SocketAddr, why: NoTicket) -> Result<(), Errno> {
+    if !pass::filter_stands() {
+        return Err(why.report());
+    }
+    let encoded = Encoded::new(destination);
+    // SAFETY: pointer and length are those of `encoded`.
+    unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }.map(drop)
 }
 
 /// The real connect() with `AF_UNSPEC`, in memory that nobody else can change meanwhile.
 fn dissolve(fd: c_int, len: socklen_t) -> c_int {
     let nothing = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
     let len = len.min(size_of_val(&nothing) as socklen_t);
+    let arguments = [int(fd), at(&raw const nothing), len as usize, 0, 0, 0];
     // SAFETY: `len` bytes of `nothing` are readable.
-    unsafe { redhook::real!(connect)(fd, &raw const nothing, len) }
+    returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int
 }
 
 /// Loopback's port 0 in the destination's family. For a call that the kernel answers from the socket's state: should that
 /// change under us, the call still cannot reach the network.
-fn nowhere(destination: SocketAddr) -> SocketAddr {
+pub(crate) fn nowhere(destination: SocketAddr) -> SocketAddr {
     match destination {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
@@ -149,17 +158,11 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         return Err(libc::ENETUNREACH);
     }
     let is_nonblocking = sys::is_nonblocking(fd)?;
-    let mut ticket = Ticket::new()?;
-    if is_nonblocking {
-        ticket.move_up();
-    } else {
-        let timeout = sys::send_timeout(fd)?;
-        if timeout.tv_sec != 0 || timeout.tv_usec != 0 {
-            sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| libc::ENETUNREACH)?;
-        }
-    }
-    // Connected before anybody can find it: an unconnected ticket would count as broken.
-    ticket.connect()?;
+    let timeout = if is_nonblocking { None } else { Some(sys::send_timeout(fd)?) };
+    let ticket = match open_ticket(timeout) {
+        Ok(ticket) => ticket,
+        Err(why) => return unjudged(fd, destination, why),
+    };
     let pending = pending::insert(fd, ticket)?;
     let sent = epoll::mask(pending, fd).and_then(|()| pending.send(&Request::Connect { destination }, fd));
     if let Err(error) = sent {
@@ -167,6 +170,21 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         return Err(error);
     }
     if is_nonblocking { Err(libc::EINPROGRESS) } else { finish(pending, fd) }
+}
+
+/// A ticket that waits as long as the socket would; none for one that does not wait.
+fn open_ticket(timeout: Option<timeval>) -> Result<Ticket, NoTicket> {
+    let mut ticket = Ticket::new()?;
+    match timeout {
+        None => ticket.move_up(),
+        Some(timeval { tv_sec: 0, tv_usec: 0 }) => {}
+        Some(timeout) => {
+            sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| NoTicket::Descriptor)?;
+        }
+    }
+    // Connected before anybody can find it: an unconnected ticket would count as broken.
+    ticket.connect()?;
+    Ok(ticket)
 }
 
 /// A connect() while another is under way: `EALREADY`, or, on a blocking socket, its end.

@@ -18,9 +18,11 @@ use presocks_proto::frame::{Reply, Request};
 
 use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
+use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::{control, errno, socket, sys, ticket};
+use crate::ticket::Ticket;
+use crate::{control, errno, socket, sys};
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -60,8 +62,15 @@ redhook::hook! {
             }
             Ok(Verdict::To(encoded)) => {
                 let (address, address_len) = encoded.as_arguments();
+                let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
                 // SAFETY: the caller's own arguments but for the address, which is our copy.
-                unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
+                returned(unsafe { pass::wait(libc::SYS_sendto, arguments) })
+            }
+            Ok(Verdict::Unjudged(encoded)) => {
+                let (address, address_len) = encoded.as_arguments();
+                let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
+                // SAFETY: as above.
+                returned(unsafe { pass::wait_unjudged(libc::SYS_sendto, arguments) })
             }
             Ok(Verdict::Connected) => {
                 // SAFETY: the caller's own arguments, on a socket that is connected now.
@@ -90,25 +99,38 @@ redhook::hook! {
         if let Err(error) = unsafe { control::check(fd, &copy, address) } {
             return fail(error) as ssize_t;
         }
-        let encoded;
-        match check(fd, address, flags) {
+        let verdict = match check(fd, address, flags) {
             Err(error) => return fail(error) as ssize_t,
-            Ok(Verdict::Pass) => {}
-            Ok(Verdict::To(address)) => {
-                encoded = address;
-                let (address, len) = encoded.as_arguments();
-                copy.msg_name = address.cast_mut().cast();
-                copy.msg_namelen = len;
+            Ok(verdict) => verdict,
+        };
+        if let Verdict::To(encoded) | Verdict::Unjudged(encoded) = &verdict {
+            let (address, len) = encoded.as_arguments();
+            copy.msg_name = address.cast_mut().cast();
+            copy.msg_namelen = len;
+        }
+        let arguments = [int(fd), at(&raw const copy), int(flags), 0, 0, 0];
+        match verdict {
+            // The kernel takes an address of no length for none.
+            Verdict::Pass if !copy.msg_name.is_null() && copy.msg_namelen > 0 => {
+                // SAFETY: the caller's own message, in our copy.
+                unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
             }
-            Ok(Verdict::Connected) => {
+            Verdict::Pass | Verdict::To(_) => {
+                // SAFETY: the caller's own message but for the address, of which there is none, or our copy.
+                returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
+            }
+            Verdict::Unjudged(_) => {
+                // SAFETY: as above.
+                returned(unsafe { pass::wait_unjudged(libc::SYS_sendmsg, arguments) })
+            }
+            Verdict::Connected => {
                 copy.msg_name = core::ptr::null_mut();
                 copy.msg_namelen = 0;
+                let arguments = [int(fd), at(&raw const copy), int(flags & !libc::MSG_FASTOPEN), 0, 0, 0];
                 // SAFETY: the caller's own message but for the address, on a socket that is connected now.
-                return unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags & !libc::MSG_FASTOPEN) };
+                returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
             }
         }
-        // SAFETY: the caller's own message but for the address, which is our copy.
-        unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
     }
 }
 
@@ -129,8 +151,9 @@ redhook::hook! {
             if let Err(error) = check_connected(fd, flags) {
                 return fail(error);
             }
+            let arguments = [int(fd), at(messages), count as usize, int(flags), 0, 0];
             // SAFETY: the caller's own arguments.
-            return unsafe { redhook::real!(sendmmsg)(fd, messages, count, flags) };
+            return returned(unsafe { pass::wait(libc::SYS_sendmmsg, arguments) }) as c_int;
         }
         let mut sent = 0;
         while sent < count {
@@ -155,22 +178,27 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(send);
     let _ = redhook::real!(sendto);
     let _ = redhook::real!(sendmsg);
-    let _ = redhook::real!(sendmmsg);
 }
 
 /// What a send may do.
 enum Verdict {
-    /// Go on as the program asked.
+    /// Go on as the program asked: to no address, or to one that is none of IP's. The latter has not been judged.
     Pass,
     /// Go on to this address, the copy of the one that was judged.
     To(Encoded),
+    /// Nobody can be asked about this address: the seccomp filter brings the call before the broker.
+    Unjudged(Encoded),
     /// `MSG_FASTOPEN`: the socket has just been connected.
     Connected,
 }
 
 /// connect() on a UDP socket to a destination off the machine.
 pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
-    let sink = match ticket::ask(&Request::DatagramConnect { destination }, Some(fd)) {
+    let ticket = match Ticket::open() {
+        Ok(ticket) => ticket,
+        Err(why) => return connect::unjudged(fd, destination, why).map_or_else(fail, |()| 0),
+    };
+    let sink = match ticket.ask(&Request::DatagramConnect { destination }, Some(fd)) {
         Err(error) => return fail(error),
         Ok(Reply::Direct) => return connect::pass(fd, destination),
         // The sink would not be on this machine.
@@ -271,9 +299,13 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     }
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
-        Kind::Datagram => match ticket::ask(&Request::DatagramSend { destination }, None)? {
-            Reply::Direct => Ok(Verdict::To(Encoded::new(destination))),
-            _ => Err(libc::ENETUNREACH),
+        Kind::Datagram => match Ticket::open() {
+            Ok(ticket) => match ticket.ask(&Request::DatagramSend { destination }, None)? {
+                Reply::Direct => Ok(Verdict::To(Encoded::new(destination))),
+                _ => Err(libc::ENETUNREACH),
+            },
+            Err(_) if pass::filter_stands() => Ok(Verdict::Unjudged(Encoded::new(destination))),
+            Err(why) => Err(why.report()),
         },
         Kind::Stream if flags & libc::MSG_FASTOPEN != 0 => {
             if connect::connect_to(fd, destination) == 0 {
@@ -282,7 +314,9 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             Err(errno::current())
         }
         // An address means nothing to a stream, and the wrong thing to another family.
-        Kind::Stream | Kind::NotIp => check_connected(fd, flags).map(|()| Verdict::Pass),
+        Kind::Stream | Kind::NotIp => {
+            check_connected(fd, flags).map(|()| Verdict::To(Encoded::new(connect::nowhere(destination))))
+        }
     }
 }
 
@@ -326,9 +360,7 @@ fn is_sunk(fd: c_int) -> bool {
     if ports == 0 || sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_UDP) {
         return false;
     }
-    let mut bytes = [0_u8; sockaddr::MAX_LEN];
-    let peer = sys::peer_address(fd, &mut bytes).ok().and_then(|len| bytes.get(..len)).map(sockaddr::parse);
-    let Some(Given::Ip(peer)) = peer else { return false };
+    let Some(peer) = socket::peer(fd) else { return false };
     let sink_port = match peer.ip().to_canonical() {
         IpAddr::V4(Ipv4Addr::LOCALHOST) => ports >> 16,
         IpAddr::V6(Ipv6Addr::LOCALHOST) => ports & 0xffff,

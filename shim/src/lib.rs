@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | `connect` | connect() on stream sockets |
 //! | `datagram`, `control` | connect() on datagram sockets; send, sendto, sendmsg, sendmmsg and their control messages |
+//! | `receive` | recvfrom, recvmsg, recvmmsg: they only show the pass |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
@@ -23,6 +24,7 @@
 //! | `rcmd`, `rpc` | what connects inside libc |
 //! | `pending`, `claim` | the connects that are under way, and taking turns on them |
 //! | `ticket`, `session` | the way to the broker |
+//! | `pass` | calls that the seccomp filter lets go, and cancellation in them |
 //! | `refuse` | how a function is refused as a whole |
 //! | `sys`, `sockaddr`, `errno`, `fdinfo` | system calls, socket addresses, errno, registrations in epoll sets |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
@@ -46,9 +48,11 @@ mod gethostby;
 mod gethostid;
 mod getnameinfo;
 mod getnet;
+mod pass;
 mod pending;
 mod poll;
 mod rcmd;
+mod receive;
 mod refuse;
 mod resolver;
 mod rpc;

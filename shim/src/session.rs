@@ -9,7 +9,10 @@ use core::num::NonZeroUsize;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceNonZeroUsize;
+use presocks_abi::pass::Pass;
 use presocks_proto::session::{SECRET_LEN, Secret, Session};
+
+use crate::pass;
 
 const VARIABLE: &CStr = c"PRESOCKS_SESSION";
 const WORDS: usize = 3 * SECRET_LEN / 8;
@@ -38,6 +41,11 @@ pub(crate) fn current() -> Option<Session> {
     Some(Session { id, token: Secret(token), proof: Secret(proof), uid, quiet: state == QUIET })
 }
 
+/// Is there a session, and has its pass been taken? One load.
+pub(crate) fn is_there() -> bool {
+    STATE.get_or_init(load) != ABSENT
+}
+
 fn load() -> NonZeroUsize {
     // SAFETY: the name ends with a NUL; nobody changes the environment while a program starts.
     let text = unsafe { libc::getenv(VARIABLE.as_ptr()) };
@@ -54,5 +62,6 @@ fn load() -> NonZeroUsize {
         word.store(bytes.try_into().map_or(0, u64::from_ne_bytes), Ordering::Relaxed);
     }
     UID.store(session.uid, Ordering::Relaxed);
+    pass::take(Pass::new(session.pass()));
     if session.quiet { QUIET } else { LOUD }
 }

@@ -17,7 +17,9 @@ extern "C" fn start() {
     crate::epoll::resolve();
     crate::getaddrinfo::resolve();
     crate::getnameinfo::resolve();
+    crate::pass::resolve();
     crate::poll::resolve();
+    crate::receive::resolve();
     crate::rpc::resolve();
     crate::select::resolve();
     crate::setsockopt::resolve();

@@ -1,13 +1,16 @@
 //! getsockopt(SO_ERROR) and getpeername: what a socket says about its connection.
 #![allow(unsafe_code)]
 
+use core::net::SocketAddr;
+
 use libc::{c_int, c_void, socklen_t};
 use presocks_proto::frame::{Reply, Request};
 
-use crate::errno::fail;
+use crate::errno::{Errno, fail};
+use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
-use crate::sockaddr::{self, Encoded, Given};
-use crate::{sys, ticket};
+use crate::sockaddr::{self, Encoded};
+use crate::{socket, sys, ticket};
 
 redhook::hook! {
     // getsockopt(2). Changes: SO_ERROR is 0 while a connect is under way, and its error once after it has failed. Passes: every other
@@ -36,23 +39,29 @@ redhook::hook! {
 
 redhook::hook! {
     // getpeername(2). Changes: ENOTCONN while a connect is under way; afterwards the address that the program asked for, not
-    // the proxy's. Passes: sockets that the broker did not connect. Safe in a signal handler. No cancellation point.
+    // the proxy's: where the seccomp filter stands, the broker writes it, when it is shown the call. Passes: sockets that the
+    // broker did not connect. Safe in a signal handler. No cancellation point.
     unsafe fn getpeername(fd: c_int, address: *mut libc::sockaddr, len: *mut socklen_t) -> c_int => hooked_getpeername {
         if pending::any() && !matches!(pending::state(fd), State::Ordinary) {
             return fail(libc::ENOTCONN);
         }
         // SAFETY: `len` is null or points to a length, as getpeername(2) demands.
         let room = unsafe { len.as_ref() }.copied();
+        let arguments = [int(fd), at(address), at(len), 0, 0, 0];
         // SAFETY: the caller's own arguments.
-        let result = unsafe { redhook::real!(getpeername)(fd, address, len) };
-        if result != 0 {
-            return result;
-        }
-        let Some(asked) = asked_for(fd) else { return 0 };
-        if let (Some(room), false) = (room, len.is_null()) {
-            // SAFETY: checked for null; the real call has just written it.
+        let result = unsafe { pass::call(libc::SYS_getpeername, arguments) };
+        // Without a length the call has failed.
+        let (Ok(_), Some(room)) = (result, room) else { return returned(result) as c_int };
+        let Some(actual) = socket::peer(fd) else { return 0 };
+        if pass::filter_stands() {
+            // SAFETY: as for the call above, which has written the length.
             unsafe { len.write(room) };
+            // SAFETY: the caller's own arguments.
+            return returned(unsafe { as_the_broker_has_it(arguments) }) as c_int;
         }
+        let Some(asked) = asked_for(fd, actual) else { return 0 };
+        // SAFETY: as for the call above, which has written the length.
+        unsafe { len.write(room) };
         // SAFETY: getpeername(2) demands `room` writable bytes at `address`, and `*len` is `room` again.
         unsafe { put(asked.as_bytes(), address.cast(), len) }
     }
@@ -61,19 +70,30 @@ redhook::hook! {
 /// Finds the real functions.
 pub(crate) fn resolve() {
     let _ = redhook::real!(getsockopt);
-    let _ = redhook::real!(getpeername);
+}
+
+/// getpeername(2), which the seccomp filter brings before the broker; from the kernel when the broker is gone.
+///
+/// # Safety
+/// The arguments are such as the call demands.
+unsafe fn as_the_broker_has_it(arguments: [usize; 6]) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: the caller's promise.
+        match unsafe { pass::call_unjudged(libc::SYS_getpeername, arguments) } {
+            Err(libc::EINTR) => {}
+            Err(libc::ENOSYS) => break,
+            result => return result,
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { pass::call(libc::SYS_getpeername, arguments) }
 }
 
 /// The address that the program asked for, if the broker connected this socket.
-fn asked_for(fd: c_int) -> Option<Encoded> {
-    let mut real = [0_u8; sockaddr::MAX_LEN];
-    let written = sys::peer_address(fd, &mut real).ok()?;
-    let Given::Ip(real) = sockaddr::parse(real.get(..written)?) else {
-        return None;
-    };
+fn asked_for(fd: c_int, actual: SocketAddr) -> Option<Encoded> {
     let cookie = sys::cookie(fd).ok()?;
-    let family = if real.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    match ticket::ask(&Request::Peer { cookie, actual: real }, None) {
+    let family = if actual.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    match ticket::ask(&Request::Peer { cookie, actual }, None) {
         Ok(Reply::Address(asked)) => Some(Encoded::new(sockaddr::in_family(asked, family))),
         _ => None,
     }

@@ -1,6 +1,6 @@
 //! The system calls that the shim makes for itself.
 //!
-//! They go through syscall(2), never through a libc name: those names are our own hooks. None is a cancellation point and
+//! They go through syscall(2), or through `pass` where the seccomp filter looks; never through a libc name: those names are our own hooks. None is a cancellation point and
 //! none touches errno; failures come back as a value. [`receive`] is the one exception on the first count.
 #![allow(unsafe_code)]
 
@@ -10,6 +10,7 @@ use core::ptr::{from_mut, from_ref, null, null_mut};
 use libc::{c_int, c_long, c_void, socklen_t, timespec};
 
 use crate::errno::{self, Errno};
+use crate::pass::{self, at, int};
 
 /// Arguments of a system call as the registers hold them.
 macro_rules! syscall {
@@ -54,7 +55,9 @@ pub(crate) fn own_socket(domain: c_int, kind: c_int) -> Result<c_int, Errno> {
 
 /// connect(2) with an encoded socket address.
 pub(crate) fn connect(fd: c_int, address: &[u8]) -> Result<(), Errno> {
-    syscall!(libc::SYS_connect, fd, address.as_ptr(), address.len()).map(drop)
+    // SAFETY: pointer and length are those of a live slice.
+    unsafe { pass::call(libc::SYS_connect, [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0]) }
+        .map(drop)
 }
 
 /// connect(2) with `AF_UNSPEC`: dissolves a socket's association, the socket can be used again.
@@ -137,7 +140,9 @@ pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<()
 /// getpeername(2) into `address`; the length that the kernel reports.
 pub(crate) fn peer_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
     let mut len = address.len() as socklen_t;
-    syscall!(libc::SYS_getpeername, fd, address.as_mut_ptr(), from_mut(&mut len)).map(|_| len as usize)
+    let arguments = [int(fd), at(address.as_mut_ptr()), at(&raw mut len), 0, 0, 0];
+    // SAFETY: pointer and length are those of a live slice.
+    unsafe { pass::call(libc::SYS_getpeername, arguments) }.map(|_| len as usize)
 }
 
 /// getsockname(2) into `address`; the length that the kernel reports.
@@ -179,7 +184,9 @@ pub(crate) fn send_packet(fd: c_int, packet: &[u8], attached: Option<c_int>) -> 
         message.msg_controllen = size_of::<Control>();
     }
     loop {
-        match syscall!(libc::SYS_sendmsg, fd, from_ref(&message), libc::MSG_NOSIGNAL) {
+        let arguments = [int(fd), at(&raw const message), int(libc::MSG_NOSIGNAL), 0, 0, 0];
+        // SAFETY: the message, and all that it points to, live across the call.
+        match unsafe { pass::call(libc::SYS_sendmsg, arguments) } {
             Err(libc::EINTR) => {}
             result => return result.map(drop),
         }

@@ -16,6 +16,9 @@ use crate::{session, sys};
 
 const GONE: &[u8] = b"presocks: the broker is gone: network access refused\n";
 
+const NO_SESSION: &[u8] =
+    b"presocks: no session in the environment (PRESOCKS_SESSION): network access refused\n";
+
 /// Where the numbers of tickets that outlive their call begin, if the limit allows.
 const HIGH: c_int = 512;
 
@@ -31,6 +34,35 @@ pub(crate) enum Outcome {
     Broken,
 }
 
+/// Why there is no ticket. The broker may still be reached by the seccomp filter (`connect::unjudged`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoTicket {
+    /// The environment names no session.
+    Session,
+    /// No descriptor is left, or no memory.
+    Descriptor,
+    /// Nobody listens at the rendezvous: the broker is gone, or in another network namespace.
+    Broker,
+}
+
+impl NoTicket {
+    /// Says so, as there is no broker to say it. `ENETUNREACH`: the program cannot be proxied.
+    pub(crate) fn report(self) -> Errno {
+        match self {
+            Self::Session => complain(false, NO_SESSION),
+            Self::Descriptor => {}
+            Self::Broker => return report_gone(),
+        }
+        libc::ENETUNREACH
+    }
+}
+
+/// Says that the broker is gone. `ENETUNREACH`.
+pub(crate) fn report_gone() -> Errno {
+    complain(session::current().is_some_and(|session| session.quiet), GONE);
+    libc::ENETUNREACH
+}
+
 /// An open ticket; closed when dropped.
 pub(crate) struct Ticket {
     fd: c_int,
@@ -39,19 +71,17 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     /// A socket for a ticket, not yet connected.
-    ///
-    /// # Errors
-    /// `ENETUNREACH`, whatever the cause (no session, no descriptor left): the program cannot be proxied.
-    pub(crate) fn new() -> Result<Self, Errno> {
-        let Some(session) = session::current() else {
-            complain(
-                false,
-                b"presocks: no session in the environment (PRESOCKS_SESSION): network access refused\n",
-            );
-            return Err(libc::ENETUNREACH);
-        };
-        let fd = sys::own_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET).map_err(|_| libc::ENETUNREACH)?;
+    pub(crate) fn new() -> Result<Self, NoTicket> {
+        let session = session::current().ok_or(NoTicket::Session)?;
+        let fd = sys::own_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET).map_err(|_| NoTicket::Descriptor)?;
         Ok(Self { fd, session })
+    }
+
+    /// A ticket for a question.
+    pub(crate) fn open() -> Result<Self, NoTicket> {
+        let ticket = Self::new()?;
+        ticket.connect()?;
+        Ok(ticket)
     }
 
     /// A ticket that somebody keeps by its number; the caller has made sure that it is one.
@@ -89,17 +119,14 @@ impl Ticket {
     pub(crate) fn send(&self, request: &Request, socket: Option<c_int>) -> Result<(), Errno> {
         let attached = if request.carries_socket() { socket } else { None };
         if attached.is_some() && !self.is_brokers() {
-            return Err(self.is_broken());
+            return Err(report_gone());
         }
         let packet = request.encode(&self.session.token);
-        sys::send_packet(self.fd, &packet, attached).map_err(|_| self.is_broken())
+        sys::send_packet(self.fd, &packet, attached).map_err(|_| report_gone())
     }
 
     /// Connects to the broker.
-    ///
-    /// # Errors
-    /// `ENETUNREACH` when there is none.
-    pub(crate) fn connect(&self) -> Result<(), Errno> {
+    pub(crate) fn connect(&self) -> Result<(), NoTicket> {
         let mut address = [0_u8; 2 + RENDEZVOUS_LEN];
         let (family, path) = address.split_at_mut(2);
         family.copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
@@ -107,7 +134,7 @@ impl Ticket {
         loop {
             match sys::connect(self.fd, &address) {
                 Err(libc::EINTR) => {}
-                result => return result.map_err(|_| self.is_broken()),
+                result => return result.map_err(|_| NoTicket::Broker),
             }
         }
     }
@@ -120,11 +147,6 @@ impl Ticket {
         }
         let address = Ipv4Addr::UNSPECIFIED.into();
         ask(&Request::Reverse { address }, None) != Err(libc::ENETUNREACH)
-    }
-
-    fn is_broken(&self) -> Errno {
-        complain(self.session.quiet, GONE);
-        libc::ENETUNREACH
     }
 
     /// The reply, if it is there.
@@ -156,8 +178,26 @@ impl Ticket {
         match result.map(|len| packet.get(..len).map(|packet| Reply::decode(packet, &self.session.proof))) {
             Ok(Some(Ok(reply))) => Outcome::Reply(reply),
             _ => {
-                complain(self.session.quiet, b"presocks: the broker is gone: network access refused\n");
+                report_gone();
                 Outcome::Broken
+            }
+        }
+    }
+}
+
+impl Ticket {
+    /// Asks the broker what it can answer at once. Not interrupted by signals.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` when the broker does not answer; the errno that it answers.
+    pub(crate) fn ask(self, request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
+        self.send(request, socket)?;
+        loop {
+            match self.wait_by(sys::receive) {
+                Ok(Outcome::Reply(Reply::Done { errno })) if errno != 0 => return Err(errno),
+                Ok(Outcome::Reply(reply)) => return Ok(reply),
+                Ok(Outcome::Broken) => return Err(libc::ENETUNREACH),
+                Ok(Outcome::NotYet) | Err(_) => {}
             }
         }
     }
@@ -174,17 +214,7 @@ impl Drop for Ticket {
 /// # Errors
 /// `ENETUNREACH` when there is no broker to ask; the errno that the broker answers.
 pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
-    let ticket = Ticket::new()?;
-    ticket.connect()?;
-    ticket.send(request, socket)?;
-    loop {
-        match ticket.wait_by(sys::receive) {
-            Ok(Outcome::Reply(Reply::Done { errno })) if errno != 0 => return Err(errno),
-            Ok(Outcome::Reply(reply)) => return Ok(reply),
-            Ok(Outcome::Broken) => return Err(libc::ENETUNREACH),
-            Ok(Outcome::NotYet) | Err(_) => {}
-        }
-    }
+    Ticket::open().map_err(NoTicket::report)?.ask(request, socket)
 }
 
 /// One line on stderr, once per process, when there is no broker to say it. Not into a socket: a server's descriptor 2
