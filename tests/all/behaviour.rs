@@ -103,6 +103,8 @@ programs! { same_bare_and_wrapped;
     readers_sleep_through_the_connect_to_the_data: "readers",
     pythons_event_loops_never_stall: "loops.py",
     fast_open_and_mptcp_are_connects: "fastopen",
+    receiving_and_messages_are_the_kernels_and_can_be_cancelled: "receiving",
+    a_call_leaves_nothing_behind_that_passes_the_filter: "leftovers",
 }
 
 programs! { same_through_ipv6_proxy;

@@ -1,4 +1,5 @@
-//! The shim with a session that is missing, garbled or someone else's: nothing connects, no name resolves.
+//! The shim with a session that is missing, garbled or someone else's: it connects nothing and resolves no name. What it leaves to the
+//! seccomp filter is still proxied.
 
 use std::path::PathBuf;
 
@@ -11,13 +12,13 @@ use crate::behaviour::program::compile;
 
 /// The probe after `change` has been done to the session variable: nothing connects, and the destination sees nothing.
 fn after(change: &str) {
-    if let Some(connections) = connections_after(change) {
+    if let Some(connections) = connections_after(change, &[]) {
         assert_eq!(connections, 0);
     }
 }
 
 /// Runs the probe, to an address and to a name; how many connections the destination saw.
-fn connections_after(change: &str) -> Option<usize> {
+fn connections_after(change: &str, options: &[&str]) -> Option<usize> {
     if missing(&["cc", "microsocks"]) {
         return None;
     }
@@ -28,7 +29,7 @@ fn connections_after(change: &str) -> Option<usize> {
     let probe = probe.to_str().unwrap();
     let with = |to: &str| -> Outcome {
         let script = format!("{change}\nexec {probe} to={to}:7000 times=2");
-        lab.presocks(["bash", "-e", "-c", &script]).proxy(&proxy).run()
+        lab.presocks(["bash", "-e", "-c", &script]).proxy(&proxy).options(options).run()
     };
     let by_address = with(&ORIGIN.to_string());
     assert!(by_address.stdout() == "connect: ENETUNREACH\nunusable\n".repeat(2), "{}", by_address.report());
@@ -74,7 +75,21 @@ fn a_session_cut_short_connects_nothing() {
 
 #[test]
 fn a_session_of_another_name_connects_nothing() {
-    after(&flip(3 + 7));
+    if let Some(connections) = connections_after(&flip(3 + 7), &["--backstop=off"]) {
+        assert_eq!(connections, 0);
+    }
+}
+
+#[test]
+fn without_its_rendezvous_the_shim_leaves_a_connect_to_the_backstop() {
+    let Some((lab, proxy, probe)) = scene() else {
+        return;
+    };
+    let _origin = Service::echo(&lab, 7000);
+    let script = format!("{}\nexec {} to={ORIGIN}:7000 times=2", flip(3 + 7), probe.display());
+    let run = lab.presocks(["bash", "-e", "-c", &script]).proxy(&proxy).options(["--backstop=require"]).run();
+    run.stdout_is(&"connect: ok\npeer: the one asked for\n".repeat(2));
+    lab.assert_no_leak();
 }
 
 #[test]
@@ -85,7 +100,7 @@ fn a_wrong_token_connects_nothing() {
 #[test]
 fn a_broker_without_the_proof_is_not_believed() {
     // It is the true broker here and does as it is told, by way of the proxy; the shim must not let the program have that.
-    let _ = connections_after(&flip(3 + 64 + 7));
+    let _ = connections_after(&flip(3 + 64 + 7), &[]);
 }
 
 #[test]
