@@ -132,6 +132,20 @@ pub fn is_local(destination: SocketAddr) -> bool {
     (address.is_loopback() || address.is_unspecified()) && destination.port() != DOMAIN
 }
 
+/// Is this the Unix socket (unix(7)) of a resolver of this machine, which would ask the network in the program's stead? `bytes` is the whole
+/// address. /var/run is /run.
+#[must_use]
+pub fn is_resolver(bytes: &[u8]) -> bool {
+    const RESOLVERS: [&[u8]; 3] =
+        [b"/run/nscd/socket", b"/run/systemd/resolve/io.systemd.Resolve", b"/run/avahi-daemon/socket"];
+    let Some((family, path)) = bytes.split_first_chunk::<2>() else {
+        return false;
+    };
+    let path = path.split(|byte| *byte == 0).next().unwrap_or(&[]);
+    let path = path.strip_prefix(b"/var").filter(|rest| rest.starts_with(b"/run/")).unwrap_or(path);
+    c_int::from(u16::from_ne_bytes(*family)) == libc::AF_UNIX && RESOLVERS.contains(&path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +188,19 @@ mod tests {
         let mut bytes = [0_u8; 110];
         bytes[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
         assert_eq!(parse(&bytes), Given::Other);
+    }
+
+    #[test]
+    fn a_resolver_is_known_by_the_path_of_its_socket() {
+        let named = |family: c_int, path: &[u8]| [&(family as u16).to_ne_bytes()[..], path].concat();
+        for path in [&b"/run/nscd/socket"[..], b"/var/run/nscd/socket\0junk", b"/run/avahi-daemon/socket\0"] {
+            assert!(is_resolver(&named(libc::AF_UNIX, path)), "{path:?}");
+            assert!(!is_resolver(&named(libc::AF_INET, path)), "{path:?}");
+        }
+        for path in [&b""[..], b"\0/run/nscd/socket", b"/run/nscd/socket2", b"/var/tmp", b"/tmp/.X11-unix/X0"]
+        {
+            assert!(!is_resolver(&named(libc::AF_UNIX, path)), "{path:?}");
+        }
     }
 
     #[test]

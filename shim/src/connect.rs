@@ -25,7 +25,7 @@ use libc::{c_int, socklen_t, timeval};
 pub(crate) use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
 
-use crate::errno::{Errno, fail};
+use crate::errno::{self, Errno, fail};
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
@@ -53,8 +53,37 @@ redhook::hook! {
             }
             Given::Ip(destination) => return connect_to(fd, destination),
         }
+        let kept = errno::current();
         // SAFETY: the caller's own arguments.
-        unsafe { redhook::real!(connect)(fd, address, len) }
+        let result = unsafe { redhook::real!(connect)(fd, address, len) };
+        if result == 0 || errno::current() != libc::ENOSYS {
+            return result;
+        }
+        errno::set(kept);
+        // SAFETY: connect(2) demands `len` readable bytes at `address`.
+        unsafe { connect_locally(fd, address, len) }
+    }
+}
+
+/// connect() to an address that is none of IP's, where the filter stands and the broker is gone that would have looked at it: what is on
+/// this machine does not end with the broker, but for the resolvers.
+///
+/// # Safety
+/// As for [`sockaddr::read`].
+unsafe fn connect_locally(fd: c_int, address: *const libc::sockaddr, len: socklen_t) -> c_int {
+    let mut room = [0_u8; size_of::<libc::sockaddr_storage>()];
+    // SAFETY: the caller's promise.
+    let address = unsafe { sockaddr::copy(address, len, &mut room) };
+    match sockaddr::parse(address) {
+        // As the kernel says of one that it cannot read, or that is too long.
+        _ if len as usize > address.len() => fail(libc::EINVAL),
+        Given::Other if sockaddr::is_resolver(address) => fail(libc::ECONNREFUSED),
+        Given::Other => {
+            let arguments = [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0];
+            // SAFETY: pointer and length are those of the copy.
+            returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int
+        }
+        _ => fail(libc::EINVAL),
     }
 }
 
