@@ -104,6 +104,7 @@ programs! { same_bare_and_wrapped;
     pythons_event_loops_never_stall: "loops.py",
     fast_open_and_mptcp_are_connects: "fastopen",
     receiving_and_messages_are_the_kernels_and_can_be_cancelled: "receiving",
+    connects_without_a_descriptor_to_spare_are_left_to_the_backstop: "exhausted",
     a_call_leaves_nothing_behind_that_passes_the_filter: "leftovers",
 }
 
