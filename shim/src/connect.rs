@@ -4,6 +4,7 @@
 //!
 //! | what | then |
 //! | --- | --- |
+//! | the Unix socket of a resolver, which would ask the network in the program's stead | `ECONNREFUSED` |
 //! | not an IP address, unreadable, not an IP socket | pass: the kernel judges |
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
@@ -14,9 +15,7 @@
 //! | TCP or MPTCP | hand it to the broker |
 //! | any other protocol | `ENETUNREACH` |
 //!
-//! What passes to an IP address has been judged and carries the session's pass (`pass`). What passes because it is no IP address does not:
-//! where the seccomp filter stands, the broker looks at it, for there are Unix sockets behind which others ask the network in
-//! the program's stead.
+//! What passes has been judged, goes on as our copy of the address, and carries the session's pass (`pass`).
 #![allow(unsafe_code)]
 
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,7 +24,7 @@ use libc::{c_int, socklen_t, timeval};
 pub(crate) use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
 
-use crate::errno::{self, Errno, fail};
+use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
@@ -38,35 +37,25 @@ redhook::hook! {
     unsafe fn connect(fd: c_int, address: *const libc::sockaddr, len: socklen_t) -> c_int => hooked_connect {
         // SAFETY: connect(2) demands `len` readable bytes at `address`.
         match unsafe { sockaddr::read(address, len) } {
-            // The kernel refuses it, whatever the socket.
-            _ if address.is_null() => {
+            // The kernel refuses it, whatever the socket and the address.
+            _ if address.is_null() || len as usize > size_of::<libc::sockaddr_storage>() => {
                 let arguments = [int(fd), 0, len as usize, 0, 0, 0];
                 // SAFETY: no address: the kernel refuses the call.
-                return returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int;
+                returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int
             }
-            // As above, for the length.
-            _ if len as usize > size_of::<libc::sockaddr_storage>() => {}
-            Given::Unreadable | Given::Other => {}
+            // SAFETY: connect(2) demands `len` readable bytes at `address`.
+            Given::Unreadable | Given::Other => unsafe { connect_locally(fd, address, len) },
             Given::Unspecified(_) => {
                 forget(fd);
-                return dissolve(fd, len);
+                dissolve(fd, len)
             }
-            Given::Ip(destination) => return connect_to(fd, destination),
+            Given::Ip(destination) => connect_to(fd, destination),
         }
-        let kept = errno::current();
-        // SAFETY: the caller's own arguments.
-        let result = unsafe { redhook::real!(connect)(fd, address, len) };
-        if result == 0 || errno::current() != libc::ENOSYS {
-            return result;
-        }
-        errno::set(kept);
-        // SAFETY: connect(2) demands `len` readable bytes at `address`.
-        unsafe { connect_locally(fd, address, len) }
     }
 }
 
-/// connect() to an address that is none of IP's, where the filter stands and the broker is gone that would have looked at it: what is on
-/// this machine does not end with the broker, but for the resolvers.
+/// connect() to an address that is none of IP's: what is on this machine is no business of ours, but for the resolvers, which ask the
+/// network.
 ///
 /// # Safety
 /// As for [`sockaddr::read`].
@@ -74,22 +63,12 @@ unsafe fn connect_locally(fd: c_int, address: *const libc::sockaddr, len: sockle
     let mut room = [0_u8; size_of::<libc::sockaddr_storage>()];
     // SAFETY: the caller's promise.
     let address = unsafe { sockaddr::copy(address, len, &mut room) };
-    match sockaddr::parse(address) {
-        // As the kernel says of one that it cannot read, or that is too long.
-        _ if len as usize > address.len() => fail(libc::EINVAL),
-        Given::Other if sockaddr::is_resolver(address) => fail(libc::ECONNREFUSED),
-        Given::Other => {
-            let arguments = [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0];
-            // SAFETY: pointer and length are those of the copy.
-            returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int
-        }
-        _ => fail(libc::EINVAL),
+    if sockaddr::is_resolver(address) {
+        return fail(libc::ECONNREFUSED);
     }
-}
-
-/// Finds the real functions.
-pub(crate) fn resolve() {
-    let _ = redhook::real!(connect);
+    let arguments = [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0];
+    // SAFETY: pointer and length are those of the copy.
+    returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int
 }
 
 redhook::hook! {

@@ -12,7 +12,6 @@ static CONSTRUCTOR: extern "C" fn() = start;
 
 extern "C" fn start() {
     let _ = session::current();
-    crate::connect::resolve();
     crate::datagram::resolve();
     crate::epoll::resolve();
     crate::getaddrinfo::resolve();

@@ -32,11 +32,6 @@ pub(super) use connect::Attempts;
 /// The kernel takes no longer address (`struct sockaddr_storage`).
 const LONGEST_ADDRESS: usize = 128;
 
-/// Sockets by which libc would ask a resolver of this machine, which asks the network: refused, so that libc asks by DNS, and us. unix(7)
-/// path names; /var/run is /run.
-const RESOLVERS: [&[u8]; 3] =
-    [b"/run/nscd/socket", b"/run/systemd/resolve/io.systemd.Resolve", b"/run/avahi-daemon/socket"];
-
 /// Answers calls until nobody is left who could make one.
 ///
 /// # Errors
@@ -199,14 +194,6 @@ impl Address {
     fn given(&self) -> Given {
         sockaddr::parse(self.bytes())
     }
-
-    /// unix(7).
-    fn is_resolver(&self) -> bool {
-        let Some((family, path)) = self.bytes().split_first_chunk() else { return false };
-        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-        let path = path.strip_prefix(b"/var").filter(|rest| rest.starts_with(b"/run/")).unwrap_or(path);
-        i32::from(u16::from_ne_bytes(*family)) == libc::AF_UNIX && RESOLVERS.contains(&path)
-    }
 }
 
 fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
@@ -230,7 +217,7 @@ fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
     let address = caller.address(address)?;
     match address.given() {
         Given::Unreadable => errno(libc::EINVAL),
-        Given::Other if address.is_resolver() => errno(libc::ECONNREFUSED),
+        Given::Other if sockaddr::is_resolver(address.bytes()) => errno(libc::ECONNREFUSED),
         Given::Other => now(Answer::Continue),
         Given::Unspecified(_) => {
             if !caller.broker.attempts.is_empty() {

@@ -88,7 +88,7 @@ fn without_its_rendezvous_the_shim_leaves_a_connect_to_the_backstop() {
     let _origin = Service::echo(&lab, 7000);
     let script = format!("{}\nexec {} to={ORIGIN}:7000 times=2", flip(3 + 7), probe.display());
     let run = lab.presocks(["bash", "-e", "-c", &script]).proxy(&proxy).options(["--backstop=require"]).run();
-    run.stdout_is(&"connect: ok\npeer: the one asked for\n".repeat(2));
+    run.stdout_is("connect: ok\npeer: the one asked for\n".repeat(2));
     lab.assert_no_leak();
 }
 
