@@ -21,6 +21,7 @@
 //! * [`lab`]: the three hosts and their addresses. [`host`]: one host (namespaces and what runs in them).
 //! * [`leak`]: what left the client for anywhere but a proxy.
 //! * [`command`]: running a client, wrapped or bare, and looking at the outcome. [`terminal`]: the same under a pty.
+//! * [`compiler`]: programs built so that the shim cannot get into them.
 //! * [`proxy`]: dante, microsocks, `ssh -D`, and a scripted one for answers that no sane proxy gives.
 //! * [`origin`]: the servers that clients want to reach.
 //! * [`requirement`]: skipping where a tool is missing, failing in CI.
@@ -36,6 +37,7 @@
 
 pub mod binary;
 pub mod command;
+pub mod compiler;
 pub mod daemon;
 pub mod host;
 pub mod lab;
@@ -48,5 +50,6 @@ pub mod requirement;
 pub mod terminal;
 
 pub use command::{Invocation, Outcome, Running};
+pub use compiler::Build;
 pub use lab::Lab;
 pub use requirement::missing;
