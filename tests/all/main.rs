@@ -8,6 +8,7 @@
 )]
 
 mod artifact;
+mod backstop;
 mod banner;
 mod behaviour;
 mod c_client;

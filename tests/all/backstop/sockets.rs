@@ -1,0 +1,91 @@
+//! What no proxy carries: raw and packet sockets, other transports, datagrams, multicast, and io_uring, which passes
+//! every filter by.
+
+use presocks_tests::lab::{CLIENT, CLIENT6};
+use presocks_tests::origin::Service;
+use presocks_tests::proxy::Microsocks;
+use presocks_tests::{Build, Lab, missing};
+
+use super::{arguments, stage_for};
+
+#[test]
+fn static_programs_are_refused_what_the_shim_refuses_others() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "refusals", &[]);
+    let sources = [format!("source={CLIENT}"), format!("source6={CLIENT6}")].map(Into::into);
+    let words = [program.into()].into_iter().chain(arguments(&stage)).chain(sources);
+    let run = || stage.lab.presocks(words.clone()).proxy(&stage.proxy);
+    run().run().success();
+    run().ordinary_user().run().success();
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn addresses_groups_devices_and_source_routes_lead_nothing_past_the_proxy() {
+    let Some(stage) = stage_for(&[Build::Shared]) else { return };
+    let program = Build::Shared.of(&stage.lab, "detours", &[]);
+    let words = ["env".into(), "-i".into(), program.into()].into_iter().chain(arguments(&stage));
+    stage.lab.presocks(words.chain(["proxied=1".into()])).proxy(&stage.proxy).run().success();
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn a_client_of_io_uring_goes_on_without_it() {
+    let header = "/usr/include/liburing.h";
+    if missing(Build::Static.needs()) || missing(&[header, "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7000);
+    let proxy = Microsocks::open(&lab);
+    for build in [Build::Shared, Build::Static] {
+        let program = build.of(&lab, "uring", &["-luring"]);
+        let run = lab.presocks([program.to_str().unwrap(), "to=10.88.0.2:7000"]).proxy(&proxy).run();
+        run.success().stdout_is("no io_uring: ENOSYS\nconnect: ok\necho: ok\n");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn ping_nmap_and_traceroutes_send_nothing() {
+    if missing(&["ping", "nmap", "busybox", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Microsocks::open(&lab);
+    let commands: [&[&str]; 7] = [
+        &["env", "-i", "ping", "-c", "1", "-W", "1", "10.88.0.2"],
+        &["env", "-i", "ping", "-c", "1", "-W", "1", "fd88::2"],
+        &["busybox", "ping", "-c", "1", "-W", "1", "10.88.0.2"],
+        &["busybox", "traceroute", "-n", "-m", "2", "-q", "1", "-w", "1", "10.88.0.2"],
+        &["busybox", "traceroute", "-I", "-n", "-m", "2", "-q", "1", "-w", "1", "10.88.0.2"],
+        &["env", "-i", "nmap", "-sS", "-Pn", "-n", "-p", "80", "10.88.0.2"],
+        &["env", "-i", "nmap", "-sU", "-Pn", "-n", "-p", "80", "10.88.0.2"],
+    ];
+    for command in commands {
+        let run = || lab.presocks(command).proxy(&proxy);
+        for outcome in [run().run(), run().ordinary_user().run()] {
+            // nmap reports what it could not do and ends well.
+            assert!(!outcome.status.success() || command.contains(&"nmap"), "{}", outcome.report());
+            lab.assert_no_leak();
+        }
+    }
+}
+
+#[test]
+fn ip_shows_the_addresses_of_the_machine() {
+    if missing(&["ip", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Microsocks::open(&lab);
+    let words = ["env", "-i", "ip", "address", "show", "dev", "cable"];
+    let bare = lab.bare(words).run();
+    lab.presocks(words)
+        .proxy(&proxy)
+        .run()
+        .success()
+        .stdout_is(bare.stdout())
+        .stdout_has(&CLIENT.to_string());
+    lab.assert_no_leak();
+}
