@@ -11,6 +11,8 @@
 //! 6. A hook with nothing to do costs a relaxed atomic load (the send family: two) and a tail call. Exceptions: getpeername on a connected
 //!    IP socket asks the broker; epoll_wait and its kin look through the events that they return; a send to a loopback
 //!    address asks the kernel by which device the socket speaks.
+//! 7. A call carries the session's pass only if it has been judged here, and only by `pass`: the seccomp filter lets it go unseen. What has not
+//!    been judged goes without, and only where the filter is known to stand.
 //!
 //! | file | libc family or part |
 //! | --- | --- |
