@@ -63,8 +63,11 @@ unsafe fn connect_locally(fd: c_int, address: *const libc::sockaddr, len: sockle
     let mut room = [0_u8; size_of::<libc::sockaddr_storage>()];
     // SAFETY: the caller's promise.
     let address = unsafe { sockaddr::copy(address, len, &mut room) };
-    if sockaddr::is_resolver(address) {
-        return fail(libc::ECONNREFUSED);
+    match sockaddr::parse(address) {
+        // Another thread has written an IP address there since it was looked at.
+        Given::Ip(_) | Given::Unspecified(_) => return fail(libc::ENETUNREACH),
+        _ if sockaddr::is_resolver(address) => return fail(libc::ECONNREFUSED),
+        Given::Unreadable | Given::Other => {}
     }
     let arguments = [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0];
     // SAFETY: pointer and length are those of the copy.
