@@ -6,6 +6,19 @@ static void no_peer(const char *name, int fd) {
     FAILS(name, ENOTCONN, getpeername(fd, (void *)&peer.address, &peer.length));
 }
 
+/* The kernel binds a socket when it begins to connect it. */
+static int gets_a_name(int fd) {
+    endpoint own;
+    for (int waited = 0; waited < PATIENCE_MS; waited++) {
+        own.length = sizeof own.address;
+        if (getsockname(fd, (void *)&own.address, &own.length)) return 0;
+        /* In both families the port comes after the family. */
+        if (((struct sockaddr_in *)&own.address)->sin_port) return 1;
+        poll(NULL, 0, 1);
+    }
+    return 0;
+}
+
 /* `label` says which family. */
 static void becomes_connected(const char *label, int domain, endpoint held) {
     char name[96];
@@ -19,10 +32,9 @@ static void becomes_connected(const char *label, int domain, endpoint held) {
     GIVES(NAMED("is not writable yet"), 0, poll_one(fd, POLLIN | POLLOUT, 0));
     GIVES(NAMED("is still not writable a little later"), 0, poll_one(fd, POLLOUT, 50));
     FAILS(NAMED("cannot be written to"), EAGAIN, send(fd, "x", 1, MSG_NOSIGNAL));
+    GIVES(NAMED("has a name of its own"), 1, gets_a_name(fd));
     char byte;
     FAILS(NAMED("cannot be read"), EAGAIN, recv(fd, &byte, 1, 0));
-    endpoint own = {.length = sizeof own.address};
-    GIVES(NAMED("has a name of its own"), 0, getsockname(fd, (void *)&own.address, &own.length));
     GIVES(NAMED("keeps its flags"), O_RDWR | O_NONBLOCK, fcntl(fd, F_GETFL));
     GIVES(NAMED("keeps close-on-exec"), FD_CLOEXEC, fcntl(fd, F_GETFD));
     stage("release");
