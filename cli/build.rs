@@ -22,7 +22,9 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(variable("OUT_DIR")?);
     let target = variable("TARGET")?;
     let root = Path::new(&variable("CARGO_MANIFEST_DIR")?).join("..");
-    for input in ["Cargo.toml", "Cargo.lock", "shim", "proto/Cargo.toml", "proto/src"] {
+    for input in
+        ["Cargo.toml", "Cargo.lock", "shim", "abi/Cargo.toml", "abi/src", "proto/Cargo.toml", "proto/src"]
+    {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let directory = out.join("shim");

@@ -63,7 +63,7 @@ pub enum Request {
         actual: SocketAddr,
     },
     /// A datagram socket's connect(), the socket attached. Answer: [`Reply::Direct`] when the program may connect it
-    /// itself, [`Reply::Address`] with the loopback address to connect it to instead, or [`Reply::Done`] with an errno.
+    /// itself, [`Reply::Address`] with the loopback address that it is connected to instead, or [`Reply::Done`] with an errno.
     DatagramConnect {
         /// Where the program wants to go.
         destination: SocketAddr,

@@ -1,10 +1,9 @@
 //! Datagrams: connect() on UDP, and the send family.
 //!
 //! A datagram goes to loopback, to a destination that the broker declares direct, or nowhere: the send fails with
-//! `ENETUNREACH`. connect() must succeed all the same, because programs learn their source address by it. The socket is
-//! connected to a *sink*, a loopback address that the broker reserves and where every datagram is refused: so even a write() that
-//! no hook sees cannot leave the machine. Its source address is what a socket of ours gets that is connected to the destination
-//! (which sends nothing) and closed; the program's own is never connected there, for another thread may write at any time.
+//! `ENETUNREACH`. connect() must succeed all the same, because programs learn their source address by it. The broker
+//! connects the socket to a *sink*, a loopback address where every datagram is refused: so even a write() that no hook sees cannot leave
+//! the machine.
 //!
 //! On stream sockets the send family only matters for `MSG_FASTOPEN` (a connect, tcp(7)) and while a connect is under
 //! way (`EAGAIN`, as the kernel says before the connection exists).
@@ -198,86 +197,15 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
         Ok(ticket) => ticket,
         Err(why) => return connect::unjudged(fd, destination, why).map_or_else(fail, |()| 0),
     };
-    let sink = match ticket.ask(&Request::DatagramConnect { destination }, Some(fd)) {
-        Err(error) => return fail(error),
-        Ok(Reply::Direct) => return connect::pass(fd, destination),
-        // The sink would not be on this machine.
-        Ok(Reply::Address(_)) if socket::leaves_loopback(fd) => return fail(libc::ENETUNREACH),
-        Ok(Reply::Address(sink)) => in_the_manner_of(destination, sink),
-        Ok(_) => return fail(libc::ENETUNREACH),
-    };
-    remember(sink);
-    // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
-    let _ = sys::dissolve(fd);
-    match source_towards(fd, destination) {
-        // An address of this machine: a socket connected to it has it for its source, and keeps it in the next connect. bind()
-        // would keep it for ever.
-        Ok(Some(mut source)) => {
-            source.set_port(sink.port());
-            // Without it the source is loopback's.
-            let _ = sys::connect(fd, Encoded::new(source).as_bytes());
+    match ticket.ask(&Request::DatagramConnect { destination }, Some(fd)) {
+        Err(error) => fail(error),
+        Ok(Reply::Direct) => connect::pass(fd, destination),
+        // The broker has connected it there.
+        Ok(Reply::Address(sink)) => {
+            remember(sink);
+            0
         }
-        // Bound by the program; or no route of our own to it: the proxy may have one.
-        Ok(None) | Err(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EADDRNOTAVAIL) => {}
-        Err(error) => return fail(error),
-    }
-    let sink = Encoded::new(sink);
-    let sunk = sys::connect(fd, sink.as_bytes())
-        .or_else(|_| sys::dissolve(fd).and_then(|()| sys::connect(fd, sink.as_bytes())));
-    if sunk.is_ok() {
-        return 0;
-    }
-    // Fails only on a socket that is gone.
-    let _ = sys::dissolve(fd);
-    fail(libc::ENETUNREACH)
-}
-
-/// The source address that the kernel chooses for `destination`; none for a socket that the program has bound to one. Errno: that of
-/// connect(2).
-fn source_towards(fd: c_int, destination: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
-    const IPV6_ADDR_PREFERENCES: c_int = 72;
-    let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
-    let probe = sys::own_socket(family, libc::SOCK_DGRAM).map_err(|_| libc::ENETUNREACH)?;
-    let choose = || {
-        for (level, name) in [
-            (libc::SOL_SOCKET, libc::SO_BROADCAST),
-            (libc::SOL_SOCKET, libc::SO_MARK),
-            (libc::IPPROTO_IPV6, IPV6_ADDR_PREFERENCES),
-        ] {
-            // Where it cannot be had or set the kernel's own choice is as good.
-            if let Ok(value @ 1..) = sys::option(fd, level, name) {
-                let _ = sys::set_option(probe, level, name, value);
-            }
-        }
-        let bound = own_address(fd).filter(|own| !own.ip().to_canonical().is_unspecified());
-        if let Some(mut bound) = bound {
-            bound.set_port(0);
-            // Fails where the address is gone; what connect() says then is right too.
-            let _ = sys::bind(probe, Encoded::new(bound).as_bytes());
-        }
-        sys::connect(probe, Encoded::new(destination).as_bytes())?;
-        let source = own_address(probe).filter(|own| !own.ip().to_canonical().is_unspecified());
-        Ok(if bound.is_none() { source } else { None })
-    };
-    let source = choose();
-    sys::close(probe);
-    source
-}
-
-fn own_address(fd: c_int) -> Option<SocketAddr> {
-    let mut bytes = [0_u8; sockaddr::MAX_LEN];
-    let len = sys::own_address(fd, &mut bytes).ok()?;
-    match sockaddr::parse(bytes.get(..len)?) {
-        Given::Ip(own) => Some(own),
-        _ => None,
-    }
-}
-
-/// The sink as a socket that speaks to `destination` can be connected to it: IPv4, IPv6, or IPv4-mapped.
-fn in_the_manner_of(destination: SocketAddr, sink: SocketAddr) -> SocketAddr {
-    match destination {
-        SocketAddr::V6(_) => sockaddr::in_family(sink, libc::AF_INET6),
-        SocketAddr::V4(_) => sink,
+        Ok(_) => fail(libc::ENETUNREACH),
     }
 }
 

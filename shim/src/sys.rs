@@ -126,11 +126,6 @@ fn get_option<T>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<
     syscall!(libc::SYS_getsockopt, fd, level, name, from_mut(value), from_mut(&mut len)).map(drop)
 }
 
-/// setsockopt(2) for an option of type `int`.
-pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
-    syscall!(libc::SYS_setsockopt, fd, level, name, from_ref(&value), size_of::<c_int>()).map(drop)
-}
-
 /// setsockopt(2) with `SO_RCVTIMEO`.
 pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<(), Errno> {
     let len = size_of::<libc::timeval>();
@@ -143,17 +138,6 @@ pub(crate) fn peer_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno
     let arguments = [int(fd), at(address.as_mut_ptr()), at(&raw mut len), 0, 0, 0];
     // SAFETY: pointer and length are those of a live slice.
     unsafe { pass::call(libc::SYS_getpeername, arguments) }.map(|_| len as usize)
-}
-
-/// getsockname(2) into `address`; the length that the kernel reports.
-pub(crate) fn own_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
-    let mut len = address.len() as socklen_t;
-    syscall!(libc::SYS_getsockname, fd, address.as_mut_ptr(), from_mut(&mut len)).map(|_| len as usize)
-}
-
-/// bind(2) to an encoded socket address.
-pub(crate) fn bind(fd: c_int, address: &[u8]) -> Result<(), Errno> {
-    syscall!(libc::SYS_bind, fd, address.as_ptr(), address.len()).map(drop)
 }
 
 /// sendmsg(2): one packet, with a descriptor attached by `SCM_RIGHTS` where there is one.

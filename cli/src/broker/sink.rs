@@ -42,7 +42,8 @@ impl Sinks {
 
 impl Sinks {
     /// Connects a program's UDP socket to the sink instead of `destination`; gives the sink. Its source address is that of a socket which is
-    /// connected to the destination (which sends nothing) and closed: programs learn it that way.
+    /// connected to the destination (which sends nothing) and closed: programs learn it that way. Their own is never connected there, for
+    /// another thread may write at any time.
     ///
     /// # Errors
     /// Those of connect(2) for the destination; `ENETUNREACH` when the sink would not be on this machine.

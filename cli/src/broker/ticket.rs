@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -102,19 +102,20 @@ async fn receive(ticket: &UnixSeqpacket) -> io::Result<([u8; frame::LEN + 1], us
     Ok((packet, info.bytes_read(), socket))
 }
 
-/// The program connects the socket to a sink, and sees the destination as its peer.
+/// Connects the socket to a sink; the program sees the destination as its peer.
 fn datagram_connect(broker: &Broker, socket: &OwnedFd, destination: SocketAddr) -> Reply {
     if is_direct(broker, destination.ip()) {
         return Reply::Direct;
     }
-    let Some(sink) = broker.sinks.address_for(destination.ip()) else {
-        return Reply::Done { errno: libc::ENETUNREACH };
-    };
-    match rustix::net::sockopt::socket_cookie(socket) {
-        Ok(cookie) => broker.peers.borrow_mut().insert(cookie, destination, sink),
-        Err(error) => return Reply::Done { errno: error.raw_os_error() },
+    let sunk = broker.sinks.connect(socket.as_fd(), destination).and_then(|sink| {
+        let cookie = rustix::net::sockopt::socket_cookie(socket)?;
+        broker.peers.borrow_mut().insert(cookie, destination, sink);
+        Ok(sink)
+    });
+    match sunk {
+        Ok(sink) => Reply::Address(sink),
+        Err(error) => Reply::Done { errno: error.raw_os_error().unwrap_or(libc::ENETUNREACH) },
     }
-    Reply::Address(sink)
 }
 
 fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program<'_>) -> Reply {
