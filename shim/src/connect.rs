@@ -100,7 +100,14 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         State::Ordinary => {}
     }
     if sockaddr::is_local(destination) {
-        return if socket::leaves_loopback(fd) { fail(libc::ENETUNREACH) } else { pass(fd, destination) };
+        if socket::leaves_loopback(fd) {
+            return fail(libc::ENETUNREACH);
+        }
+        // In two steps: a thread that writes meanwhile must not take a half of an IPv6 address for a half of another.
+        if datagram::is_sunk(fd) {
+            let _ = sys::dissolve(fd);
+        }
+        return pass(fd, destination);
     }
     match kind(fd) {
         Err(error) => fail(error),

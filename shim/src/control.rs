@@ -30,6 +30,6 @@ pub(crate) unsafe fn check(fd: c_int, message: &msghdr, address: Given) -> Resul
 fn is_local(fd: c_int, address: Given) -> bool {
     match address {
         Given::Ip(destination) | Given::Unspecified(Some(destination)) => is_loopback(destination.ip()),
-        _ => socket::speaks_to_loopback(fd),
+        _ => socket::stays_here(fd),
     }
 }

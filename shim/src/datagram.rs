@@ -2,14 +2,14 @@
 //!
 //! A datagram goes to loopback, to a destination that the broker declares direct, or nowhere: the send fails with
 //! `ENETUNREACH`. connect() must succeed all the same, because programs learn their source address by it. The broker
-//! connects the socket to a *sink*, a loopback address where every datagram is refused: so even a write() that no hook sees cannot leave
+//! connects the socket to a *sink*, an address of this machine where every datagram is refused: so even a write() that no hook sees cannot leave
 //! the machine.
 //!
 //! On stream sockets the send family only matters for `MSG_FASTOPEN` (a connect, tcp(7)) and while a connect is under
 //! way (`EAGAIN`, as the kernel says before the connection exists).
 #![allow(unsafe_code)]
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t};
@@ -283,16 +283,15 @@ fn remember(sink: SocketAddr) {
     let _ = SINKS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_port);
 }
 
-fn is_sunk(fd: c_int) -> bool {
+/// Is this a datagram socket that is connected to a sink, at loopback or at its own address?
+pub(crate) fn is_sunk(fd: c_int) -> bool {
     let ports = SINKS.load(Ordering::Relaxed);
     if ports == 0 || sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_UDP) {
         return false;
     }
     let Some(peer) = socket::peer(fd) else { return false };
-    let sink_port = match peer.ip().to_canonical() {
-        IpAddr::V4(Ipv4Addr::LOCALHOST) => ports >> 16,
-        IpAddr::V6(Ipv6Addr::LOCALHOST) => ports & 0xffff,
-        _ => return false,
-    };
+    let address = peer.ip().to_canonical();
+    let sink_port = if address.is_ipv4() { ports >> 16 } else { ports & 0xffff };
     u32::from(peer.port()) == sink_port
+        && (address.is_loopback() || socket::own(fd).is_some_and(|own| own.ip().to_canonical() == address))
 }

@@ -9,7 +9,7 @@ use presocks_abi::option::{MAX_LEN, kind, refused};
 use crate::errno::fail;
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
-use crate::socket::speaks_to_loopback;
+use crate::socket::stays_here;
 
 redhook::hook! {
     // setsockopt(2). Changes: the options that are looked at. Passes: every other one. Errno: `ENODEV`, `EPERM`. Safe in a signal handler. No
@@ -47,5 +47,5 @@ pub(crate) fn resolve() {
 /// Does what the socket is connected to have to stay on the machine?
 fn needs_loopback(fd: c_int) -> bool {
     let is_pending = pending::any() && matches!(pending::state(fd), State::Waiting(_));
-    is_pending || speaks_to_loopback(fd)
+    is_pending || stays_here(fd)
 }

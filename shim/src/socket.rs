@@ -7,9 +7,9 @@ use core::net::SocketAddr;
 use libc::c_int;
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_loopback, is_not_loopback, refused};
 
-use crate::errno::fail;
+use crate::errno::{Errno, fail};
 use crate::sockaddr::{self, Given};
-use crate::sys;
+use crate::{datagram, sys};
 
 redhook::hook! {
     // socket(2). Changes: see `presocks_abi::socket::refused`. Passes: TCP, MPTCP, UDP, and every family that carries no IP. Safe in a signal handler. No
@@ -30,17 +30,27 @@ pub(crate) fn resolve() {
 
 /// What the socket is connected to, if that is an IP address: the kernel's word, whatever the program was told.
 pub(crate) fn peer(fd: c_int) -> Option<SocketAddr> {
+    address_by(sys::peer_address, fd)
+}
+
+/// The socket's own address, if it is an IP address.
+pub(crate) fn own(fd: c_int) -> Option<SocketAddr> {
+    address_by(sys::own_address, fd)
+}
+
+fn address_by(ask: fn(c_int, &mut [u8]) -> Result<usize, Errno>, fd: c_int) -> Option<SocketAddr> {
     let mut bytes = [0_u8; sockaddr::MAX_LEN];
-    let len = sys::peer_address(fd, &mut bytes).ok()?;
+    let len = ask(fd, &mut bytes).ok()?;
     match sockaddr::parse(bytes.get(..len)?) {
-        Given::Ip(peer) => Some(peer),
+        Given::Ip(address) => Some(address),
         _ => None,
     }
 }
 
-/// Is the socket connected to a loopback address, whatever the program was told? The proxy and the sinks may be there.
-pub(crate) fn speaks_to_loopback(fd: c_int) -> bool {
-    peer(fd).is_some_and(|peer| is_loopback(peer.ip()))
+/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere, whatever the program was told? The
+/// proxy may be at loopback; so are the sinks, or at the socket's own address.
+pub(crate) fn stays_here(fd: c_int) -> bool {
+    peer(fd).is_some_and(|peer| is_loopback(peer.ip())) || datagram::is_sunk(fd)
 }
 
 /// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device, sends by

@@ -132,6 +132,12 @@ pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<()
     syscall!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, from_ref(value), len).map(drop)
 }
 
+/// getsockname(2) into `address`; the length that the kernel reports.
+pub(crate) fn own_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = address.len() as socklen_t;
+    syscall!(libc::SYS_getsockname, fd, address.as_mut_ptr(), from_mut(&mut len)).map(|_| len as usize)
+}
+
 /// getpeername(2) into `address`; the length that the kernel reports.
 pub(crate) fn peer_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
     let mut len = address.len() as socklen_t;

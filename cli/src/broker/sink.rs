@@ -1,9 +1,11 @@
-//! Loopback addresses where datagrams end.
+//! Addresses of this machine where datagrams end.
 //!
 //! A program's datagram socket is connected to a sink instead of its destination, so that nothing it sends can leave the machine by
 //! whatever call. A sink is a UDP socket connected to itself: it takes nothing from anybody else, and the kernel answers each
 //! datagram with "port unreachable", so the program learns of it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -14,11 +16,16 @@ use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket
 
 use super::socket::{leaves_loopback, option, own_address, set_option};
 
-/// The session's sinks, reserved for as long as the broker lives.
+/// Most addresses of this machine at which there is a sink.
+const MOST: usize = 256;
+
+/// The session's sinks, reserved for as long as the broker lives. All of a family have the same port.
 pub(super) struct Sinks {
     v4: UdpSocket,
     /// A machine may have no IPv6.
     v6: Option<UdpSocket>,
+    /// At addresses of this machine that are not loopback's.
+    elsewhere: RefCell<HashMap<IpAddr, UdpSocket>>,
 }
 
 impl Sinks {
@@ -27,23 +34,50 @@ impl Sinks {
     /// # Errors
     /// When there is no IPv4 loopback.
     pub(super) fn reserve() -> io::Result<Self> {
-        Ok(Self { v4: sink(Ipv4Addr::LOCALHOST.into())?, v6: sink(Ipv6Addr::LOCALHOST.into()).ok() })
+        let v4 = sink((Ipv4Addr::LOCALHOST, 0).into())?;
+        let v6 = sink((Ipv6Addr::LOCALHOST, 0).into()).ok();
+        Ok(Self { v4, v6, elsewhere: RefCell::default() })
     }
 
     /// The sink for a socket that speaks to `destination`. Without IPv6 an IPv6 socket can still reach the IPv4 one, mapped.
-    pub(super) fn address_for(&self, destination: IpAddr) -> Option<SocketAddr> {
-        let sink = match (destination.to_canonical(), &self.v6) {
+    fn address_for(&self, destination: IpAddr) -> io::Result<SocketAddr> {
+        match (destination.to_canonical(), &self.v6) {
             (IpAddr::V6(_), Some(v6)) => v6,
             _ => &self.v4,
-        };
-        sink.local_addr().ok()
+        }
+        .local_addr()
     }
-}
 
-impl Sinks {
-    /// Connects a program's UDP socket to the sink instead of `destination`; gives the sink. Its source address is that of a socket which is
+    /// A sink at the program's own source address, if it can be had.
+    fn address_at(&self, mut source: SocketAddr, port: u16) -> Option<SocketAddr> {
+        source.set_port(port);
+        let ip = source.ip().to_canonical();
+        let mut elsewhere = self.elsewhere.borrow_mut();
+        if !elsewhere.contains_key(&ip) {
+            if elsewhere.len() >= MOST {
+                return None;
+            }
+            let address = if ip.is_ipv4() { SocketAddr::new(ip, port) } else { source };
+            elsewhere.insert(ip, sink(address).ok()?);
+        }
+        Some(source)
+    }
+
+    /// Is there a sink at this address?
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        let is_at = |sink: &UdpSocket| {
+            sink.local_addr().is_ok_and(|own| own.ip() == ip && own.port() == address.port())
+        };
+        is_at(&self.v4)
+            || self.v6.as_ref().is_some_and(is_at)
+            || self.elsewhere.borrow().get(&ip).is_some_and(is_at)
+    }
+
+    /// Connects a program's UDP socket to a sink instead of `destination`; gives the sink. Its source address is that of a socket which is
     /// connected to the destination (which sends nothing) and closed: programs learn it that way. Their own is never connected there, for
-    /// another thread may write at any time.
+    /// another thread may write at any time; and it is connected in one step, for a thread that writes meanwhile may take half of an
+    /// IPv6 address for a half of another. A sink at the source address itself gives the socket that source.
     ///
     /// # Errors
     /// Those of connect(2) for the destination; `ENETUNREACH` when the sink would not be on this machine.
@@ -52,31 +86,21 @@ impl Sinks {
         if leaves_loopback(socket) {
             return Err(unreachable());
         }
-        let sink = self.address_for(destination.ip()).ok_or_else(unreachable)?;
-        let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-        let sink = in_family(sink, family);
         // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
         let _ = connect_unspec(socket);
-        match source_towards(socket, destination) {
-            // An address of this machine: a socket connected to it has it for its source, and keeps it in the next connect. bind()
-            // would keep it for ever.
-            Ok(Some(mut source)) => {
-                source.set_port(sink.port());
-                // Without it the source is loopback's.
-                let _ = connect(socket, &source);
-            }
+        let loopback = self.address_for(destination.ip())?;
+        let sink = match source_towards(socket, destination) {
+            Ok(Some(source)) => self.address_at(source, loopback.port()).unwrap_or(loopback),
             // Bound by the program; or no route of our own to it: the proxy may have one.
-            Ok(None) | Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL) => {}
+            Ok(None) | Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL) => loopback,
             Err(error) => return Err(error.into()),
+        };
+        let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+        let sink = in_family(sink, family);
+        match connect(socket, &sink) {
+            Ok(()) => Ok(sink),
+            Err(_) => Err(unreachable()),
         }
-        let sunk =
-            connect(socket, &sink).or_else(|_| connect_unspec(socket).and_then(|()| connect(socket, &sink)));
-        if sunk.is_err() {
-            // Fails only on a socket that is gone.
-            let _ = connect_unspec(socket);
-            return Err(unreachable());
-        }
-        Ok(sink)
     }
 }
 
@@ -108,8 +132,8 @@ fn source_towards(socket: BorrowedFd<'_>, destination: SocketAddr) -> Result<Opt
     Ok(if bound.is_none() { own(probe.as_fd()) } else { None })
 }
 
-fn sink(address: IpAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((address, 0))?;
+fn sink(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
     socket.connect(socket.local_addr()?)?;
     Ok(socket)
 }
@@ -121,10 +145,22 @@ mod tests {
     #[test]
     fn a_sink_takes_nothing_and_says_so() {
         let sinks = Sinks::reserve().unwrap();
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.connect(sinks.address_for("192.0.2.1".parse().unwrap()).unwrap()).unwrap();
+        let sender = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let sink = sinks.connect(sender.as_fd(), "192.0.2.1:9".parse().unwrap()).unwrap();
+        assert_eq!(sender.peer_addr().unwrap(), sink);
+        assert!(sinks.has(sink) && !sinks.has(sender.local_addr().unwrap()));
         sender.send(b"x").unwrap();
         let error = sender.recv(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn sinks_at_other_addresses_have_the_same_port() {
+        let sinks = Sinks::reserve().unwrap();
+        let port = sinks.address_for(Ipv4Addr::LOCALHOST.into()).unwrap().port();
+        let source = SocketAddr::from(([127, 0, 0, 9], 0));
+        let sink = sinks.address_at(source, port).unwrap();
+        assert_eq!(sink, SocketAddr::from(([127, 0, 0, 9], port)));
+        assert!(sinks.has(sink) && sinks.address_at(source, port) == Some(sink));
     }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_loopback, is_not_loopback};
+use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
@@ -208,11 +208,6 @@ pub(super) fn leaves_loopback(fd: BorrowedFd<'_>) -> bool {
         || sends_by_another(libc::IPPROTO_IPV6, IPV6_UNICAST_IF)
         || has(libc::IPPROTO_IP, libc::IP_OPTIONS)
         || has(libc::IPPROTO_IPV6, libc::IPV6_RTHDR)
-}
-
-/// Is the socket connected to a loopback address, whatever the program was told? The proxy and the sinks may be there.
-pub(super) fn speaks_to_loopback(fd: BorrowedFd<'_>) -> bool {
-    peer_of(fd).is_some_and(|peer| is_loopback(peer.ip()))
 }
 
 /// getpeername(2), while there is an IP peer.

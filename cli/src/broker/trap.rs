@@ -10,11 +10,11 @@ mod receive;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::sockaddr::{self, Given};
-use presocks_abi::socket::Kind;
+use presocks_abi::socket::{Kind, is_loopback};
 use presocks_abi::{option, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -22,7 +22,7 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 
 use super::report::Program;
-use super::socket::{leaves_loopback, peer_of, speaks_to_loopback, watch};
+use super::socket::{leaves_loopback, peer_of, watch};
 use super::{ACCEPT_PAUSE, Broker};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
@@ -284,6 +284,11 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     now(Answer::Value(0))
 }
 
+/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, or a sink's?
+fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
+    peer_of(socket).is_some_and(|peer| is_loopback(peer.ip()) || broker.sinks.has(peer))
+}
+
 fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {
     let Some(kind) = option::kind(level, name) else { return now(Answer::Continue) };
     let mut bytes = [0; option::MAX_LEN];
@@ -291,7 +296,7 @@ fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span
     let taken = caller.take(fd)?;
     let needs_loopback = || {
         let cookie = sockopt::socket_cookie(&taken.fd).unwrap_or_default();
-        caller.broker.connecting.borrow().contains(&cookie) || speaks_to_loopback(taken.fd.as_fd())
+        caller.broker.connecting.borrow().contains(&cookie) || stays_here(&caller.broker, taken.fd.as_fd())
     };
     now(option::refused(kind, value, needs_loopback).map_or(Answer::Continue, Answer::Errno))
 }

@@ -6,7 +6,7 @@ use presocks_tests::origin::Service;
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Build, Lab, missing};
 
-use super::{arguments, stage_for};
+use super::{arguments, stage_for, wrapped};
 
 #[test]
 fn static_programs_are_refused_what_the_shim_refuses_others() {
@@ -26,6 +26,14 @@ fn addresses_groups_devices_and_source_routes_lead_nothing_past_the_proxy() {
     let program = Build::Shared.of(&stage.lab, "detours", &[]);
     let words = ["env".into(), "-i".into(), program.into()].into_iter().chain(arguments(&stage));
     stage.lab.presocks(words.chain(["proxied=1".into()])).proxy(&stage.proxy).run().success();
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn a_thread_that_writes_while_another_connects_leaks_nothing() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "datagrams_racing", &[]);
+    wrapped(&stage, &[&program]).run().success();
     stage.lab.assert_no_leak();
 }
 

@@ -15,10 +15,10 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, sendto, sockopt};
 use tokio::task::spawn_local;
 
-use super::{Caller, Judged, Taken, errno, now};
+use super::{Caller, Judged, Taken, errno, now, stays_here};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
-use crate::broker::socket::{leaves_loopback, speaks_to_loopback};
+use crate::broker::socket::{leaves_loopback, peer_of};
 use crate::broker::ticket::is_direct;
 use crate::broker::{Broker, resolver};
 
@@ -30,7 +30,13 @@ pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -
     let (broker, fd) = (&caller.broker, taken.fd.as_fd());
     let actual = match place(broker, destination) {
         Place::Local if leaves_loopback(fd) => return Err(Errno::NETUNREACH.into()),
-        Place::Local | Place::Direct => return Ok(rustix::net::connect(fd, &destination)?),
+        Place::Local | Place::Direct => {
+            // In two steps: a thread that writes meanwhile must not take a half of either address.
+            if peer_of(fd).is_some_and(|peer| broker.sinks.has(peer)) {
+                let _ = rustix::net::connect_unspec(fd);
+            }
+            return Ok(rustix::net::connect(fd, &destination)?);
+        }
         Place::Resolver => {
             let own = resolver::redirect(broker, fd, destination)?;
             rustix::net::connect(fd, &own)?;
@@ -191,7 +197,7 @@ fn judge_control(
     let is_local = || match destination {
         Some(destination) => is_loopback(destination.ip()),
         // What cannot be told is taken for the worse.
-        None => caller.take(fd).map_or(true, |taken| speaks_to_loopback(taken.fd.as_fd())),
+        None => caller.take(fd).map_or(true, |taken| stays_here(&caller.broker, taken.fd.as_fd())),
     };
     control::judge(bytes, layout.width(), is_local).map_err(io::Error::from_raw_os_error)
 }
