@@ -164,9 +164,9 @@ fn etc(directory: &TempDir, host: &str, names: &str, resolver: &str) -> PathBuf 
         ("hosts", format!("{LOCALHOST}127.0.0.1 {host}\n{names}"), 0o644),
         ("resolv.conf", resolver.to_owned(), 0o644),
         ("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n".to_owned(), 0o644),
-        ("passwd", format!("{}{USER}:x:{USER_ID}:{USER_ID}::/:/bin/sh\n", machine("passwd")), 0o644),
-        ("group", format!("{}{USER}:x:{USER_ID}:\n", machine("group")), 0o644),
-        ("shadow", format!("{}{USER}:{PASSWORD_HASH}:19000::::::\n", machine("shadow")), 0o600),
+        ("passwd", format!("{USER}:x:{USER_ID}:{USER_ID}::/:/bin/sh\n{}", machine("passwd")), 0o644),
+        ("group", format!("{USER}:x:{USER_ID}:\n{}", machine("group")), 0o644),
+        ("shadow", format!("{USER}:{PASSWORD_HASH}:19000::::::\n{}", machine("shadow")), 0o600),
     ];
     for (name, content, mode) in files {
         let path = etc.join(name);
