@@ -3,7 +3,7 @@
 //! | option | then |
 //! | --- | --- |
 //! | joining a group | `ENODEV`, but on lo: the kernel would report it to the routers (IGMP, MLD) |
-//! | a source route | `EPERM`: the packet goes to its first stop, whatever its address |
+//! | a source route, or headers for a flow label, which may be one | `EPERM`: the packet goes to its first stop, whatever its address |
 //! | a device other than lo, on a socket that is connected to loopback, or is being connected | `ENODEV` |
 //! | a device for the packets of an IPv6 socket by `IPV6_PKTINFO`, which nobody can ask for afterwards | `ENODEV` |
 //! | all else | pass |
@@ -21,12 +21,15 @@ const MCAST_JOIN_GROUP: c_int = 42;
 const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
 const IPV6_2292PKTOPTIONS: c_int = 6;
 const IPV6_JOIN_ANYCAST: c_int = 27;
+const IPV6_FLOWLABEL_MGR: c_int = 32;
+/// `struct in6_flowlabel_req` (linux/in6.h).
+const FLOW_LABEL_LEN: usize = 32;
 
 /// The longest value that is looked at: `struct group_source_req`.
 pub const MAX_LEN: usize = 264;
 
 /// Level and name of every option that has a [`kind`]: those that the seccomp filter must notice.
-pub const LOOKED_AT: [(c_int, c_int); 17] = [
+pub const LOOKED_AT: [(c_int, c_int); 18] = [
     (libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP),
     (libc::IPPROTO_IP, libc::IP_ADD_SOURCE_MEMBERSHIP),
     (libc::IPPROTO_IP, MCAST_JOIN_GROUP),
@@ -42,6 +45,7 @@ pub const LOOKED_AT: [(c_int, c_int); 17] = [
     (libc::IPPROTO_IPV6, IPV6_2292PKTOPTIONS),
     (libc::IPPROTO_IPV6, IPV6_UNICAST_IF),
     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO),
+    (libc::IPPROTO_IPV6, IPV6_FLOWLABEL_MGR),
     (libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
     (libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX),
 ];
@@ -69,6 +73,8 @@ pub enum Kind {
     DeviceName,
     /// `struct in6_pktinfo`.
     PacketInfo,
+    /// `struct in6_flowlabel_req`, which headers may follow, a source route among them.
+    FlowLabel,
 }
 
 /// What an option means; `None` for one that is not looked at.
@@ -89,6 +95,7 @@ pub fn kind(level: c_int, name: c_int) -> Option<Kind> {
             Kind::DeviceInNetworkOrder
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => Kind::PacketInfo,
+        (libc::IPPROTO_IPV6, IPV6_FLOWLABEL_MGR) => Kind::FlowLabel,
         _ => return None,
     })
 }
@@ -101,6 +108,7 @@ pub fn refused(kind: Kind, value: &[u8], needs_loopback: impl FnOnce() -> bool) 
     let is_refused = match kind {
         Kind::JoinV4 { has_index } => !joins_on_loopback(value, has_index),
         Kind::Join { at } => number(value, at).is_none_or(|device| device == 0 || is_not_loopback(device)),
+        Kind::FlowLabel => return (value.len() > FLOW_LABEL_LEN).then_some(libc::EPERM),
         Kind::Route => return (!value.is_empty()).then_some(libc::EPERM),
         Kind::PacketInfo => number(value, 16).is_some_and(is_not_loopback),
         Kind::Device => number(value, 0).is_some_and(is_not_loopback) && needs_loopback(),

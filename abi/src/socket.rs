@@ -1,22 +1,25 @@
-//! Sockets: the kinds that could carry IP packets past the proxy, and what a socket is to us.
+//! Sockets: the kinds that could carry anything past the proxy, and what a socket is to us.
 
 use core::net::IpAddr;
 
 use libc::c_int;
 
+/// Families that carry nothing off the machine.
+pub const LOCAL_FAMILIES: [c_int; 4] = [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_ALG, libc::AF_KEY];
+
+/// XDP (`linux/socket.h`).
+pub const AF_XDP: c_int = 44;
+
+/// The obsolete way to a packet socket (packet(7)); libc deprecates the name.
+pub const SOCK_PACKET: c_int = 10;
+
 /// The errno for a socket that cannot be proxied, by the arguments of socket(2): `EPERM` for raw, packet and ICMP sockets, as for a
 /// user without the privilege; `EPROTONOSUPPORT` and `EAFNOSUPPORT` for what a kernel without that protocol or family
-/// answers. `None`: it may be made.
+/// answers. `None`: it may be made. Of the families only those may that are known to stay on the machine, and IP.
 #[must_use]
 pub fn refused(domain: c_int, kind: c_int, protocol: c_int) -> Option<c_int> {
-    const AF_SMC: c_int = 43;
-    const AF_XDP: c_int = 44;
-    /// The obsolete way to a packet socket (packet(7)); libc deprecates the name.
-    const SOCK_PACKET: c_int = 10;
     let kind = kind & !(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
     match domain {
-        libc::AF_PACKET | AF_XDP => Some(libc::EPERM),
-        libc::AF_RDS | libc::AF_RXRPC | libc::AF_TIPC | AF_SMC => Some(libc::EAFNOSUPPORT),
         libc::AF_INET | libc::AF_INET6 => match (kind, protocol) {
             (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => None,
             (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => None,
@@ -25,8 +28,10 @@ pub fn refused(domain: c_int, kind: c_int, protocol: c_int) -> Option<c_int> {
             // SCTP, DCCP, UDP-Lite, and what does not exist.
             _ => Some(libc::EPROTONOSUPPORT),
         },
-        _ if kind == SOCK_PACKET => Some(libc::EPERM),
-        _ => None,
+        libc::AF_PACKET | AF_XDP => Some(libc::EPERM),
+        _ if LOCAL_FAMILIES.contains(&domain) => None,
+        // Bluetooth, CAN, PPP, VSOCK, SMC, RDS, and what is still to come.
+        _ => Some(libc::EAFNOSUPPORT),
     }
 }
 
@@ -109,13 +114,14 @@ mod tests {
             (libc::AF_INET6, libc::SOCK_RAW | flags, libc::IPPROTO_ICMPV6, libc::EPERM),
             (libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP, libc::EPERM),
             (libc::AF_INET, 10, 0, libc::EPERM),
-            (libc::AF_UNIX, 10, 0, libc::EPERM),
             (libc::AF_PACKET, libc::SOCK_DGRAM, 0, libc::EPERM),
             (44, libc::SOCK_RAW, 0, libc::EPERM),
             (libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP, libc::EPROTONOSUPPORT),
             (libc::AF_INET, libc::SOCK_SEQPACKET, 0, libc::EPROTONOSUPPORT),
             (libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE, libc::EPROTONOSUPPORT),
             (43, libc::SOCK_STREAM, 0, libc::EAFNOSUPPORT),
+            (libc::AF_VSOCK, libc::SOCK_STREAM, 0, libc::EAFNOSUPPORT),
+            (libc::AF_BLUETOOTH, libc::SOCK_RAW, 0, libc::EAFNOSUPPORT),
             (libc::AF_TIPC, libc::SOCK_DGRAM, 0, libc::EAFNOSUPPORT),
         ] {
             assert_eq!(refused(domain, kind, protocol), Some(error), "{domain} {kind} {protocol}");

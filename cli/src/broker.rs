@@ -100,7 +100,6 @@ pub(crate) fn run(
         let rendezvous = UnixSeqpacketListener::try_from(rendezvous)?;
         spawn_local(accept(Rc::clone(&broker), rendezvous));
         if let Some(listener) = backstop {
-            // It ends with the last process that has the filter, or with an error that leaves the calls without an answer: closed.
             spawn_local(trap::attend(Rc::clone(&broker), listener));
         }
         children::attend(&broker.report, front, command).await?;

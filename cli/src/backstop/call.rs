@@ -119,7 +119,10 @@ pub(crate) fn decode(notification: &Notification) -> io::Result<Option<(Call, La
     if abi.socketcall == Some(notification.number) {
         return Ok(within(notification)?.map(|call| (call, layout)));
     }
-    Ok(direct(abi, notification.number, notification.arguments).map(|call| (call, layout)))
+    // Of a 32-bit call the kernel takes the lower halves.
+    let arguments =
+        notification.arguments.map(|argument| if abi.is_narrow { argument & 0xffff_ffff } else { argument });
+    Ok(direct(abi, notification.number, arguments).map(|call| (call, layout)))
 }
 
 fn direct(abi: &Abi, number: u32, arguments: [u64; 6]) -> Option<Call> {
@@ -141,7 +144,7 @@ fn direct(abi: &Abi, number: u32, arguments: [u64; 6]) -> Option<Call> {
 
 /// socketcall(2): the first argument says which call, the second where its arguments are.
 fn within(notification: &Notification) -> io::Result<Option<Call>> {
-    let [call, at, ..] = notification.arguments;
+    let [call, at, ..] = notification.arguments.map(|argument| argument & 0xffff_ffff);
     // As many as each takes (net/socket.c): more may not be there.
     let count = match u32::try_from(call).unwrap_or(0) {
         within_socketcall::SENDTO | within_socketcall::RECVFROM => 6,

@@ -15,8 +15,8 @@
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, c_int, sock_filter,
 };
-use presocks_abi::option;
 use presocks_abi::pass::{Half, KNOCK_ERRNO, Part, Pass, Placement};
+use presocks_abi::{option, socket};
 
 /// The numbers of the calls that matter, in one of the ways to call the kernel.
 pub(crate) struct Abi {
@@ -213,9 +213,6 @@ fn rules(abi: &Abi, pass: Option<Pass>) -> Vec<sock_filter> {
 /// `presocks_abi::socket::refused` as a filter; a test compares them.
 fn sockets() -> Vec<sock_filter> {
     const FLAGS: c_int = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    const SOCK_PACKET: c_int = 10;
-    const AF_SMC: c_int = 43;
-    const AF_XDP: c_int = 44;
     let of_kind = |kind: c_int, body: Vec<sock_filter>| when(kind.unsigned_abs(), body);
     let verdicts = |verdicts: &[(c_int, u32)], otherwise: u32| {
         let mut body = vec![load(low(2))];
@@ -239,22 +236,20 @@ fn sockets() -> Vec<sock_filter> {
     internet.extend(of_kind(libc::SOCK_STREAM, verdicts(&stream, unsupported)));
     internet.extend(of_kind(libc::SOCK_DGRAM, verdicts(&datagram, unsupported)));
     internet.extend(of_kind(libc::SOCK_RAW, vec![end(denied)]));
-    internet.extend(of_kind(SOCK_PACKET, vec![end(denied)]));
+    internet.extend(of_kind(socket::SOCK_PACKET, vec![end(denied)]));
     internet.push(end(unsupported));
 
     let mut body = vec![load(low(0))];
     for domain in [libc::AF_INET, libc::AF_INET6] {
         body.extend(of_kind(domain, internet.clone()));
     }
-    for domain in [libc::AF_PACKET, AF_XDP] {
+    for domain in socket::LOCAL_FAMILIES {
+        body.extend(of_kind(domain, vec![end(ALLOW)]));
+    }
+    for domain in [libc::AF_PACKET, socket::AF_XDP] {
         body.extend(of_kind(domain, vec![end(denied)]));
     }
-    for domain in [libc::AF_RDS, libc::AF_RXRPC, libc::AF_TIPC, AF_SMC] {
-        body.extend(of_kind(domain, vec![end(refuse(libc::EAFNOSUPPORT))]));
-    }
-    body.extend(load_kind);
-    body.extend(of_kind(SOCK_PACKET, vec![end(denied)]));
-    body.push(end(ALLOW));
+    body.push(end(refuse(libc::EAFNOSUPPORT)));
     body
 }
 

@@ -28,6 +28,7 @@ impl fmt::Display for Denied {
             ("seccomp", libc::EBUSY) => {
                 f.write_str("another supervisor listens to this process already (presocks or a container: seccomp, EBUSY)")
             }
+            ("/proc", _) => f.write_str("/proc does not show this process namespace; mount it anew"),
             (call, errno) => write!(f, "{call}: {}", io::Error::from_raw_os_error(errno)),
         }
     }

@@ -83,6 +83,12 @@ impl AsFd for Thread {
     }
 }
 
+/// Does /proc show the processes of our own process namespace? Else its numbers are others' (pid_namespaces(7)).
+pub(crate) fn has_own_proc() -> bool {
+    let shown = std::fs::read_link("/proc/self").ok();
+    shown.is_some_and(|number| number.as_os_str() == std::process::id().to_string().as_str())
+}
+
 /// The process of a thread (proc(5), `Tgid`).
 ///
 /// # Errors
@@ -93,11 +99,28 @@ pub(crate) fn process_of(thread: i32) -> io::Result<i32> {
     Ok(process.ok_or(Errno::SRCH)?)
 }
 
-/// Is there a signal for which the thread has a handler, and which it does not block (proc(5), `SigPnd` to `SigCgt`)?
-pub(crate) fn has_signal_to_handle(thread: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-    let set = |name| field(&status, name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
-    (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") & set("SigCgt:") != 0
+/// The signals that a thread would act on, were it not held in a call that only a fatal one ends (proc(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// There is a handler for one of them.
+    pub(crate) handled: bool,
+    /// One of them does what it does by default: it stops the process, say.
+    pub(crate) unhandled: bool,
+}
+
+impl Pending {
+    /// Those of the thread itself; of its process only when it is the main thread: the kernel gives those to the main thread if that
+    /// does not block them, and any other thread may not be the one that was chosen.
+    pub(crate) fn of(thread: i32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let set =
+            |name| field(&status, name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
+        let is_main = field(&status, "Tgid:").and_then(|text| text.parse().ok()) == Some(thread);
+        let pending = set("SigPnd:") | if is_main { set("ShdPnd:") } else { 0 };
+        let effective = pending & !set("SigBlk:") & !set("SigIgn:");
+        let caught = set("SigCgt:");
+        Self { handled: effective & caught != 0, unhandled: effective & !caught != 0 }
+    }
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
@@ -144,6 +167,6 @@ mod tests {
 
     #[test]
     fn no_signal_waits_for_this_thread() {
-        assert!(!has_signal_to_handle(own_thread()));
+        assert_eq!(Pending::of(own_thread()), Pending::default());
     }
 }

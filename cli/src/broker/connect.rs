@@ -149,7 +149,7 @@ async fn attempt(broker: &Rc<Broker>, socket: &Socket, route: &Route) -> Result<
             return Ok(());
         }
         Route::Resolver => {
-            let program = relay::meet(socket).await.map_err(Failure::Socket)?;
+            let program = relay::meet(broker, socket).await?;
             spawn_local(resolver::converse(Rc::clone(broker), program));
             return Ok(());
         }

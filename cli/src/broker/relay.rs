@@ -79,11 +79,7 @@ pub(super) async fn connect(
     target: Target,
 ) -> Result<(), Failure> {
     let limit = broker.settings.connect_timeout;
-    // Loopback, too, can be made to swallow packets.
-    let downstream = match timeout(limit, meet(socket)).await {
-        Ok(result) => result.map_err(Failure::Socket)?,
-        Err(_) => return Err(Failure::Socket(Errno::TIMEDOUT.into())),
-    };
+    let downstream = meet(broker, socket).await?;
     let upstream = match timeout(limit, TcpStream::connect(proxy)).await {
         Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
         Err(_) => return Err(Failure::ProxyTimeout(limit)),
@@ -100,8 +96,19 @@ pub(super) async fn connect(
     Ok(())
 }
 
-/// Connects the program's socket to a fresh listener, and takes no other connection for it.
-pub(super) async fn meet(socket: &Socket) -> io::Result<TcpStream> {
+/// Connects the program's socket to a fresh listener on loopback.
+///
+/// # Errors
+/// `ETIMEDOUT`: loopback, too, can be made to swallow packets. Those of connect(2).
+pub(super) async fn meet(broker: &Broker, socket: &Socket) -> Result<TcpStream, Failure> {
+    match timeout(broker.settings.connect_timeout, accept_only(socket)).await {
+        Ok(result) => result.map_err(Failure::Socket),
+        Err(_) => Err(Failure::Socket(Errno::TIMEDOUT.into())),
+    }
+}
+
+/// Takes no other connection for the program's.
+async fn accept_only(socket: &Socket) -> io::Result<TcpStream> {
     let loopback: IpAddr =
         if socket.is_v6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
     let listener = TcpListener::bind((loopback, 0)).await?;

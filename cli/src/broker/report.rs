@@ -133,6 +133,15 @@ impl Report {
         }
     }
 
+    /// No caught call is answered any more.
+    pub(super) fn listener_failed(&self, error: &io::Error) {
+        if self.talk != Talk::Quiet {
+            self.say(format_args!(
+                "the backstop has ended ({error}): calls that the shim does not see are refused"
+            ));
+        }
+    }
+
     /// Somebody asked in a way that no shim of this session does.
     pub(super) fn refused_ticket(&self, why: &str) {
         if self.talk != Talk::Quiet && self.is_new(TICKET) {

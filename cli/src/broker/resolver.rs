@@ -3,10 +3,11 @@
 //! For each server that a program asks there is a UDP socket on loopback that answers in its stead, so that an answer's sender tells which
 //! server it speaks for. Over TCP a program's socket is connected to a listener made for it alone. What is answered is in `dns`.
 //!
-//! Everybody on this machine can send to a loopback address; answers go to sockets of the session only, for they tell which names it has
-//! asked for.
+//! Everybody on this machine can send to a loopback address, and answers tell which names the session has asked for: so only those are
+//! answered who send from a port that a socket of the session has had.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 use super::recent::Recent;
@@ -27,10 +28,10 @@ use super::{Broker, dns};
 /// Where name servers listen.
 pub(super) const PORT: u16 = 53;
 
-/// Most servers that are stood in for; a system has three.
-const MOST_SERVERS: usize = 64;
+/// Most servers that are stood in for, the newest; a system has three.
+const MOST_SERVERS: usize = 256;
 
-/// Most sockets whose queries are answered: the newest.
+/// Most sockets that are known as redirected: those that were used last.
 const MOST_SOCKETS: usize = 4096;
 
 /// The longest query over UDP that is read (RFC 6891 section 6.2.5 advises no more than 4096).
@@ -41,12 +42,20 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// Which servers are stood in for, and for whom.
 pub(super) struct Resolver {
-    /// A server, and the address of ours that answers in its stead.
-    servers: RefCell<Vec<(SocketAddr, SocketAddr)>>,
+    /// The oldest first.
+    servers: RefCell<VecDeque<Server>>,
     /// `SO_COOKIE` of the sockets that were redirected.
     redirected: RefCell<Recent<u64>>,
-    /// Where they send from.
-    askers: RefCell<Recent<SocketAddr>>,
+    /// The ports from which they send.
+    askers: RefCell<Ports>,
+}
+
+/// A name server that is stood in for.
+struct Server {
+    address: SocketAddr,
+    /// Ours, that answers in its stead.
+    own: SocketAddr,
+    task: AbortHandle,
 }
 
 impl Default for Resolver {
@@ -54,8 +63,23 @@ impl Default for Resolver {
         Self {
             servers: RefCell::default(),
             redirected: RefCell::new(Recent::new(MOST_SOCKETS)),
-            askers: RefCell::new(Recent::new(MOST_SOCKETS)),
+            askers: RefCell::new(Ports(vec![0; 1 << 10])),
         }
+    }
+}
+
+/// A bit for each port.
+struct Ports(Vec<u64>);
+
+impl Ports {
+    fn insert(&mut self, port: u16) {
+        if let Some(word) = self.0.get_mut(usize::from(port >> 6)) {
+            *word |= 1 << (port & 63);
+        }
+    }
+
+    fn has(&self, port: u16) -> bool {
+        self.0.get(usize::from(port >> 6)).is_some_and(|word| word & 1 << (port & 63) != 0)
     }
 }
 
@@ -67,14 +91,14 @@ impl Resolver {
 
     /// Was the socket with this cookie redirected?
     pub(super) fn has_redirected(&self, cookie: u64) -> bool {
-        self.redirected.borrow().contains(&cookie)
+        self.redirected.borrow_mut().touch(cookie)
     }
 }
 
 /// The address to which the program's UDP socket is to speak instead of `server`, as the socket can reach it.
 ///
 /// # Errors
-/// `ENETUNREACH` when the socket cannot speak to loopback, or too many servers are asked; those of bind(2).
+/// `ENETUNREACH` when the socket cannot speak to loopback; those of bind(2).
 pub(super) fn redirect(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
@@ -97,10 +121,8 @@ pub(super) fn redirect(
 
 /// From now on queries of this socket are answered; it is bound by now, by connect() or by its first datagram.
 pub(super) fn expect(broker: &Broker, socket: BorrowedFd<'_>) {
-    let Some(own) = own_address(socket) else { return };
-    for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
-        let ip = if own.ip().is_unspecified() { loopback } else { own.ip().to_canonical() };
-        broker.resolver.askers.borrow_mut().insert(SocketAddr::new(ip, own.port()));
+    if let Some(own) = own_address(socket) {
+        broker.resolver.askers.borrow_mut().insert(own.port());
     }
 }
 
@@ -108,7 +130,7 @@ pub(super) fn expect(broker: &Broker, socket: BorrowedFd<'_>) {
 pub(super) fn shown(broker: &Broker, sender: SocketAddr) -> SocketAddr {
     let own = canonical(sender);
     let servers = broker.resolver.servers.borrow();
-    servers.iter().find(|(_, ours)| *ours == own).map_or(sender, |(server, _)| *server)
+    servers.iter().find(|server| server.own == own).map_or(sender, |server| server.address)
 }
 
 /// IPv4-mapped addresses as IPv4.
@@ -122,11 +144,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Ours, that answers in the stead of `server`.
 fn stand_in(broker: &Rc<Broker>, server: SocketAddr) -> io::Result<SocketAddr> {
     let mut servers = broker.resolver.servers.borrow_mut();
-    if let Some((_, own)) = servers.iter().find(|(known, _)| *known == server) {
-        return Ok(*own);
+    if let Some(known) = servers.iter().find(|known| known.address == server) {
+        return Ok(known.own);
     }
-    if servers.len() >= MOST_SERVERS {
-        return Err(Errno::NETUNREACH.into());
+    if servers.len() >= MOST_SERVERS
+        && let Some(oldest) = servers.pop_front()
+    {
+        oldest.task.abort();
     }
     let v4 = || std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
     let socket = match server {
@@ -135,8 +159,8 @@ fn stand_in(broker: &Rc<Broker>, server: SocketAddr) -> io::Result<SocketAddr> {
     };
     socket.set_nonblocking(true)?;
     let own = socket.local_addr()?;
-    spawn_local(serve(Rc::clone(broker), UdpSocket::from_std(socket)?));
-    servers.push((server, own));
+    let task = spawn_local(serve(Rc::clone(broker), UdpSocket::from_std(socket)?)).abort_handle();
+    servers.push_back(Server { address: server, own, task });
     Ok(own)
 }
 
@@ -145,7 +169,7 @@ async fn serve(broker: Rc<Broker>, socket: UdpSocket) {
     loop {
         // An asker that is gone already makes itself felt as an error of the next call.
         let Ok((len, asker)) = socket.recv_from(&mut query).await else { continue };
-        if !broker.resolver.askers.borrow().contains(&canonical(asker)) {
+        if !broker.resolver.askers.borrow().has(asker.port()) {
             continue;
         }
         let answer = dns::answer(&mut broker.names.borrow_mut(), query.get(..len).unwrap_or(&[]));

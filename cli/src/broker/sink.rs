@@ -52,13 +52,16 @@ impl Sinks {
     fn address_at(&self, mut source: SocketAddr, port: u16) -> Option<SocketAddr> {
         source.set_port(port);
         let ip = source.ip().to_canonical();
+        // An address with a scope binds the socket to its device (ipv6(7)), for good.
+        if matches!(source, SocketAddr::V6(v6) if v6.scope_id() != 0) {
+            return None;
+        }
         let mut elsewhere = self.elsewhere.borrow_mut();
         if !elsewhere.contains_key(&ip) {
             if elsewhere.len() >= MOST {
                 return None;
             }
-            let address = if ip.is_ipv4() { SocketAddr::new(ip, port) } else { source };
-            elsewhere.insert(ip, sink(address).ok()?);
+            elsewhere.insert(ip, sink(SocketAddr::new(ip, port)).ok()?);
         }
         Some(source)
     }
@@ -97,10 +100,13 @@ impl Sinks {
         };
         let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
         let sink = in_family(sink, family);
-        match connect(socket, &sink) {
-            Ok(()) => Ok(sink),
-            Err(_) => Err(unreachable()),
+        let is_sunk = connect(socket, &sink).is_ok();
+        // Once more: nothing may lead from it to another device.
+        if is_sunk && !leaves_loopback(socket) {
+            return Ok(sink);
         }
+        let _ = connect_unspec(socket);
+        Err(unreachable())
     }
 }
 

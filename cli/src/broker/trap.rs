@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::io::Interest;
+use tokio::task::spawn_local;
 
 use super::report::Program;
 use super::socket::{leaves_loopback, peer_of, watch};
@@ -32,30 +33,42 @@ pub(super) use connect::Attempts;
 /// The kernel takes no longer address (`struct sockaddr_storage`).
 const LONGEST_ADDRESS: usize = 128;
 
-/// Answers calls until nobody is left who could make one.
-///
-/// # Errors
-/// Those of epoll_ctl(2).
-pub(super) async fn attend(broker: Rc<Broker>, listener: Listener) -> io::Result<()> {
-    let listener = Rc::new(listener);
+/// Calls that are answered before others have their turn.
+const TURN: usize = 16;
+
+/// Answers calls until nobody is left who could make one. Should it fail, the listener is closed, and the kernel refuses the calls.
+pub(super) async fn attend(broker: Rc<Broker>, listener: Listener) {
+    if let Err(error) = attend_to(&broker, Rc::new(listener)).await {
+        broker.report.listener_failed(&error);
+    }
+}
+
+async fn attend_to(broker: &Rc<Broker>, listener: Rc<Listener>) -> io::Result<()> {
     let watched = watch(listener.as_fd(), Interest::READABLE)?;
-    loop {
+    for served in 1_usize.. {
+        // While one call waits after the other, nothing else would come to its turn.
+        if served.is_multiple_of(TURN) {
+            tokio::task::yield_now().await;
+        }
         let mut ready = watched.readable().await?;
         match state(&listener)? {
             State::Quiet => ready.clear_ready(),
             State::Over => return Ok(()),
+            State::Interrupted => {}
             State::Called => match listener.receive() {
-                Ok(Some(notification)) => Caller::new(&broker, &listener, &notification).serve(&notification),
+                Ok(Some(notification)) => Caller::new(broker, &listener, &notification).serve(),
                 Ok(None) => {}
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
     }
+    Ok(())
 }
 
 enum State {
     Called,
     Quiet,
+    Interrupted,
     /// No process has the filter any more.
     Over,
 }
@@ -63,7 +76,11 @@ enum State {
 /// Receiving would wait when there is nothing, so it is asked first.
 fn state(listener: &Listener) -> io::Result<State> {
     let mut polled = [PollFd::new(listener, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        // A child has ended, say. The next look will tell.
+        Err(Errno::INTR) => return Ok(State::Interrupted),
+        result => result?,
+    };
     let [polled] = polled;
     let events = polled.revents();
     Ok(match (events.contains(PollFlags::IN), events.contains(PollFlags::HUP)) {
@@ -77,8 +94,7 @@ fn state(listener: &Listener) -> io::Result<State> {
 struct Caller {
     broker: Rc<Broker>,
     listener: Rc<Listener>,
-    id: u64,
-    thread: i32,
+    notification: Notification,
 }
 
 /// A descriptor of the caller's, taken over.
@@ -103,13 +119,13 @@ fn errno(errno: i32) -> Judged {
 impl Caller {
     fn new(broker: &Rc<Broker>, listener: &Rc<Listener>, notification: &Notification) -> Self {
         let (broker, listener) = (Rc::clone(broker), Rc::clone(listener));
-        Self { broker, listener, id: notification.id, thread: notification.thread }
+        Self { broker, listener, notification: *notification }
     }
 
     /// Answers, or starts a task that will.
-    fn serve(self, notification: &Notification) {
+    fn serve(self) {
         let caller = Rc::new(self);
-        let judged = match decode(notification) {
+        let judged = match decode(&caller.notification) {
             Ok(Some((call, layout))) => judge(&caller, call, layout),
             Ok(None) => errno(libc::ENOSYS),
             Err(error) => Err(error),
@@ -117,18 +133,30 @@ impl Caller {
         match judged {
             Ok(Some(answer)) => caller.answer(answer),
             Ok(None) => {}
+            Err(error) if is_want_of_descriptors(&error) => {
+                spawn_local(async move {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if caller.waits() {
+                        Self::new(&caller.broker, &caller.listener, &caller.notification).serve();
+                    }
+                });
+            }
             Err(error) => caller.fail(&error),
-        };
+        }
+    }
+
+    fn thread(&self) -> i32 {
+        self.notification.thread
     }
 
     fn answer(&self, answer: Answer) {
-        self.listener.answer(self.id, answer);
+        self.listener.answer(self.notification.id, answer);
     }
 
     /// Answers with what kept us from looking at the call, or from doing it.
     fn fail(&self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(libc::EACCES);
-        if !matches!(errno, libc::EPERM | libc::ESRCH | libc::EMFILE | libc::ENFILE) {
+        if !matches!(errno, libc::EPERM | libc::ESRCH) {
             return self.answer(Answer::Errno(errno));
         }
         if self.waits() {
@@ -139,17 +167,17 @@ impl Caller {
 
     /// Does the call still wait? Then what was read until now was its thread's.
     fn waits(&self) -> bool {
-        self.listener.waits(self.id)
+        self.listener.waits(self.notification.id)
     }
 
     fn program(&self) -> Program<'static> {
-        Program::Thread(self.thread)
+        Program::Thread(self.thread())
     }
 
     /// # Errors
     /// `ESRCH` when the call waits no more; those of pidfd_getfd(2), and `ENOTSOCK`.
     fn take(&self, number: RawFd) -> io::Result<Taken> {
-        let thread = Thread::open(self.thread)?;
+        let thread = Thread::open(self.thread())?;
         let fd = thread.descriptor(number)?;
         if !self.waits() {
             return Err(Errno::SRCH.into());
@@ -164,7 +192,7 @@ impl Caller {
     /// # Errors
     /// `ESRCH` when the call waits no more; those of open(2).
     fn memory(&self) -> io::Result<Memory> {
-        let memory = Memory::open(self.thread)?;
+        let memory = Memory::open(self.thread())?;
         if self.waits() { Ok(memory) } else { Err(Errno::SRCH.into()) }
     }
 
@@ -175,9 +203,14 @@ impl Caller {
         if span.len > LONGEST_ADDRESS as u64 {
             return Err(Errno::INVAL.into());
         }
-        let len = span.read_into(self.thread, &mut bytes)?.len();
+        let len = span.read_into(self.thread(), &mut bytes)?.len();
         if self.waits() { Ok(Address { bytes, len }) } else { Err(Errno::SRCH.into()) }
     }
+}
+
+/// It passes when connections end that are under way.
+fn is_want_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// A socket address as the program gave it.
@@ -256,7 +289,7 @@ fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> J
     if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
         return errno(libc::ENETUNREACH);
     }
-    tokio::task::spawn_local(connect::serve(Rc::clone(caller), taken, destination));
+    spawn_local(connect::serve(Rc::clone(caller), taken, destination));
     Ok(None)
 }
 
@@ -280,7 +313,7 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     });
     let Some(asked) = asked else { return now(Answer::Continue) };
     let encoded = sockaddr::Encoded::new(sockaddr::in_family(asked, taken.domain));
-    call::return_address(caller.thread, &caller.memory()?, address, len, encoded.as_bytes())?;
+    call::return_address(caller.thread(), &caller.memory()?, address, len, encoded.as_bytes())?;
     now(Answer::Value(0))
 }
 
@@ -292,7 +325,7 @@ fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
 fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {
     let Some(kind) = option::kind(level, name) else { return now(Answer::Continue) };
     let mut bytes = [0; option::MAX_LEN];
-    let value = value.read_into(caller.thread, &mut bytes)?;
+    let value = value.read_into(caller.thread(), &mut bytes)?;
     let taken = caller.take(fd)?;
     let needs_loopback = || {
         let cookie = sockopt::socket_cookie(&taken.fd).unwrap_or_default();

@@ -17,7 +17,7 @@ use super::message::{Message, Messenger};
 use super::process::{self, Forked, Pid, SignalMask, Strings, fork};
 use crate::backstop::install::{Denied, install};
 use crate::backstop::listener::Listener;
-use crate::backstop::target::{Thread, read};
+use crate::backstop::target::{Thread, has_own_proc, read};
 use crate::streams::Standard;
 
 /// ld.so(8): the libraries that come before all others.
@@ -225,6 +225,9 @@ fn attend(
 fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<Listener, Denied> {
     let denied =
         |call| move |error: io::Error| Denied { call, errno: error.raw_os_error().unwrap_or(libc::EPERM) };
+    if !has_own_proc() {
+        return Err(Denied { call: "/proc", errno: libc::ESRCH });
+    }
     let thread = Thread::open(process).map_err(denied("pidfd_open"))?;
     let listener = thread.descriptor(number).map_err(denied("pidfd_getfd"))?;
     // What we have it has at the same place, as our copy.

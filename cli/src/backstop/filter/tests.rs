@@ -4,7 +4,6 @@ use std::sync::LazyLock;
 
 use super::*;
 use presocks_abi::pass::{CALLS, Placement};
-use presocks_abi::{option, socket};
 
 static PROGRAM: LazyLock<Vec<sock_filter>> = LazyLock::new(|| program(PASS));
 

@@ -22,14 +22,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Caller, Taken};
 use crate::backstop::listener::Answer;
-use crate::backstop::target::{Thread, has_signal_to_handle};
+use crate::backstop::target::{Pending, Thread};
 use crate::broker::connect::{self, Origin};
 use crate::broker::socket::watch;
 
 /// How often to look whether the caller has a signal to handle, which the kernel holds back while it waits for us, or waits no more.
 const TICK: Duration = Duration::from_millis(200);
 
-/// A connect() on a non-blocking socket is never interrupted; so a signal waits this long, and then ends the attempt.
+/// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long an outcome is kept for a caller that a signal has taken away.
@@ -78,7 +78,7 @@ pub(super) async fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketA
 pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr) -> Option<i32> {
     let is_blocking = fcntl_getfl(&taken.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
     let limit = sockopt::socket_timeout(&taken.fd, Timeout::Send).ok().flatten().filter(|_| is_blocking);
-    let attempt = match join_or_begin(caller, taken, destination, is_blocking) {
+    let (attempt, has_joined) = match join_or_begin(caller, taken, destination, is_blocking) {
         Ok(attempt) => attempt,
         Err(errno) => return Some(errno),
     };
@@ -97,25 +97,25 @@ pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr)
                 attempt.delivered.set(caller.waits());
                 return Some(errno);
             }
-            () = timed_out => return Some(libc::EINPROGRESS),
+            () = timed_out => return Some(if has_joined { libc::EALREADY } else { libc::EINPROGRESS }),
             () = sleep(TICK) => {}
         }
         if !caller.waits() {
             return None;
         }
-        let may_interrupt = is_blocking || started.elapsed() >= PATIENCE;
-        if may_interrupt && has_signal_to_handle(caller.thread) {
-            if !is_blocking {
-                // Whoever takes EINTR for "under way" must not find a connection to the proxy.
-                attempt.abandoned.notify_one();
-                attempt.outcome().await;
-            }
-            caller.answer(Answer::Interrupted);
+        let signals = Pending::of(caller.thread());
+        let may_handle = is_blocking || started.elapsed() >= PATIENCE;
+        if signals.unhandled || signals.handled && may_handle {
+            // With a limit a call is not made anew (signal(7)), or it would have no end.
+            let has_limit = limit.is_some();
+            caller.answer(if has_limit { Answer::Errno(libc::EINTR) } else { Answer::Interrupted });
             return None;
         }
     }
 }
 
+/// The attempt, and whether it was there already.
+///
 /// # Errors
 /// `EALREADY` when another thread connects this non-blocking socket; those of getsockopt(2).
 fn join_or_begin(
@@ -123,22 +123,22 @@ fn join_or_begin(
     taken: Taken,
     destination: SocketAddr,
     is_blocking: bool,
-) -> Result<Rc<Attempt>, i32> {
+) -> Result<(Rc<Attempt>, bool), i32> {
     let cookie = sockopt::socket_cookie(&taken.fd).map_err(rustix::io::Errno::raw_os_error)?;
     let attempts = &caller.broker.attempts;
     let found = attempts.0.borrow().get(&cookie).map(Rc::clone);
     match found {
         Some(attempt)
-            if attempt.destination == destination && (is_blocking || attempt.thread == caller.thread) =>
+            if attempt.destination == destination && (is_blocking || attempt.thread == caller.thread()) =>
         {
-            return Ok(attempt);
+            return Ok((attempt, true));
         }
         // One that has ended, and was never told, is not what this call is about.
         Some(attempt) if attempt.outcome.get().is_none() => return Err(libc::EALREADY),
         Some(_) | None => {}
     }
     let attempt = Rc::new(Attempt {
-        thread: caller.thread,
+        thread: caller.thread(),
         destination,
         outcome: Cell::default(),
         ended: Notify::new(),
@@ -160,6 +160,7 @@ fn join_or_begin(
             }
         };
         let outcome = connect::serve(&broker, fd, destination, Origin::Trap, &program, given_up).await;
+        drop(thread);
         own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
         own.ended.notify_waiters();
         while own.waiting.get() > 0 {
@@ -174,7 +175,7 @@ fn join_or_begin(
             attempts.remove(&cookie);
         }
     });
-    Ok(attempt)
+    Ok((attempt, false))
 }
 
 /// Ready when the thread is gone, and its call with it.

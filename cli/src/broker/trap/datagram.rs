@@ -90,10 +90,10 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
             go(caller, way, || Ok(message))
         }
         Call::SendMessage { fd, header, flags } => {
-            let header = Header::read(caller.thread, header, layout)?;
+            let header = Header::read(caller.thread(), header, layout)?;
             let way = way(caller, fd, cut(header.name), header.control, flags, layout)?;
             go(caller, way, || {
-                Ok(Message { parts: header.parts(caller.thread, layout)?, flags, length: None })
+                Ok(Message { parts: header.parts(caller.thread(), layout)?, flags, length: None })
             })
         }
         Call::SendMessages { fd, headers, count, flags } => {
@@ -103,7 +103,8 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
     }
 }
 
-/// All messages are the kernel's, or the first one is ours: fewer than were asked for may be sent (sendmmsg(2)).
+/// The first message is ours, or all are the kernel's: fewer than were asked for may be sent (sendmmsg(2)). One that may not be sent, or is
+/// ours, behind others that are the kernel's fails the call: nobody sends to servers of both kinds at once.
 fn judge_many(
     caller: &Rc<Caller>,
     fd: RawFd,
@@ -111,31 +112,26 @@ fn judge_many(
     flags: i32,
     layout: Layout,
 ) -> Judged {
-    let mut first = None;
     for index in 0..count {
         let at = headers + index * layout.next_header();
-        let header = Header::read(caller.thread, at, layout)?;
-        let way = way(caller, fd, cut(header.name), header.control, flags, layout)?;
-        let is_the_kernels = matches!(way, Way::Continue);
-        let (first_header, first_way) = first.get_or_insert((header, way));
-        if is_the_kernels {
-            continue;
+        let header = Header::read(caller.thread(), at, layout);
+        let judged = header.and_then(|header| {
+            Ok((header, way(caller, fd, cut(header.name), header.control, flags, layout)?))
+        });
+        match judged {
+            // The kernel, too, ends before what is not there.
+            Err(error) if index > 0 && error.raw_os_error() == Some(libc::EFAULT) => break,
+            Err(error) => return Err(error),
+            Ok((_, Way::Continue)) => {}
+            Ok((_, Way::Fail(error))) => return errno(error),
+            Ok(_) if index > 0 => return errno(libc::ENETUNREACH),
+            Ok((header, way)) => {
+                let length = Some(headers + layout.sent());
+                return go(caller, way, || {
+                    Ok(Message { parts: header.parts(caller.thread(), layout)?, flags, length })
+                });
+            }
         }
-        let message = Message {
-            parts: first_header.parts(caller.thread, layout)?,
-            flags,
-            length: Some(headers + layout.sent()),
-        };
-        let way = std::mem::replace(first_way, Way::Continue);
-        if index == 0 {
-            return go(caller, way, || Ok(message));
-        }
-        // The kernel would send this one, too, and all that follow.
-        let taken = caller.take(fd)?;
-        let address =
-            if first_header.name.len == 0 { None } else { Some(caller.address(cut(first_header.name))?) };
-        let sent = message.send(caller, &taken, address.map(|address| address.given()));
-        return now(message.answer(caller, sent)?);
     }
     now(Answer::Continue)
 }
@@ -163,6 +159,10 @@ fn way(
     }
     let Some(destination) = destination else { return Ok(Way::Continue) };
     let taken = caller.take(fd)?;
+    // To an IPv6 socket that is no address at all.
+    if matches!(given, Given::Unspecified(_)) && taken.domain == libc::AF_INET6 {
+        return Ok(Way::Continue);
+    }
     let is_fast_open = flags & libc::MSG_FASTOPEN != 0;
     Ok(match (taken.kind, place(&caller.broker, destination)) {
         (Kind::NotIp, _) => Way::Continue,
@@ -192,8 +192,13 @@ fn judge_control(
     if control.len == 0 {
         return Ok(());
     }
-    let mut bytes = vec![0; MOST_DATA.min(usize::try_from(control.len).unwrap_or(MOST_DATA))];
-    let bytes = control.read_into(caller.thread, &mut bytes)?;
+    let len = usize::try_from(control.len).unwrap_or(usize::MAX);
+    if len > MOST_DATA {
+        // As the kernel says of more than it takes (`optmem_max`).
+        return Err(Errno::NOBUFS.into());
+    }
+    let mut bytes = vec![0; len];
+    let bytes = control.read_into(caller.thread(), &mut bytes)?;
     let is_local = || match destination {
         Some(destination) => is_loopback(destination.ip()),
         // What cannot be told is taken for the worse.
@@ -217,7 +222,7 @@ fn go(caller: &Rc<Caller>, way: Way, message: impl FnOnce() -> io::Result<Messag
         Way::Ask(taken, server) => {
             let message = message()?;
             let own = resolver::redirect(&caller.broker, taken.fd.as_fd(), server)?;
-            let sent = message.send(caller, &taken, Some(Given::Ip(own)));
+            let sent = message.send(caller, &taken, Some(own));
             resolver::expect(&caller.broker, taken.fd.as_fd());
             now(message.answer(caller, sent)?)
         }
@@ -249,8 +254,8 @@ async fn open(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message
 
 impl Message {
     /// Sends it from the program's own socket; how much was sent.
-    fn send(&self, caller: &Caller, taken: &Taken, to: Option<Given>) -> io::Result<usize> {
-        let data = gather(caller.thread, &self.parts)?;
+    fn send(&self, caller: &Caller, taken: &Taken, to: Option<SocketAddr>) -> io::Result<usize> {
+        let data = gather(caller.thread(), &self.parts)?;
         if !caller.waits() {
             return Err(Errno::SRCH.into());
         }
@@ -259,8 +264,8 @@ impl Message {
         );
         let flags = kept | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         Ok(match to {
-            Some(Given::Ip(to) | Given::Unspecified(Some(to))) => sendto(&taken.fd, &data, flags, &to)?,
-            _ => rustix::net::send(&taken.fd, &data, flags)?,
+            Some(to) => sendto(&taken.fd, &data, flags, &to)?,
+            None => rustix::net::send(&taken.fd, &data, flags)?,
         })
     }
 
@@ -278,7 +283,7 @@ impl Caller {
     /// The same socket once more, for after it has been handed over.
     fn take_again(&self, taken: &Taken) -> io::Result<Taken> {
         let Taken { domain, kind, ref fd, .. } = *taken;
-        let thread = crate::backstop::target::Thread::open(self.thread)?;
+        let thread = crate::backstop::target::Thread::open(self.thread())?;
         Ok(Taken { thread, fd: fd.try_clone()?, domain, kind })
     }
 }

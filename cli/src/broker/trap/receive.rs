@@ -3,12 +3,14 @@
 //! Only sockets that were redirected to our name server are of interest; all others go on in the kernel.
 
 use std::io;
-use std::os::fd::{AsFd as _, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::sockaddr::{self, Encoded};
 use presocks_abi::socket::Kind;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, recvfrom};
 use tokio::io::Interest;
@@ -18,7 +20,7 @@ use tokio::time::{Duration, Instant, timeout};
 use super::{Caller, Judged, Taken, errno, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
-use crate::backstop::target::has_signal_to_handle;
+use crate::backstop::target::Pending;
 use crate::broker::resolver;
 use crate::broker::socket::watch;
 
@@ -55,10 +57,10 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
     let to = match call {
         Call::ReceiveFrom { data, address, len, .. } => Destination::From { data, address, len },
         Call::ReceiveMessage { header, .. } => {
-            Destination::Message(Header::read(caller.thread, header, layout)?)
+            Destination::Message(Header::read(caller.thread(), header, layout)?)
         }
         Call::ReceiveMessages { headers, .. } => {
-            Destination::First(Header::read(caller.thread, headers, layout)?, headers + layout.sent())
+            Destination::First(Header::read(caller.thread(), headers, layout)?, headers + layout.sent())
         }
         _ => return now(Answer::Continue),
     };
@@ -103,7 +105,7 @@ impl Receive {
         let parts = match self.to {
             Destination::From { data, .. } => vec![data],
             Destination::Message(header) | Destination::First(header, _) => {
-                header.parts(caller.thread, self.layout)?
+                header.parts(caller.thread(), self.layout)?
             }
         };
         let memory = caller.memory()?;
@@ -112,7 +114,7 @@ impl Receive {
         let reported = if self.flags & libc::MSG_TRUNC != 0 { len } else { taken };
         match self.to {
             Destination::From { address, len, .. } => {
-                return_address(caller.thread, &memory, address, len, sender)?
+                return_address(caller.thread(), &memory, address, len, sender)?
             }
             Destination::Message(header) => header.answer(&memory, self.layout, sender, cut)?,
             Destination::First(header, length) => {
@@ -130,26 +132,62 @@ impl Receive {
         let limit = sockopt::socket_timeout(&self.taken.fd, Timeout::Recv).ok().flatten();
         let started = Instant::now();
         let answer = loop {
-            let is_readable =
-                async { watch(self.taken.fd.as_fd(), Interest::READABLE)?.readable().await.map(drop) };
             let rest = limit.map_or(TICK, |limit| limit.saturating_sub(started.elapsed()).min(TICK));
-            match timeout(rest, is_readable).await {
-                Ok(Err(error)) => break Err(error),
-                Ok(Ok(())) => match self.now(&caller) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => break result,
-                },
-                Err(_) if limit.is_some_and(|limit| started.elapsed() >= limit) => {
-                    break Ok(Answer::Errno(libc::EAGAIN));
-                }
-                Err(_) if !caller.waits() => return,
-                Err(_) if has_signal_to_handle(caller.thread) => break Ok(Answer::Interrupted),
-                Err(_) => {}
+            if let Ok(Err(error)) = timeout(rest, self.is_readable()).await {
+                break Err(error);
+            }
+            // Also when nothing was said: an error alone makes no socket readable.
+            match self.now(&caller) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => break result,
+            }
+            if is_shut(&self.taken.fd) {
+                break Ok(Answer::Value(0));
+            }
+            if limit.is_some_and(|limit| started.elapsed() >= limit) {
+                break Ok(Answer::Errno(libc::EAGAIN));
+            }
+            if !caller.waits() {
+                return;
+            }
+            let signals = Pending::of(caller.thread());
+            if signals.handled || signals.unhandled {
+                // With a limit a call is not made anew (signal(7)), or it would have no end.
+                let has_limit = limit.is_some();
+                break Ok(if has_limit { Answer::Errno(libc::EINTR) } else { Answer::Interrupted });
             }
         };
         match answer {
             Ok(answer) => caller.answer(answer),
             Err(error) => caller.fail(&error),
-        };
+        }
+    }
+
+    async fn is_readable(&self) -> io::Result<()> {
+        let watched = watch(self.taken.fd.as_fd(), Interest::READABLE)?;
+        loop {
+            let mut ready = watched.readable().await?;
+            // A socket that is shut for reading is always ready, and has nothing.
+            if is_shut(&self.taken.fd) || peek(&self.taken.fd)? {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// Has the program shut the socket for reading (shutdown(2))? A receive that waits then returns 0.
+fn is_shut(socket: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::RDHUP)];
+    // What cannot be told now is told at the next tick.
+    let is_told = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0);
+    is_told && polled.iter().any(|polled| polled.revents().contains(PollFlags::RDHUP))
+}
+
+/// Is there something to receive?
+fn peek(socket: &OwnedFd) -> io::Result<bool> {
+    match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Err(Errno::AGAIN) => Ok(false),
+        result => Ok(result.map(|_| true)?),
     }
 }
