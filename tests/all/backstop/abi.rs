@@ -39,6 +39,13 @@ fn a_64_bit_program_that_makes_32_bit_calls_connects_and_is_refused_what_others_
 }
 
 #[test]
+fn the_upper_halves_of_registers_are_nothing_to_a_32_bit_call() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "halves", &[]);
+    same_bare_and_wrapped(&stage, &[&program]);
+}
+
+#[test]
 fn a_32_bit_program_is_refused_what_others_are() {
     let Some(stage) = stage_for(&[Build::Narrow]) else { return };
     let program = Build::Narrow.of(&stage.lab, "refusals", &[]);

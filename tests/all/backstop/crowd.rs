@@ -6,13 +6,28 @@ use presocks_tests::proxy::Microsocks;
 use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
 use presocks_tests::{Build, Lab, missing, patience};
 
-use super::{same_bare_and_wrapped, stage_for};
+use super::{same_bare_and_wrapped, stage_for, wrapped};
 
 #[test]
 fn a_thousand_threads_wait_in_connect_at_once_and_processes_come_and_go() {
     let Some(stage) = stage_for(&[Build::Static]) else { return };
     let program = Build::Static.of(&stage.lab, "throng", &[]);
     same_bare_and_wrapped(&stage, &[&program]);
+}
+
+#[test]
+fn calls_are_answered_while_orphans_of_the_session_end_all_the_time() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "orphans", &[]);
+    same_bare_and_wrapped(&stage, &[&program]);
+}
+
+#[test]
+fn a_process_connects_while_threads_of_another_make_calls_without_pause() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "flood", &[]);
+    wrapped(&stage, &[&program]).run().success();
+    stage.lab.assert_no_leak();
 }
 
 /// Starts `$2` clients, and kills them when it is told to. Then the broker, its parent, holds no more than before.

@@ -7,7 +7,7 @@ use presocks_tests::origin::{HttpServer, Service, http};
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Build, Lab, Running, missing, patience};
 
-use super::{stage_for, wrapped};
+use super::{same_bare_and_wrapped, stage_for, wrapped};
 
 #[track_caller]
 fn asks_and_is_answered(build: Build) {
@@ -28,6 +28,21 @@ fn a_32_bit_program_with_a_resolver_of_its_own_is_answered() {
     if cfg!(target_arch = "x86_64") {
         asks_and_is_answered(Build::Narrow);
     }
+}
+
+#[test]
+fn a_lasting_socket_is_answered_however_many_others_and_other_servers_there_were() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "resolvers", &[]);
+    wrapped(&stage, &[&program]).run().success();
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn a_receive_that_waits_for_an_answer_ends_when_its_socket_is_shut() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "awaiting", &[]);
+    same_bare_and_wrapped(&stage, &[&program]);
 }
 
 #[test]

@@ -104,6 +104,25 @@ fn where_the_backstop_is_forbidden_the_shim_serves_and_the_user_is_told() {
 }
 
 #[test]
+fn where_proc_shows_other_processes_there_is_no_backstop() {
+    let Some(scene) = Scene::set() else { return };
+    let url = scene.proxy.url();
+    let run = |option, command: &[&str]| {
+        let words = ["unshare", "--pid", "--fork", binary::presocks().to_str().unwrap(), "-p", &url, option];
+        scene.lab.bare(words.iter().chain(command)).run()
+    };
+    let required = run("--backstop=require", &["echo", "it ran"]);
+    required.code(125).stdout_is("").stderr_has("/proc");
+    says_one_line(&required);
+    let hooked = run("--backstop=auto", &CURL);
+    hooked.success().stdout_is(http::HELLO).stderr_has("/proc");
+    says_one_line(&hooked);
+    let caught = run("--backstop=auto", &scene.static_command());
+    caught.code(125).stdout_is("").stderr_has("it was not run");
+    scene.lab.assert_no_leak();
+}
+
+#[test]
 fn the_backstop_works_where_it_is_required() {
     let Some(scene) = Scene::set() else { return };
     for option in ["--backstop=require", "--backstop=auto"] {

@@ -6,7 +6,7 @@ use presocks_tests::origin::Service;
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Build, Lab, missing};
 
-use super::{arguments, stage_for, wrapped};
+use super::{arguments, same_bare_and_wrapped, stage_for, wrapped};
 
 #[test]
 fn static_programs_are_refused_what_the_shim_refuses_others() {
@@ -35,6 +35,43 @@ fn a_thread_that_writes_while_another_connects_leaks_nothing() {
     let program = Build::Static.of(&stage.lab, "datagrams_racing", &[]);
     wrapped(&stage, &[&program]).run().success();
     stage.lab.assert_no_leak();
+}
+
+/// What the kernel needs to send to a link-local address at once; the lab's client has no such address of its own.
+const LINK_LOCAL: &str = "
+address add fe80::77:2/64 dev cable nodad
+neighbour add fe80::1 lladdr 02:00:00:00:77:01 dev cable nud permanent
+neighbour add fe80::2 lladdr 02:00:00:00:77:01 dev cable nud permanent
+";
+
+#[test]
+fn link_local_addresses_and_groups_lead_nothing_past_the_proxy() {
+    let Some(stage) = stage_for(&[Build::Static, Build::Shared]) else { return };
+    stage.lab.client.setup(&["ip", "-batch", "-"], LINK_LOCAL);
+    for build in [Build::Static, Build::Shared] {
+        let program = build.of(&stage.lab, "scoped", &[]);
+        let run = || stage.lab.presocks([program.as_os_str(), "device=cable".as_ref()]).proxy(&stage.proxy);
+        run().run().success();
+        run().ordinary_user().run().success();
+        stage.lab.assert_no_leak();
+    }
+}
+
+#[test]
+fn families_that_lead_elsewhere_are_not_there() {
+    let Some(stage) = stage_for(&[Build::Static, Build::Shared]) else { return };
+    for build in [Build::Static, Build::Shared] {
+        let program = build.of(&stage.lab, "families", &[]);
+        wrapped(&stage, &[&program]).run().success();
+    }
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn of_several_messages_those_before_a_bad_one_are_sent() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "partial", &[]);
+    same_bare_and_wrapped(&stage, &[&program]);
 }
 
 #[test]
