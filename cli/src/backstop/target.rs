@@ -110,13 +110,17 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Those of the thread itself; of its process only when it is the main thread: the kernel gives those to the main thread if that
-    /// does not block them, and any other thread may not be the one that was chosen.
+    /// does not block them, and any other thread may not be the one that was chosen. Where the main thread has been stopped, all
+    /// others have been told to stop.
     pub(crate) fn of(thread: i32) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-        let set =
-            |name| field(&status, name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
-        let is_main = field(&status, "Tgid:").and_then(|text| text.parse().ok()) == Some(thread);
-        let pending = set("SigPnd:") | if is_main { set("ShdPnd:") } else { 0 };
+        let status = |thread| std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        let own = status(thread);
+        let set = |name| field(&own, name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
+        let main = field(&own, "Tgid:").and_then(|text| text.parse().ok()).unwrap_or(thread);
+        if main != thread && field(&status(main), "State:").is_some_and(|state| state.starts_with('T')) {
+            return Self { handled: false, unhandled: true };
+        }
+        let pending = set("SigPnd:") | if main == thread { set("ShdPnd:") } else { 0 };
         let effective = pending & !set("SigBlk:") & !set("SigIgn:");
         let caught = set("SigCgt:");
         Self { handled: effective & caught != 0, unhandled: effective & !caught != 0 }

@@ -89,6 +89,12 @@ impl Resolver {
         !self.servers.borrow().is_empty()
     }
 
+    /// Does this address of ours stand in for a server?
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        let own = canonical(address);
+        self.servers.borrow().iter().any(|server| server.own == own)
+    }
+
     /// Was the socket with this cookie redirected?
     pub(super) fn has_redirected(&self, cookie: u64) -> bool {
         self.redirected.borrow_mut().touch(cookie)

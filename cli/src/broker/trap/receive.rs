@@ -22,7 +22,7 @@ use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_addres
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
 use crate::broker::resolver;
-use crate::broker::socket::watch;
+use crate::broker::socket::{peer_of, watch};
 
 /// How often to look whether the caller still waits.
 const TICK: Duration = Duration::from_millis(200);
@@ -85,7 +85,8 @@ fn redirected(caller: &Caller, fd: RawFd, flags: i32) -> io::Result<Option<Taken
     }
     let taken = caller.take(fd)?;
     let is_redirected = taken.kind == Kind::Datagram
-        && sockopt::socket_cookie(&taken.fd).is_ok_and(|cookie| resolver.has_redirected(cookie));
+        && (sockopt::socket_cookie(&taken.fd).is_ok_and(|cookie| resolver.has_redirected(cookie))
+            || peer_of(taken.fd.as_fd()).is_some_and(|peer| resolver.is_own(peer)));
     Ok(is_redirected.then_some(taken))
 }
 
