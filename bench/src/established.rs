@@ -1,11 +1,13 @@
 //! One byte there and back on a connection that has long been made: is anything of presocks on the path?
 //!
-//! The far end is the scripted proxy itself, for both contestants, so both talk to the same thread over the same kind of socket.
+//! The far end is the scripted proxy itself, for all contestants, so all talk to the same thread over the same kind of socket. All of it
+//! happens on one processor: where the kernel puts a process makes more of a difference than what is measured.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::stage::{FAR, Stage, Wrapping};
+use crate::system::Pinned;
 use crate::table::{Amount, Budget, Row, median};
 use crate::worker::{Worker, take_turns};
 use crate::{Outcome, proxy, task};
@@ -13,13 +15,14 @@ use crate::{Outcome, proxy, task};
 const ROUND_TRIPS: usize = 200_000;
 /// Round trips per turn.
 const TURN: usize = 1000;
-/// Pairs of workers, one after the other: where the kernel puts a process makes more of a difference than what is measured.
+/// Pairs of workers, one after the other: what one has in which cache makes a difference, too.
 const PAIRS: usize = 5;
 const WAYS: [(&str, &str); 3] =
     [("plain", "send, recv"), ("poll", "send, poll, recv"), ("epoll", "send, epoll_wait, recv")];
 
 /// A row for each way to wait, with the seccomp filter and without.
 pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
+    let _pinned = Pinned::to_one_processor()?;
     let proxy = proxy::scripted(Duration::ZERO)?;
     let far = SocketAddr::from((FAR, 80)).to_string();
     let near = proxy.to_string();

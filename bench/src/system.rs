@@ -139,6 +139,42 @@ pub(crate) fn widen_backlog(listener: &impl std::os::fd::AsRawFd, room: libc::c_
     checked(unsafe { libc::listen(listener.as_raw_fd(), room) }).map(drop)
 }
 
+/// While it lives, this thread, and every thread and process that it starts, runs on one processor.
+pub(crate) struct Pinned(libc::cpu_set_t);
+
+impl Pinned {
+    /// # Errors
+    /// Those of sched_setaffinity(2).
+    pub(crate) fn to_one_processor() -> io::Result<Self> {
+        // SAFETY: a set is plain bits; none is set.
+        let mut before: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: room for a set.
+        checked(unsafe { libc::sched_getaffinity(0, size_of_val(&before), &raw mut before) })?;
+        let mut one = before;
+        let mut found = false;
+        for processor in 0..libc::CPU_SETSIZE as usize {
+            // SAFETY: the number is below the set's size.
+            if unsafe { libc::CPU_ISSET(processor, &one) } {
+                if found {
+                    // SAFETY: as above.
+                    unsafe { libc::CPU_CLR(processor, &mut one) };
+                }
+                found = true;
+            }
+        }
+        // SAFETY: a set.
+        checked(unsafe { libc::sched_setaffinity(0, size_of_val(&one), &raw const one) })?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: the set that the kernel gave.
+        unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &raw const self.0) };
+    }
+}
+
 /// getppid(2), asked of the kernel.
 pub(crate) fn parent() -> io::Result<()> {
     // SAFETY: no arguments.
