@@ -205,6 +205,21 @@ __attribute__((unused)) static int peer_is(int fd, const endpoint *expected) {
     return seen.length == expected->length && same_endpoint(&seen, expected);
 }
 
+/* What was sent before comes back from an echo server. */
+__attribute__((unused)) static int comes_back(int fd, const char *expected) {
+    char seen[64];
+    size_t length = strlen(expected), got = 0;
+    while (got < length) {
+        if (poll_one(fd, POLLIN, PATIENCE_MS) <= 0)
+            return 0;
+        ssize_t more = read(fd, seen + got, length - got);
+        if (more <= 0)
+            return 0;
+        got += (size_t)more;
+    }
+    return !memcmp(seen, expected, length);
+}
+
 /* Sends a line that is new each time to the echo service and expects it back. Works on either kind of descriptor. */
 __attribute__((unused)) static int echoes(int fd) {
     static int serial;

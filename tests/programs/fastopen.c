@@ -7,20 +7,6 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-static int comes_back(int fd, const char *expected) {
-    char seen[64];
-    size_t length = strlen(expected), got = 0;
-    while (got < length) {
-        if (poll_one(fd, POLLIN, PATIENCE_MS) <= 0)
-            return 0;
-        ssize_t more = read(fd, seen + got, length - got);
-        if (more <= 0)
-            return 0;
-        got += (size_t)more;
-    }
-    return !memcmp(seen, expected, length);
-}
-
 static void blocking(endpoint open, endpoint refused) {
     int fd = tcp(AF_INET, 0);
     GIVES("sendto with MSG_FASTOPEN", 5, sendto(fd, "early", 5, MSG_FASTOPEN, (void *)&open.address, open.length));

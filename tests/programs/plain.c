@@ -81,20 +81,6 @@ static void every_family(const char *way, connector call, int flags) {
     reaches(way, "mapped IPv4", call, flags, mapped(open), mapped(refused));
 }
 
-static int comes_back(int fd, const char *expected) {
-    char seen[64];
-    size_t length = strlen(expected), got = 0;
-    while (got < length) {
-        if (poll_one(fd, POLLIN, PATIENCE_MS) <= 0)
-            return 0;
-        ssize_t more = read(fd, seen + got, length - got);
-        if (more <= 0)
-            return 0;
-        got += (size_t)more;
-    }
-    return !memcmp(seen, expected, length);
-}
-
 /* With MSG_FASTOPEN the calls that send are connects. `how` picks the call; with `number` it is bare, not libc's. */
 static long early(int fd, int how, int number, const endpoint *to) {
     char text[] = "early";
