@@ -132,6 +132,12 @@ pub fn is_local(destination: SocketAddr) -> bool {
     (address.is_loopback() || address.is_unspecified()) && destination.port() != DOMAIN
 }
 
+/// An address by which connect() fails at once on an IPv6 TCP socket, and sends nothing. Linux leaves such a socket with IPv4's functions after
+/// it was connected to an IPv4-mapped address and dissolved: a later connect() to an IPv6 address then sends its SYN to the *former*
+/// IPv4 address. A connect() to a mapped address that fails in the routing table, as a broadcast does, gives it IPv6's functions back.
+pub const MAPPED_BROADCAST: SocketAddr =
+    SocketAddr::V6(SocketAddrV6::new(Ipv4Addr::BROADCAST.to_ipv6_mapped(), 9, 0, 0));
+
 /// Is this the Unix socket (unix(7)) of a resolver of this machine, which would ask the network in the program's stead? `bytes` is the whole
 /// address. /var/run is /run.
 #[must_use]

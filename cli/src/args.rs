@@ -94,7 +94,7 @@ struct Line {
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     backstop: Backstop,
 
-    /// Print nothing but COMMAND's own output
+    /// Print nothing but COMMAND's own output, and that the backstop cannot be had
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 

@@ -185,7 +185,8 @@ impl Prepared {
             ));
             return Err(Message::Refused);
         }
-        self.warn(format_args!(
+        // Also for those who want silence: less is caught than was asked for.
+        say(format_args!(
             "the backstop cannot be had ({denied}): programs that LD_PRELOAD does not reach (static, Go, musl, setuid, with a \
              cleared environment) are not caught, and connect directly"
         ));

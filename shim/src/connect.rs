@@ -157,7 +157,11 @@ fn dissolve(fd: c_int, len: socklen_t) -> c_int {
     let len = len.min(size_of_val(&nothing) as socklen_t);
     let arguments = [int(fd), at(&raw const nothing), len as usize, 0, 0, 0];
     // SAFETY: `len` bytes of `nothing` are readable.
-    returned(unsafe { pass::wait(libc::SYS_connect, arguments) }) as c_int
+    let result = unsafe { pass::wait(libc::SYS_connect, arguments) };
+    if result.is_ok() {
+        sys::restore(fd);
+    }
+    returned(result) as c_int
 }
 
 /// Loopback's port 0 in the destination's family. For a call that the kernel answers from the socket's state: should that

@@ -28,8 +28,10 @@ pub(crate) unsafe fn check(fd: c_int, message: &msghdr, address: Given) -> Resul
 }
 
 fn is_local(fd: c_int, address: Given) -> bool {
-    match address {
+    let goes_to_loopback = match address {
         Given::Ip(destination) | Given::Unspecified(Some(destination)) => is_loopback(destination.ip()),
-        _ => socket::stays_here(fd),
-    }
+        _ => false,
+    };
+    // The peer counts in any case: to an IPv6 socket AF_UNSPEC is no address.
+    goes_to_loopback || socket::stays_here(fd)
 }

@@ -71,7 +71,7 @@ redhook::hook! {
                 // SAFETY: as above.
                 returned(unsafe { pass::wait_unjudged(libc::SYS_sendto, arguments) })
             }
-            Ok(Verdict::Connected) => {
+            Ok(Verdict::ToPeer) => {
                 // SAFETY: the caller's own arguments, on a socket that is connected now.
                 unsafe { redhook::real!(send)(fd, data, len, flags & !libc::MSG_FASTOPEN) }
             }
@@ -122,7 +122,7 @@ redhook::hook! {
                 // SAFETY: as above.
                 returned(unsafe { pass::wait_unjudged(libc::SYS_sendmsg, arguments) })
             }
-            Verdict::Connected => {
+            Verdict::ToPeer => {
                 copy.msg_name = core::ptr::null_mut();
                 copy.msg_namelen = 0;
                 let arguments = [int(fd), at(&raw const copy), int(flags & !libc::MSG_FASTOPEN), 0, 0, 0];
@@ -187,8 +187,8 @@ enum Verdict {
     To(Encoded),
     /// Nobody can be asked about this address: the seccomp filter brings the call before the broker.
     Unjudged(Encoded),
-    /// `MSG_FASTOPEN`: the socket has just been connected.
-    Connected,
+    /// Go on without an address: the socket is connected, by now if `MSG_FASTOPEN` asked for it.
+    ToPeer,
 }
 
 /// connect() on a UDP socket to a destination off the machine.
@@ -212,6 +212,10 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
 /// Judges a send to `address`.
 fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     let destination = match address {
+        // To an IPv6 socket that is no address at all; and the kernel then takes a mapped peer for an IPv6 address.
+        Given::Unspecified(_) if is_v6_datagram(fd) => {
+            return check_connected(fd, flags).map(|()| Verdict::ToPeer);
+        }
         Given::Unreadable | Given::Other | Given::Unspecified(None) => {
             return check_connected(fd, flags).map(|()| Verdict::Pass);
         }
@@ -237,7 +241,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         },
         Kind::Stream if flags & libc::MSG_FASTOPEN != 0 => {
             if connect::connect_to(fd, destination) == 0 {
-                return Ok(Verdict::Connected);
+                return Ok(Verdict::ToPeer);
             }
             Err(errno::current())
         }
@@ -246,6 +250,11 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             check_connected(fd, flags).map(|()| Verdict::To(Encoded::new(connect::nowhere(destination))))
         }
     }
+}
+
+fn is_v6_datagram(fd: c_int) -> bool {
+    sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_INET6)
+        && connect::kind(fd) == Ok(Kind::Datagram)
 }
 
 /// Judges a send without an address.

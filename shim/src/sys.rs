@@ -9,6 +9,9 @@ use core::ptr::{from_mut, from_ref, null, null_mut};
 
 use libc::{c_int, c_long, c_void, socklen_t, timespec};
 
+use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
+use presocks_abi::socket::Kind;
+
 use crate::errno::{self, Errno};
 use crate::pass::{self, at, int};
 
@@ -62,7 +65,20 @@ pub(crate) fn connect(fd: c_int, address: &[u8]) -> Result<(), Errno> {
 
 /// connect(2) with `AF_UNSPEC`: dissolves a socket's association, the socket can be used again.
 pub(crate) fn dissolve(fd: c_int) -> Result<(), Errno> {
-    connect(fd, &[0; size_of::<libc::sockaddr>()])
+    let dissolved = connect(fd, &[0; size_of::<libc::sockaddr>()]);
+    restore(fd);
+    dissolved
+}
+
+/// What dissolving an IPv6 TCP socket leaves undone ([`MAPPED_BROADCAST`]).
+pub(crate) fn restore(fd: c_int) {
+    let domain = option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
+    let protocol = option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL);
+    if domain == Ok(libc::AF_INET6) && protocol.is_ok_and(|of| Kind::new(libc::AF_INET6, of) == Kind::Stream)
+    {
+        // Fails always: that is what it is for.
+        let _ = connect(fd, Encoded::new(MAPPED_BROADCAST).as_bytes());
+    }
 }
 
 /// close(2).

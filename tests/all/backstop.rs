@@ -12,6 +12,7 @@ mod programs;
 mod sandboxes;
 mod signals;
 mod sockets;
+mod storm;
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};

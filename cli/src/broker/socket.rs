@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use presocks_abi::sockaddr::MAPPED_BROADCAST;
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -135,14 +136,24 @@ impl Socket {
     /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go
     /// into a half-negotiated connection.
     pub(super) fn reset(&self) {
-        // Both fail only on sockets that cannot carry bytes anyway.
-        let _ = connect_unspec(&self.fd);
+        dissolve(self.fd.as_fd(), self.is_v6);
+        // Fails only on a socket that cannot carry bytes anyway.
         let _ = sockopt::socket_error(&self.fd);
     }
 
     /// The descriptor.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// connect() with `AF_UNSPEC` on a TCP socket, and what it leaves undone ([`MAPPED_BROADCAST`]).
+pub(super) fn dissolve(socket: BorrowedFd<'_>, is_v6: bool) {
+    // Fails only on a socket that cannot carry bytes anyway.
+    let _ = connect_unspec(socket);
+    if is_v6 {
+        // Fails always: that is what it is for.
+        let _ = connect(socket, &MAPPED_BROADCAST);
     }
 }
 

@@ -12,6 +12,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use presocks_abi::sockaddr::{self, Given};
 use presocks_abi::socket::{Kind, is_loopback};
@@ -23,7 +24,7 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 
 use super::report::Program;
-use super::socket::{leaves_loopback, peer_of, watch};
+use super::socket::{dissolve, leaves_loopback, peer_of, watch};
 use super::{ACCEPT_PAUSE, Broker};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
@@ -32,6 +33,9 @@ pub(super) use connect::Attempts;
 
 /// The kernel takes no longer address (`struct sockaddr_storage`).
 const LONGEST_ADDRESS: usize = 128;
+
+/// How often to look whether a caller has a signal to act on, which the kernel holds back while it waits for us, or waits no more.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Calls that are answered before others have their turn.
 const TURN: usize = 16;
@@ -103,6 +107,11 @@ struct Taken {
     fd: OwnedFd,
     domain: i32,
     kind: Kind,
+}
+
+/// How a call ends that a signal interrupts. With a limit it is not made anew (signal(7)), or it would have no end.
+fn interrupted(limit: Option<Duration>) -> Answer {
+    if limit.is_some() { Answer::Errno(libc::EINTR) } else { Answer::Interrupted }
 }
 
 /// What is decided at once; `None`: a task will answer.
@@ -253,10 +262,13 @@ fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
         Given::Other if sockaddr::is_resolver(address.bytes()) => errno(libc::ECONNREFUSED),
         Given::Other => now(Answer::Continue),
         Given::Unspecified(_) => {
-            if !caller.broker.attempts.is_empty() {
-                caller.broker.attempts.forget(&caller.take(fd)?.fd);
+            let taken = caller.take(fd)?;
+            if taken.kind != Kind::Stream {
+                return now(Answer::Continue);
             }
-            now(Answer::Continue)
+            caller.broker.attempts.forget(&taken.fd);
+            dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6);
+            now(Answer::Value(0))
         }
         Given::Ip(destination) => {
             let taken = caller.take(fd)?;

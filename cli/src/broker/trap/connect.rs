@@ -20,14 +20,11 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Caller, Taken};
+use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
 use crate::broker::connect::{self, Origin};
 use crate::broker::socket::watch;
-
-/// How often to look whether the caller has a signal to handle, which the kernel holds back while it waits for us, or waits no more.
-const TICK: Duration = Duration::from_millis(200);
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,10 +37,6 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 pub(in crate::broker) struct Attempts(RefCell<HashMap<u64, Rc<Attempt>>>);
 
 impl Attempts {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-
     /// The program dissolves the socket's association: what is under way, or waits to be told, is no longer its business.
     pub(super) fn forget(&self, socket: &OwnedFd) {
         let cookie = sockopt::socket_cookie(socket).unwrap_or_default();
@@ -106,9 +99,7 @@ pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr)
         let signals = Pending::of(caller.thread());
         let may_handle = is_blocking || started.elapsed() >= PATIENCE;
         if signals.unhandled || signals.handled && may_handle {
-            // With a limit a call is not made anew (signal(7)), or it would have no end.
-            let has_limit = limit.is_some();
-            caller.answer(if has_limit { Answer::Errno(libc::EINTR) } else { Answer::Interrupted });
+            caller.answer(interrupted(limit));
             return None;
         }
     }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::control;
@@ -75,6 +75,8 @@ enum Way {
     /// The kernel sends it.
     Continue,
     Fail(i32),
+    /// Without an address.
+    ToPeer(Taken),
     /// To the broker's name server, in this server's stead.
     Ask(Taken, SocketAddr),
     /// The socket is to be connected first.
@@ -157,12 +159,15 @@ fn way(
     if let Err(errno) = judge_control(caller, fd, destination, control, layout) {
         return Ok(Way::Fail(errno.raw_os_error().unwrap_or(libc::ENETUNREACH)));
     }
+    // To an IPv6 socket that is no address at all; and the kernel then takes a mapped peer for an IPv6 address.
+    if matches!(given, Given::Unspecified(_)) {
+        let taken = caller.take(fd)?;
+        if taken.domain == libc::AF_INET6 && taken.kind == Kind::Datagram {
+            return Ok(Way::ToPeer(taken));
+        }
+    }
     let Some(destination) = destination else { return Ok(Way::Continue) };
     let taken = caller.take(fd)?;
-    // To an IPv6 socket that is no address at all.
-    if matches!(given, Given::Unspecified(_)) && taken.domain == libc::AF_INET6 {
-        return Ok(Way::Continue);
-    }
     let is_fast_open = flags & libc::MSG_FASTOPEN != 0;
     Ok(match (taken.kind, place(&caller.broker, destination)) {
         (Kind::NotIp, _) => Way::Continue,
@@ -199,11 +204,9 @@ fn judge_control(
     }
     let mut bytes = vec![0; len];
     let bytes = control.read_into(caller.thread(), &mut bytes)?;
-    let is_local = || match destination {
-        Some(destination) => is_loopback(destination.ip()),
-        // What cannot be told is taken for the worse.
-        None => caller.take(fd).map_or(true, |taken| stays_here(&caller.broker, taken.fd.as_fd())),
-    };
+    // What cannot be told is taken for the worse. The peer counts in any case: to an IPv6 socket AF_UNSPEC is no address.
+    let peer_is_here = || caller.take(fd).map_or(true, |taken| stays_here(&caller.broker, taken.fd.as_fd()));
+    let is_local = || destination.is_some_and(|destination| is_loopback(destination.ip())) || peer_is_here();
     control::judge(bytes, layout.width(), is_local).map_err(io::Error::from_raw_os_error)
 }
 
@@ -219,10 +222,15 @@ fn go(caller: &Rc<Caller>, way: Way, message: impl FnOnce() -> io::Result<Messag
     match way {
         Way::Continue => now(Answer::Continue),
         Way::Fail(error) => errno(error),
+        Way::ToPeer(taken) => {
+            let message = message()?;
+            let sent = message.send(caller, &taken.fd, None);
+            now(message.answer(caller, sent)?)
+        }
         Way::Ask(taken, server) => {
             let message = message()?;
             let own = resolver::redirect(&caller.broker, taken.fd.as_fd(), server)?;
-            let sent = message.send(caller, &taken, Some(own));
+            let sent = message.send(caller, &taken.fd, Some(own));
             resolver::expect(&caller.broker, taken.fd.as_fd());
             now(message.answer(caller, sent)?)
         }
@@ -236,14 +244,14 @@ fn go(caller: &Rc<Caller>, way: Way, message: impl FnOnce() -> io::Result<Messag
 
 /// `MSG_FASTOPEN`: connects, then sends.
 async fn open(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message: Message) {
-    let again = caller.take_again(&taken);
+    let socket = taken.fd.try_clone();
     let Some(outcome) = super::connect::wait(&caller, taken, destination).await else { return };
     if outcome != 0 {
         caller.answer(Answer::Errno(outcome));
         return;
     }
-    let answer = again.and_then(|taken| {
-        let sent = message.send(&caller, &taken, None);
+    let answer = socket.and_then(|socket| {
+        let sent = message.send(&caller, &socket, None);
         message.answer(&caller, sent)
     });
     match answer {
@@ -254,7 +262,7 @@ async fn open(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message
 
 impl Message {
     /// Sends it from the program's own socket; how much was sent.
-    fn send(&self, caller: &Caller, taken: &Taken, to: Option<SocketAddr>) -> io::Result<usize> {
+    fn send(&self, caller: &Caller, socket: &OwnedFd, to: Option<SocketAddr>) -> io::Result<usize> {
         let data = gather(caller.thread(), &self.parts)?;
         if !caller.waits() {
             return Err(Errno::SRCH.into());
@@ -264,8 +272,8 @@ impl Message {
         );
         let flags = kept | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         Ok(match to {
-            Some(to) => sendto(&taken.fd, &data, flags, &to)?,
-            None => rustix::net::send(&taken.fd, &data, flags)?,
+            Some(to) => sendto(socket, &data, flags, &to)?,
+            None => rustix::net::send(socket, &data, flags)?,
         })
     }
 
@@ -276,14 +284,5 @@ impl Message {
         };
         caller.memory()?.write(at, &u32::try_from(sent).unwrap_or(u32::MAX).to_ne_bytes())?;
         Ok(Answer::Value(1))
-    }
-}
-
-impl Caller {
-    /// The same socket once more, for after it has been handed over.
-    fn take_again(&self, taken: &Taken) -> io::Result<Taken> {
-        let Taken { domain, kind, ref fd, .. } = *taken;
-        let thread = crate::backstop::target::Thread::open(self.thread())?;
-        Ok(Taken { thread, fd: fd.try_clone()?, domain, kind })
     }
 }

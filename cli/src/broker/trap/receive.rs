@@ -15,17 +15,14 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, recvfrom};
 use tokio::io::Interest;
 use tokio::task::spawn_local;
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::{Caller, Judged, Taken, errno, now};
+use super::{Caller, Judged, TICK, Taken, errno, interrupted, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
 use crate::broker::resolver;
 use crate::broker::socket::{peer_of, watch};
-
-/// How often to look whether the caller still waits.
-const TICK: Duration = Duration::from_millis(200);
 
 /// Where a receive's results go.
 enum Destination {
@@ -153,9 +150,7 @@ impl Receive {
             }
             let signals = Pending::of(caller.thread());
             if signals.handled || signals.unhandled {
-                // With a limit a call is not made anew (signal(7)), or it would have no end.
-                let has_limit = limit.is_some();
-                break Ok(if has_limit { Answer::Errno(libc::EINTR) } else { Answer::Interrupted });
+                break Ok(interrupted(limit));
             }
         };
         match answer {
