@@ -54,24 +54,34 @@ pub enum Request {
         /// The address; never looked up in the DNS.
         address: IpAddr,
     },
-    /// Where the socket with this cookie was asked to connect to, if it is still connected as the broker left it. Answer: [`Reply::Address`], or [`Reply::Done`] with `ENOENT` for
-    /// a socket that the broker did not connect.
+    /// Whom an address stands for to the socket with this cookie: where it was asked to connect to, if it is still connected as the
+    /// broker left it, or who sent it a datagram. Answer: [`Reply::Address`], or [`Reply::Done`] with `ENOENT` for an address that stands for nobody.
     Peer {
         /// The socket's `SO_COOKIE`.
         cookie: u64,
-        /// The address that getpeername(2) gives: the proxy's, a sink's, a relay's.
+        /// The address that getpeername(2) or recvfrom(2) gives: the proxy's, a sink's, a relay's, a token's.
         actual: SocketAddr,
     },
     /// A datagram socket's connect(), the socket attached. Answer: [`Reply::Direct`] when the program may connect it
-    /// itself, [`Reply::Address`] with the loopback address that it is connected to instead, or [`Reply::Done`] with an errno.
+    /// itself, [`Reply::Gate`] or, when nothing may be sent, [`Reply::Address`] with the sink that it is connected to instead, or
+    /// [`Reply::Done`] with an errno.
     DatagramConnect {
         /// Where the program wants to go.
         destination: SocketAddr,
     },
-    /// May a datagram go to this destination? Answer: [`Reply::Direct`], or [`Reply::Done`] with an errno.
+    /// A datagram for this destination, the socket attached. Answer: [`Reply::Direct`], [`Reply::Address`] with the token to which it is to
+    /// be sent instead, or [`Reply::Done`] with an errno.
     DatagramSend {
         /// Where the program wants to send.
         destination: SocketAddr,
+    },
+    /// A datagram on a socket that the broker has connected to a gate or a sink; it is attached. Answer: [`Reply::Direct`], [`Reply::Done`] with
+    /// 0 when every such socket may send from now on, or with an errno.
+    DatagramOpen,
+    /// Have datagrams of the socket with this cookie been redirected to this machine? Answer: [`Reply::Done`] with 0 or `ENOENT`.
+    Redirected {
+        /// The socket's `SO_COOKIE`.
+        cookie: u64,
     },
 }
 
@@ -87,6 +97,13 @@ pub enum Reply {
     Direct,
     /// One socket address.
     Address(SocketAddr),
+    /// The socket is connected to the broker, which takes datagrams to their destination.
+    Gate {
+        /// The broker's address.
+        address: SocketAddr,
+        /// Whether it is known that the proxy takes datagrams; else [`Request::DatagramOpen`] is to be asked before each.
+        is_open: bool,
+    },
     /// A list of addresses, never empty.
     Addresses(Addresses),
     /// A name.
@@ -140,7 +157,13 @@ impl Request {
     /// Whether a socket is attached to this request.
     #[must_use]
     pub fn carries_socket(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::DatagramConnect { .. })
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::DatagramConnect { .. }
+                | Self::DatagramSend { .. }
+                | Self::DatagramOpen
+        )
     }
 
     /// The frame of this request, signed with the session's token.
@@ -178,6 +201,11 @@ impl Request {
                 fields.operation = 6;
                 fields.put_socket_address(*destination);
             }
+            Self::DatagramOpen => fields.operation = 7,
+            Self::Redirected { cookie } => {
+                fields.operation = 8;
+                fields.cookie = *cookie;
+            }
         }
         fields.encode()
     }
@@ -207,6 +235,8 @@ impl Request {
             4 => Ok(Self::Peer { cookie: fields.cookie, actual: fields.socket_address()? }),
             5 => Ok(Self::DatagramConnect { destination: fields.socket_address()? }),
             6 => Ok(Self::DatagramSend { destination: fields.socket_address()? }),
+            7 => Ok(Self::DatagramOpen),
+            8 => Ok(Self::Redirected { cookie: fields.cookie }),
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -235,6 +265,11 @@ impl Reply {
                 fields.operation = 133;
                 fields.put_name(name);
             }
+            Self::Gate { address, is_open } => {
+                fields.operation = 134;
+                fields.family = (*is_open).into();
+                fields.put_socket_address(*address);
+            }
         }
         fields.encode()
     }
@@ -255,6 +290,14 @@ impl Reply {
             131 => Ok(Self::Address(fields.socket_address()?)),
             132 => Ok(Self::Addresses(fields.addresses()?)),
             133 => Ok(Self::Name(fields.name()?)),
+            134 => {
+                let is_open = match fields.family {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Malformed::BadField),
+                };
+                Ok(Self::Gate { address: fields.socket_address()?, is_open })
+            }
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -292,6 +335,8 @@ mod tests {
         all.push(Request::Reverse { address: "192.0.2.1".parse().unwrap() });
         let actual = "192.0.2.2:1080".parse().unwrap();
         all.push(Request::Peer { cookie: u64::MAX - 1, actual });
+        all.push(Request::DatagramOpen);
+        all.push(Request::Redirected { cookie: 1 });
         all
     }
 
@@ -303,6 +348,8 @@ mod tests {
             Reply::Done { errno: 111 },
             Reply::Direct,
             Reply::Address("[::1]:9".parse().unwrap()),
+            Reply::Gate { address: "127.0.0.1:9".parse().unwrap(), is_open: false },
+            Reply::Gate { address: "[::1]:9".parse().unwrap(), is_open: true },
             Reply::Addresses(addresses(1)),
             Reply::Addresses(addresses(15)),
             Reply::Addresses(["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()].into_iter().collect()),

@@ -1,18 +1,21 @@
-//! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT
-//! (RFC 1928 sections 4–6).
+//! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT and
+//! UDP ASSOCIATE (RFC 1928 sections 4–6); [`datagram`] has the header of section 7.
 //!
 //! A [`Handshake`] does no I/O. Its caller asks [`Handshake::next_step`] what to do, sends what it is told to send, receives *at
 //! most* as many bytes as it is told to, and hands them to [`Handshake::handle_input`] in pieces of any size. The machine never asks for a
 //! byte beyond the proxy's reply: the byte after it belongs to the program, and may already be waiting.
 
+pub mod datagram;
+
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::name::Name;
 
 const VERSION: u8 = 5;
 const AUTH_VERSION: u8 = 1;
 const CONNECT: u8 = 1;
+const UDP_ASSOCIATE: u8 = 3;
 const METHOD_NONE: u8 = 0;
 const METHOD_PASSWORD: u8 = 2;
 const METHOD_REFUSED: u8 = 0xff;
@@ -83,7 +86,7 @@ pub enum Step<'a> {
     Send(&'a [u8]),
     /// Receive between one and this many bytes, hand them to [`Handshake::handle_input`], then ask again.
     Receive(usize),
-    /// The far end is connected; the next byte from the proxy is the program's.
+    /// The far end is connected, and the next byte from the proxy is the program's; or there is an association.
     Connected,
 }
 
@@ -125,10 +128,12 @@ impl fmt::Display for ReplyCode {
     }
 }
 
-/// One CONNECT through one SOCKS5 proxy.
+/// One request to one SOCKS5 proxy.
 #[derive(Debug)]
 pub struct Handshake<'a> {
+    command: u8,
     target: Target,
+    bound: Option<Target>,
     credentials: Option<Credentials<'a>>,
     is_pipelined: bool,
     state: State,
@@ -161,7 +166,16 @@ impl<'a> Handshake<'a> {
             None => output.push(&[VERSION, 1, METHOD_NONE]),
         }
         let state = State::Sending(Answer::Method);
-        Self { target, credentials, is_pipelined: false, state, output, input: Buffer::new() }
+        let (command, bound, input) = (CONNECT, None, Buffer::new());
+        Self { command, target, bound, credentials, is_pipelined: false, state, output, input }
+    }
+
+    /// A handshake for UDP ASSOCIATE. It does not say where the datagrams will come from: behind a translator of addresses (NAT)
+    /// nobody knows, and RFC 1928 section 4 has zeros for that.
+    #[must_use]
+    pub fn associate(credentials: Option<Credentials<'a>>) -> Self {
+        let anywhere = Target { host: Host::Address(Ipv4Addr::UNSPECIFIED.into()), port: 0 };
+        Self { command: UDP_ASSOCIATE, ..Self::new(anywhere, credentials) }
     }
 
     /// A handshake that sends greeting and request in one flight, offering "no authentication" alone: one round trip less. The RFC
@@ -172,6 +186,13 @@ impl<'a> Handshake<'a> {
         handshake.push_request();
         handshake.is_pipelined = true;
         handshake
+    }
+
+    /// The bound address of the reply: for UDP ASSOCIATE where the datagrams are to be sent. `None` before [`Step::Connected`], and when the proxy
+    /// gave a name that is none.
+    #[must_use]
+    pub fn bound(&self) -> Option<Target> {
+        self.bound
     }
 
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
@@ -263,6 +284,8 @@ impl<'a> Handshake<'a> {
 
     fn handle_reply(&mut self) -> Result<(), Error> {
         self.check_reply_code(Answer::Reply)?;
+        let [_, _, _, address @ ..] = self.input.as_slice() else { return Ok(()) };
+        self.bound = read_target(address).map(|(target, _)| target);
         self.state = State::Connected;
         Ok(())
     }
@@ -282,25 +305,32 @@ impl<'a> Handshake<'a> {
     }
 
     fn push_request(&mut self) {
-        self.output.push(&[VERSION, CONNECT, 0]);
-        match self.target.host {
-            Host::Address(address) => match address.to_canonical() {
-                IpAddr::V4(v4) => {
-                    self.output.push(&[TYPE_V4]);
-                    self.output.push(&v4.octets());
-                }
-                IpAddr::V6(v6) => {
-                    self.output.push(&[TYPE_V6]);
-                    self.output.push(&v6.octets());
-                }
-            },
-            Host::Name(name) => {
-                self.output.push(&[TYPE_NAME]);
-                self.output.push_counted(name.as_bytes());
-            }
-        }
-        self.output.push(&self.target.port.to_be_bytes());
+        self.output.push(&[VERSION, self.command, 0]);
+        self.output.push_target(&self.target);
     }
+}
+
+/// Address type, address and port (RFC 1928 section 5), and what comes after them; `None` when it is none, or not whole.
+fn read_target(bytes: &[u8]) -> Option<(Target, &[u8])> {
+    let (kind, rest) = bytes.split_first()?;
+    let (host, rest) = match *kind {
+        TYPE_V4 => {
+            let (address, rest) = rest.split_first_chunk::<4>()?;
+            (Host::Address(Ipv4Addr::from(*address).into()), rest)
+        }
+        TYPE_V6 => {
+            let (address, rest) = rest.split_first_chunk::<16>()?;
+            (Host::Address(Ipv6Addr::from(*address).into()), rest)
+        }
+        TYPE_NAME => {
+            let (len, rest) = rest.split_first()?;
+            let (name, rest) = rest.split_at_checked(usize::from(*len))?;
+            (Host::Name(Name::new(name)?), rest)
+        }
+        _ => return None,
+    };
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    Some((Target { host, port: u16::from_be_bytes(*port) }, rest))
 }
 
 /// Bytes up to a known maximum.
@@ -325,6 +355,27 @@ impl<const N: usize> Buffer<N> {
             *to = *from;
             self.len += 1;
         }
+    }
+
+    /// Appends address type, address and port (RFC 1928 section 5).
+    fn push_target(&mut self, target: &Target) {
+        match target.host {
+            Host::Address(address) => match address.to_canonical() {
+                IpAddr::V4(v4) => {
+                    self.push(&[TYPE_V4]);
+                    self.push(&v4.octets());
+                }
+                IpAddr::V6(v6) => {
+                    self.push(&[TYPE_V6]);
+                    self.push(&v6.octets());
+                }
+            },
+            Host::Name(name) => {
+                self.push(&[TYPE_NAME]);
+                self.push_counted(name.as_bytes());
+            }
+        }
+        self.push(&target.port.to_be_bytes());
     }
 
     /// Appends a length byte and the bytes, which the types above keep to 255.

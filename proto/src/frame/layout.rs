@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 0–3 | magic `psk1` |
 //! | 4 | operation |
-//! | 5 | family (0 any, 4, 6) or, in a list of addresses, their number |
+//! | 5 | family (0 any, 4, 6); in a list of addresses their number; of a gate whether it is open |
 //! | 6 | kind of the address field (0 none, 4, 6) |
 //! | 7 | length of the body in bytes |
 //! | 8–23 | secret: the token in a request, the proof in a reply |
