@@ -35,6 +35,7 @@ pub(crate) struct Typed {
     pub(crate) direct: Vec<IpNet>,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
+    pub(crate) udp: Udp,
     pub(crate) backstop: Backstop,
     pub(crate) quiet: bool,
     pub(crate) verbose: bool,
@@ -51,6 +52,15 @@ pub(crate) enum Backstop {
     Require,
     /// Never: programs that LD_PRELOAD does not reach connect directly
     Off,
+}
+
+/// What becomes of UDP datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Udp {
+    /// Through the proxy; refused when it does not serve UDP
+    Proxy,
+    /// Refused always
+    Deny,
 }
 
 const ABOUT: &str = "Run COMMAND so that its connections go through a SOCKS proxy and its names are resolved on the far \
@@ -89,6 +99,10 @@ struct Line {
     /// How long to wait for the proxy to connect to the destination
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     timeout: Duration,
+
+    /// What to do with UDP datagrams; questions to name servers are answered in any case
+    #[arg(long, value_name = "WHAT", default_value = "proxy")]
+    udp: Udp,
 
     /// Catch what LD_PRELOAD does not reach (static programs, Go, musl, a cleared environment) by a seccomp filter
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -146,6 +160,7 @@ impl Args {
                 direct: line.direct,
                 connect_timeout: line.connect_timeout,
                 timeout: line.timeout,
+                udp: line.udp,
                 backstop: line.backstop,
                 quiet: line.quiet,
                 verbose: line.verbose,

@@ -5,13 +5,13 @@
 
 mod children;
 mod connect;
+mod datagram;
 mod dns;
 mod failure;
 mod hosts;
 mod names;
 mod peers;
 mod pipelining;
-mod recent;
 mod relay;
 mod report;
 mod resolver;
@@ -37,12 +37,12 @@ use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::settings::Settings;
+use datagram::Datagrams;
 use names::Names;
 use peers::Peers;
 use pipelining::Pipelining;
 use relay::Relays;
 use report::Report;
-use resolver::Resolver;
 use sink::Sinks;
 use strangers::Strangers;
 use trap::Attempts;
@@ -61,7 +61,7 @@ struct Broker {
     connecting: RefCell<HashSet<u64>>,
     relays: Relays,
     sinks: Sinks,
-    resolver: Resolver,
+    datagrams: Datagrams,
     attempts: Attempts,
     strangers: Strangers,
     report: Report,
@@ -91,7 +91,7 @@ pub(crate) fn run(
         connecting: RefCell::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
-        resolver: Resolver::default(),
+        datagrams: Datagrams::default(),
         attempts: Attempts::default(),
         strangers: Strangers::default(),
         report,

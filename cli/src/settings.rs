@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::args::{Backstop, Typed};
+use crate::args::{Backstop, Typed, Udp};
 use crate::proxy::{Host, Proxy};
 
 /// The environment variables that can name a proxy, strongest first. None of them reaches the command.
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     /// Limit for the proxy's answer.
     pub(crate) timeout: Duration,
+    /// What becomes of UDP datagrams.
+    pub(crate) udp: Udp,
     /// Whether there is to be a backstop.
     pub(crate) backstop: Backstop,
     /// How much is said.
@@ -65,6 +67,7 @@ impl Settings {
             direct: typed.direct,
             connect_timeout: typed.connect_timeout,
             timeout: typed.timeout,
+            udp: typed.udp,
             backstop: typed.backstop,
             talk,
         };

@@ -29,7 +29,7 @@ use crate::pass::{self, at, int, returned};
 use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
-use crate::{datagram, epoll, socket, sys};
+use crate::{datagram, epoll, flows, socket, sys};
 
 redhook::hook! {
     // connect(2). Changes and passes: the table above. Errno: those of connect(2); `ENETUNREACH` when there is no broker or no
@@ -47,7 +47,9 @@ redhook::hook! {
             Given::Unreadable | Given::Other => unsafe { connect_locally(fd, address, len) },
             Given::Unspecified(_) => {
                 forget(fd);
-                dissolve(fd, len)
+                let dissolved = dissolve(fd, len);
+                flows::forget();
+                dissolved
             }
             Given::Ip(destination) => connect_to(fd, destination),
         }
@@ -103,10 +105,7 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         if socket::leaves_loopback(fd) {
             return fail(libc::ENETUNREACH);
         }
-        // In two steps: a thread that writes meanwhile must not take a half of an IPv6 address for a half of another.
-        if datagram::is_sunk(fd) {
-            let _ = sys::dissolve(fd);
-        }
+        datagram::disconnect(fd);
         return pass(fd, destination);
     }
     match kind(fd) {

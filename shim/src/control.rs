@@ -9,11 +9,11 @@ use crate::errno::Errno;
 use crate::sockaddr::Given;
 use crate::socket;
 
-/// Judges the control messages of a send to `address`, or to the socket's peer.
+/// Judges the control messages of a send. `is_local`: does it go to loopback, by its address or by the socket's peer?
 ///
 /// # Safety
 /// `msg_control` is null or has `msg_controllen` readable bytes.
-pub(crate) unsafe fn check(fd: c_int, message: &msghdr, address: Given) -> Result<(), Errno> {
+pub(crate) unsafe fn check(message: &msghdr, is_local: impl FnMut() -> bool) -> Result<(), Errno> {
     if message.msg_control.is_null() || message.msg_controllen == 0 {
         return Ok(());
     }
@@ -24,10 +24,11 @@ pub(crate) unsafe fn check(fd: c_int, message: &msghdr, address: Given) -> Resul
             message.msg_controllen.min(c_int::MAX as usize),
         )
     };
-    judge(bytes, Width::OWN, || is_local(fd, address))
+    judge(bytes, Width::OWN, is_local)
 }
 
-fn is_local(fd: c_int, address: Given) -> bool {
+/// Does a send to `address`, or to the socket's peer, go to loopback?
+pub(crate) fn is_local(fd: c_int, address: Given) -> bool {
     let goes_to_loopback = match address {
         Given::Ip(destination) | Given::Unspecified(Some(destination)) => is_loopback(destination.ip()),
         _ => false,

@@ -1,19 +1,19 @@
 //! Datagrams: connect() on UDP, and the send family.
 //!
-//! A datagram goes to loopback, to a destination that the broker declares direct, or nowhere: the send fails with
-//! `ENETUNREACH`. connect() must succeed all the same, because programs learn their source address by it. The broker
-//! connects the socket to a *sink*, an address of this machine where every datagram is refused: so even a write() that no hook sees cannot leave
-//! the machine.
+//! A datagram goes to loopback, to a destination that the broker declares direct, or to a *token*, a loopback address of the broker's that stands for
+//! its destination (`flows`). What may not leave fails with `ENETUNREACH`. connect() succeeds all the same, because programs
+//! learn their source address by it: the broker connects the socket to an address of its own on this machine (`gate`). So even a write() that no hook sees
+//! cannot leave the machine by itself, and what is sent on a connected socket needs no hook.
 //!
 //! On stream sockets the send family only matters for `MSG_FASTOPEN` (a connect, tcp(7)) and while a connect is under
 //! way (`EAGAIN`, as the kernel says before the connection exists).
 #![allow(unsafe_code)]
 
-use core::net::{IpAddr, SocketAddr};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::net::SocketAddr;
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t};
 use presocks_proto::frame::{Reply, Request};
+use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER};
 
 use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
@@ -21,7 +21,7 @@ use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::Ticket;
-use crate::{control, errno, socket, sys};
+use crate::{control, errno, flows, gate, socket, sys};
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -59,7 +59,8 @@ redhook::hook! {
                 // SAFETY: the caller's own arguments.
                 unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
             }
-            Ok(Verdict::To(encoded)) => {
+            Ok(Verdict::Token(_)) if is_too_long(fd, len) => fail(libc::EMSGSIZE) as ssize_t,
+            Ok(Verdict::To(encoded) | Verdict::Token(encoded)) => {
                 let (address, address_len) = encoded.as_arguments();
                 let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
                 // SAFETY: the caller's own arguments but for the address, which is our copy.
@@ -95,14 +96,24 @@ redhook::hook! {
         // SAFETY: sendmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
         let address = unsafe { sockaddr::read(copy.msg_name.cast(), copy.msg_namelen) };
         // SAFETY: sendmsg(2) demands `msg_controllen` readable bytes at `msg_control`.
-        if let Err(error) = unsafe { control::check(fd, &copy, address) } {
+        if let Err(error) = unsafe { control::check(&copy, || control::is_local(fd, address)) } {
             return fail(error) as ssize_t;
         }
         let verdict = match check(fd, address, flags) {
             Err(error) => return fail(error) as ssize_t,
             Ok(verdict) => verdict,
         };
-        if let Verdict::To(encoded) | Verdict::Unjudged(encoded) = &verdict {
+        if let Verdict::Token(_) = &verdict {
+            // SAFETY: as above.
+            if let Err(error) = unsafe { control::check(&copy, || true) } {
+                return fail(error) as ssize_t;
+            }
+            // SAFETY: sendmsg(2) demands `msg_iovlen` readable parts at `msg_iov`.
+            if copy.msg_controllen == 0 && is_too_long(fd, unsafe { length(&copy) }) {
+                return fail(libc::EMSGSIZE) as ssize_t;
+            }
+        }
+        if let Verdict::To(encoded) | Verdict::Token(encoded) | Verdict::Unjudged(encoded) = &verdict {
             let (address, len) = encoded.as_arguments();
             copy.msg_name = address.cast_mut().cast();
             copy.msg_namelen = len;
@@ -114,7 +125,7 @@ redhook::hook! {
                 // SAFETY: the caller's own message, in our copy.
                 unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
             }
-            Verdict::Pass | Verdict::To(_) => {
+            Verdict::Pass | Verdict::To(_) | Verdict::Token(_) => {
                 // SAFETY: the caller's own message but for the address, of which there is none, or our copy.
                 returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
             }
@@ -185,6 +196,8 @@ enum Verdict {
     Pass,
     /// Go on to this address, the copy of the one that was judged.
     To(Encoded),
+    /// Go on to this token of the broker's.
+    Token(Encoded),
     /// Nobody can be asked about this address: the seccomp filter brings the call before the broker.
     Unjudged(Encoded),
     /// Go on without an address: the socket is connected, by now if `MSG_FASTOPEN` asked for it.
@@ -199,14 +212,55 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
     };
     match ticket.ask(&Request::DatagramConnect { destination }, Some(fd)) {
         Err(error) => fail(error),
-        Ok(Reply::Direct) => connect::pass(fd, destination),
+        Ok(Reply::Direct) => {
+            disconnect(fd);
+            connect::pass(fd, destination)
+        }
         // The broker has connected it there.
         Ok(Reply::Address(sink)) => {
-            remember(sink);
+            gate::remember_sink(sink);
+            0
+        }
+        Ok(Reply::Gate { address, is_open }) => {
+            gate::remember_gate(address, is_open);
+            flows::remember_peer(fd, address, destination);
             0
         }
         Ok(_) => fail(libc::ENETUNREACH),
     }
+}
+
+/// Dissolves a connection that the broker has made, before the socket is connected elsewhere. In two steps: a thread that writes meanwhile must not take
+/// a half of an IPv6 address for a half of another.
+pub(crate) fn disconnect(fd: c_int) {
+    if gate::holds(fd) {
+        // Fails only on what connect() fails on, too.
+        let _ = sys::dissolve(fd);
+    }
+}
+
+/// Is a datagram too long for the header that it is to have on its way to the proxy? Not one that the kernel cuts in segments (`UDP_SEGMENT`).
+fn is_too_long(fd: c_int, len: usize) -> bool {
+    const UDP_SEGMENT: c_int = 103;
+    len > MAX_DATAGRAM - MAX_HEADER && sys::option(fd, libc::IPPROTO_UDP, UDP_SEGMENT).unwrap_or(0) == 0
+}
+
+/// The length of all parts.
+///
+/// # Safety
+/// There are `msg_iovlen` readable parts at `msg_iov`.
+unsafe fn length(message: &msghdr) -> usize {
+    let mut total = 0_usize;
+    for place in 0..message.msg_iovlen {
+        if message.msg_iov.is_null() {
+            break;
+        }
+        // SAFETY: the caller's promise.
+        let part = unsafe { message.msg_iov.add(place) };
+        // SAFETY: as above.
+        total = total.saturating_add(unsafe { (*part).iov_len });
+    }
+    total
 }
 
 /// Judges a send to `address`.
@@ -229,11 +283,18 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             Ok(Verdict::To(Encoded::new(destination)))
         };
     }
+    if let Some(token) = flows::token(fd, destination) {
+        return Ok(Verdict::Token(as_given(token, destination)));
+    }
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
         Kind::Datagram => match Ticket::open() {
-            Ok(ticket) => match ticket.ask(&Request::DatagramSend { destination }, None)? {
+            Ok(ticket) => match ticket.ask(&Request::DatagramSend { destination }, Some(fd))? {
                 Reply::Direct => Ok(Verdict::To(Encoded::new(destination))),
+                Reply::Address(token) => {
+                    flows::remember(fd, destination, token);
+                    Ok(Verdict::Token(as_given(token, destination)))
+                }
                 _ => Err(libc::ENETUNREACH),
             },
             Err(_) if pass::filter_stands() => Ok(Verdict::Unjudged(Encoded::new(destination))),
@@ -252,6 +313,12 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     }
 }
 
+/// The token in the family in which the program gave the destination, which is the socket's.
+fn as_given(token: SocketAddr, destination: SocketAddr) -> Encoded {
+    let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    Encoded::new(sockaddr::in_family(token, family))
+}
+
 fn is_v6_datagram(fd: c_int) -> bool {
     sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_INET6)
         && connect::kind(fd) == Ok(Kind::Datagram)
@@ -260,7 +327,7 @@ fn is_v6_datagram(fd: c_int) -> bool {
 /// Judges a send without an address.
 fn check_connected(fd: c_int, flags: c_int) -> Result<(), Errno> {
     check_pending(fd, flags)?;
-    if is_sunk(fd) { Err(libc::ENETUNREACH) } else { Ok(()) }
+    gate::check(fd)
 }
 
 /// Before the connection exists a send says `EAGAIN`, or waits for it.
@@ -275,32 +342,4 @@ fn check_pending(fd: c_int, flags: c_int) -> Result<(), Errno> {
         slot.refresh();
     }
     Ok(())
-}
-
-/// The sinks' ports: IPv4 in the upper half, IPv6 in the lower. 0 while no datagram socket was sunk in this process (or
-/// the one it was forked from).
-static SINKS: AtomicU32 = AtomicU32::new(0);
-
-fn remember(sink: SocketAddr) {
-    let (shift, keep) = match sink.ip().to_canonical() {
-        IpAddr::V4(_) => (16, 0x0000_ffff),
-        IpAddr::V6(_) => (0, 0xffff_0000),
-    };
-    let port = u32::from(sink.port()) << shift;
-    let with_port = |ports| Some(ports & keep | port);
-    // Never refuses: the closure always has a value.
-    let _ = SINKS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_port);
-}
-
-/// Is this a datagram socket that is connected to a sink, at loopback or at its own address?
-pub(crate) fn is_sunk(fd: c_int) -> bool {
-    let ports = SINKS.load(Ordering::Relaxed);
-    if ports == 0 || sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_UDP) {
-        return false;
-    }
-    let Some(peer) = socket::peer(fd) else { return false };
-    let address = peer.ip().to_canonical();
-    let sink_port = if address.is_ipv4() { ports >> 16 } else { ports & 0xffff };
-    u32::from(peer.port()) == sink_port
-        && (address.is_loopback() || socket::own(fd).is_some_and(|own| own.ip().to_canonical() == address))
 }

@@ -18,7 +18,8 @@
 //! | --- | --- |
 //! | `connect` | connect() on stream sockets |
 //! | `datagram`, `control` | connect() on datagram sockets; send, sendto, sendmsg, sendmmsg and their control messages |
-//! | `receive` | recvfrom, recvmsg, recvmmsg: they only show the pass |
+//! | `receive` | recvfrom, recvmsg, recvmmsg: who has sent it |
+//! | `flows`, `gate` | the broker's addresses, that stand for a datagram's destination or source |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
@@ -45,6 +46,8 @@ mod datagram;
 mod epoll;
 mod errno;
 mod fdinfo;
+mod flows;
+mod gate;
 mod getaddrinfo;
 mod gethostby;
 mod gethostid;

@@ -1,26 +1,35 @@
-//! recvfrom, recvmsg, recvmmsg: what the shim has to do with them is to show the pass.
+//! recvfrom, recvmsg, recvmmsg: the sender that the program sees is the one that it means, not the broker's token (`flows`).
 //!
-//! The seccomp filter brings them before the broker, which gives static programs the sender that they expect. Programs that the shim
-//! is in expect the true one, as a socket of theirs speaks to loopback and to networks that the user declared direct, and
-//! to nobody else. Calls without room for an address pass the filter as they are.
+//! The seccomp filter brings these calls before the broker, which does the same for static programs; so they carry the pass. Calls without room for an
+//! address pass the filter as they are.
 #![allow(unsafe_code)]
 
-use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t, timespec};
 
 use crate::pass::{self, at, int, returned};
+use crate::sockaddr::{self, Encoded, Given};
+use crate::{errno, flows};
 
 redhook::hook! {
-    // recvfrom(2). Changes: nothing but the pass. Passes: a call without an address. Safe in a signal handler. A cancellation point.
+    // recvfrom(2). Changes: the sender, when it is the broker's. Passes: a call without an address. Safe in a signal handler. A cancellation point.
     unsafe fn recvfrom(
-        fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t
+        fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut socklen_t
     ) -> ssize_t => hooked_recvfrom {
         if address.is_null() {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(recvfrom)(fd, data, len, flags, address, address_len) };
         }
+        // SAFETY: recvfrom(2) demands a length behind an address; without one the call fails.
+        let room = unsafe { address_len.as_ref() }.copied().unwrap_or(0);
         let arguments = [int(fd), at(data), len, int(flags), at(address), at(address_len)];
         // SAFETY: the caller's own arguments.
-        returned(unsafe { pass::wait(libc::SYS_recvfrom, arguments) })
+        let result = unsafe { pass::wait(libc::SYS_recvfrom, arguments) };
+        // SAFETY: as above; the call has written the length.
+        if let (Ok(_), Some(address_len)) = (result, unsafe { address_len.as_mut() }) {
+            // SAFETY: recvfrom(2) demands `room` writable bytes at `address`.
+            unsafe { show_sender(fd, address, address_len, room) };
+        }
+        returned(result)
     }
 }
 
@@ -28,7 +37,7 @@ redhook::hook! {
     // The fortified form: `room` is what the compiler knows of the buffer. As recvfrom; ends the program when it is too small, in the
     // real call.
     unsafe fn __recvfrom_chk(
-        fd: c_int, data: *mut c_void, len: size_t, room: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t
+        fd: c_int, data: *mut c_void, len: size_t, room: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut socklen_t
     ) -> ssize_t => hooked_recvfrom_chk {
         if address.is_null() || len > room {
             // SAFETY: the caller's own arguments.
@@ -40,23 +49,77 @@ redhook::hook! {
 }
 
 redhook::hook! {
-    // recvmsg(2). Changes: nothing but the pass. Safe in a signal handler. A cancellation point.
+    // recvmsg(2). Changes: as recvfrom. Safe in a signal handler. A cancellation point.
     unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => hooked_recvmsg {
+        // SAFETY: recvmsg(2) demands a message header, or null, on which the call fails.
+        let room = unsafe { message.as_ref() }.map_or(0, |header| header.msg_namelen);
         let arguments = [int(fd), at(message), int(flags), 0, 0, 0];
         // SAFETY: the caller's own arguments.
-        returned(unsafe { pass::wait(libc::SYS_recvmsg, arguments) })
+        let result = unsafe { pass::wait(libc::SYS_recvmsg, arguments) };
+        // SAFETY: as above.
+        if let (Ok(_), Some(header)) = (result, unsafe { message.as_mut() }) {
+            // SAFETY: recvmsg(2) demands `room` writable bytes at `msg_name`.
+            unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, room) };
+        }
+        returned(result)
     }
 }
 
 redhook::hook! {
-    // recvmmsg(2). Changes: nothing but the pass. Safe in a signal handler. A cancellation point.
+    // recvmmsg(2). Changes: as recvfrom. Safe in a signal handler. A cancellation point.
     unsafe fn recvmmsg(
         fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec
     ) -> c_int => hooked_recvmmsg {
+        let mut rooms = [0_u8; MOST_MESSAGES];
+        if !messages.is_null() {
+            for (place, room) in (0..count as usize).zip(&mut rooms) {
+                // SAFETY: recvmmsg(2) demands `count` message headers.
+                let header = unsafe { messages.add(place) };
+                // SAFETY: as above.
+                let len = unsafe { (*header).msg_hdr.msg_namelen };
+                *room = u8::try_from(len).unwrap_or(u8::MAX);
+            }
+        }
         let arguments = [int(fd), at(messages), count as usize, int(flags), at(timeout), 0];
         // SAFETY: the caller's own arguments.
-        returned(unsafe { pass::wait(libc::SYS_recvmmsg, arguments) }) as c_int
+        let result = unsafe { pass::wait(libc::SYS_recvmmsg, arguments) };
+        for (place, room) in (0..result.unwrap_or(0)).zip(&rooms) {
+            // SAFETY: recvmmsg(2) demands `count` message headers; the call took no more.
+            let header = unsafe { messages.add(place) };
+            // SAFETY: as above.
+            let header = unsafe { &mut (*header).msg_hdr };
+            // SAFETY: recvmmsg(2) demands at least `room` writable bytes at `msg_name`.
+            unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, (*room).into()) };
+        }
+        returned(result) as c_int
     }
+}
+
+/// As many as the kernel takes (`UIO_MAXIOV`).
+const MOST_MESSAGES: usize = 1024;
+
+/// Puts the sender that the program means in the place of the broker. One that was cut, for want of room, stays as it is.
+///
+/// # Safety
+/// `address` is null or has `room` writable bytes, into which the kernel has written an address of `len` bytes.
+unsafe fn show_sender(fd: c_int, address: *mut libc::sockaddr, len: &mut socklen_t, room: socklen_t) {
+    if address.is_null() || *len > room {
+        return;
+    }
+    // SAFETY: the caller's promise; `len` is no more than `room`.
+    let Given::Ip(sender) = (unsafe { sockaddr::read(address, *len) }) else { return };
+    let kept = errno::current();
+    if let Some(origin) = flows::origin(fd, sender) {
+        let family = if sender.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+        let shown = Encoded::new(sockaddr::in_family(origin, family));
+        let bytes = shown.as_bytes();
+        // An IPv4 socket hears no IPv6 sender: the address has the length of the one before it.
+        if bytes.len() == *len as usize {
+            // SAFETY: `len` bytes are writable (caller), and readable.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address.cast::<u8>(), bytes.len()) };
+        }
+    }
+    errno::set(kept);
 }
 
 /// Finds the real functions.

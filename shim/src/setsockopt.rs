@@ -7,6 +7,7 @@ use libc::{c_int, c_void, socklen_t};
 use presocks_abi::option::{MAX_LEN, kind, refused};
 
 use crate::errno::fail;
+use crate::flows;
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
 use crate::socket::stays_here;
@@ -44,8 +45,8 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(setsockopt);
 }
 
-/// Does what the socket is connected to have to stay on the machine?
+/// Does what the socket is connected to, or sends to, have to stay on the machine?
 fn needs_loopback(fd: c_int) -> bool {
     let is_pending = pending::any() && matches!(pending::state(fd), State::Waiting(_));
-    is_pending || stays_here(fd)
+    is_pending || stays_here(fd) || flows::is_redirected(fd)
 }

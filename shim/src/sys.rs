@@ -318,6 +318,14 @@ pub(crate) fn now() -> timespec {
     time
 }
 
+/// Seconds of the coarse monotonic clock.
+pub(crate) fn coarse_seconds() -> libc::time_t {
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the vDSO writes one timespec; CLOCK_MONOTONIC_COARSE always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec
+}
+
 /// Zeroed memory from mmap(2), for arrays that do not fit the stack budget; unmapped when dropped.
 pub(crate) struct Mapping {
     start: *mut c_void,

@@ -228,11 +228,28 @@ pub(super) async fn negotiate(broker: &Broker, socket: &Watched<'_>, target: Tar
     }
 }
 
+/// UDP ASSOCIATE on a socket that is connected to the proxy, limited in time. The relay's address, as the proxy gave it.
+///
+/// # Errors
+/// [`Failure`] as the proxy or the clock has it.
+pub(super) async fn associate(broker: &Broker, socket: &Watched<'_>) -> Result<Option<Target>, Failure> {
+    let mut handshake = Handshake::associate(broker.settings.proxy.credentials());
+    let limit = broker.settings.timeout;
+    match timeout(limit, drive(socket, &mut handshake)).await {
+        Ok(result) => result.map(|()| handshake.bound()),
+        Err(_) => Err(Failure::AnswerTimeout(limit)),
+    }
+}
+
 /// Does what the handshake says until it ends.
 ///
 /// # Errors
 /// [`Failure`] as the proxy has it.
 pub(super) async fn converse(socket: &Watched<'_>, mut handshake: Handshake<'_>) -> Result<(), Failure> {
+    drive(socket, &mut handshake).await
+}
+
+async fn drive(socket: &Watched<'_>, handshake: &mut Handshake<'_>) -> Result<(), Failure> {
     let broken = |error| Failure::ProxyClosed(Some(error));
     let mut buffer = [0; 512];
     loop {

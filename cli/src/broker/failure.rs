@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use presocks_proto::socks5;
+use presocks_proto::socks5::{self, Target};
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) enum Failure {
     AnswerTimeout(Duration),
     /// A stand-in address of another session.
     UnknownStandIn,
+    /// What the proxy gives as its UDP relay's address cannot be sent to.
+    NoRelay(Option<Box<Target>>),
     /// A direct connection failed as the kernel says.
     Direct(io::Error),
     /// The program's socket cannot be used.
@@ -33,7 +35,7 @@ impl Failure {
     /// The errno for the program.
     pub(super) fn errno(&self) -> i32 {
         match self {
-            Self::ProxyUnreachable(_) | Self::ProxyClosed(_) => libc::ENETUNREACH,
+            Self::ProxyUnreachable(_) | Self::ProxyClosed(_) | Self::NoRelay(_) => libc::ENETUNREACH,
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake_errno(error),
             Self::UnknownStandIn => libc::EHOSTUNREACH,
@@ -56,12 +58,18 @@ impl Failure {
             Self::Handshake(socks5::Error::Refused(code)) => 0x1000 + u32::from(code.0),
             Self::Direct(_) => 9,
             Self::Socket(_) => 10,
+            Self::NoRelay(_) => 11,
         }
     }
 
     /// Might another address of the proxy do better?
     pub(super) fn is_of_one_address(&self) -> bool {
         matches!(self, Self::ProxyUnreachable(_) | Self::ProxyTimeout(_))
+    }
+
+    /// Will another attempt end alike?
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Handshake(_) | Self::NoRelay(_))
     }
 
     /// Is it for the user to know? What a direct connection or the program's own socket lacks, the program says.
@@ -104,6 +112,10 @@ impl fmt::Display for Failure {
             Self::UnknownStandIn => f.write_str(
                 "this address stands for a name of another session; look the name up again in this one",
             ),
+            Self::NoRelay(None) => f.write_str("the proxy gives no address for its UDP relay"),
+            Self::NoRelay(Some(target)) => {
+                write!(f, "the proxy gives {target} as its UDP relay, which cannot be sent to")
+            }
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
         }
     }

@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use presocks_proto::socks5::datagram::Malformed;
 use tokio_seqpacket::UnixSeqpacket;
 
 use super::failure::Failure;
@@ -23,9 +24,11 @@ use crate::proxy::Proxy;
 use crate::settings::Talk;
 
 /// Causes that have no [`Failure`].
-const DATAGRAM: u32 = u32::MAX;
-const TICKET: u32 = u32::MAX - 1;
-const TARGET: u32 = u32::MAX - 2;
+const TICKET: u32 = u32::MAX;
+const TARGET: u32 = u32::MAX - 1;
+const DATAGRAM: u32 = u32::MAX - 2;
+/// Of no association, with the failure's own number.
+const ASSOCIATION: u32 = 0x1000_0000;
 
 /// Lines that may wait for stderr to take them; more are dropped.
 const MOST_WAITING: usize = 1024;
@@ -62,6 +65,25 @@ pub(super) enum Via {
     Direct,
     /// No further than our own name server.
     Resolver,
+}
+
+/// Why a datagram was not let out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Denied,
+    Group,
+    /// There is no association; why has been said.
+    NotServed,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Denied => "UDP is off (--udp=deny)",
+            Self::Group => "multicast and broadcast cannot be proxied",
+            Self::NotServed => "the proxy does not take it",
+        })
+    }
 }
 
 impl fmt::Display for Program<'_> {
@@ -118,9 +140,42 @@ impl Report {
     }
 
     /// A datagram was not let out.
-    pub(super) fn datagram_refused(&self, program: &Program<'_>, destination: SocketAddr) {
-        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(DATAGRAM) {
-            self.say(format_args!("{program} datagram to {destination} refused: UDP is not proxied"));
+    pub(super) fn datagram_refused(&self, program: &Program<'_>, destination: SocketAddr, why: Refusal) {
+        let is_told = match self.talk {
+            Talk::Verbose => true,
+            Talk::Normal => why != Refusal::NotServed && self.is_new(DATAGRAM - why as u32),
+            Talk::Quiet => false,
+        };
+        if is_told {
+            self.say(format_args!("{program} datagram to {destination} refused: {why}"));
+        }
+    }
+
+    /// The proxy takes no datagrams, or not now.
+    pub(super) fn no_association(&self, failure: &Failure) {
+        let is_told = match self.talk {
+            Talk::Verbose => true,
+            Talk::Normal => self.is_new(ASSOCIATION + failure.cause()),
+            Talk::Quiet => false,
+        };
+        if is_told {
+            let proxy = &self.proxy;
+            self.say(format_args!("no datagrams via {proxy}: {failure} (not every SOCKS5 proxy serves UDP)"));
+        }
+    }
+
+    /// The proxy has sent a datagram that nobody can be given.
+    pub(super) fn datagram_dropped(&self, why: &Malformed) {
+        if self.talk == Talk::Verbose {
+            let proxy = &self.proxy;
+            match why {
+                Malformed::Fragment(number) => {
+                    self.say(format_args!("a datagram from {proxy} was dropped: fragment {number}"));
+                }
+                Malformed::NoHeader => {
+                    self.say(format_args!("a datagram from {proxy} was dropped: its header cannot be read"));
+                }
+            }
         }
     }
 

@@ -39,6 +39,11 @@ impl Sinks {
         Ok(Self { v4, v6, elsewhere: RefCell::default() })
     }
 
+    /// One of them, to ask about what all sockets of ours have in common.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.v4.as_fd()
+    }
+
     /// The sink for a socket that speaks to `destination`. Without IPv6 an IPv6 socket can still reach the IPv4 one, mapped.
     fn address_for(&self, destination: IpAddr) -> io::Result<SocketAddr> {
         match (destination.to_canonical(), &self.v6) {
@@ -85,29 +90,44 @@ impl Sinks {
     /// # Errors
     /// Those of connect(2) for the destination; `ENETUNREACH` when the sink would not be on this machine.
     pub(super) fn connect(&self, socket: BorrowedFd<'_>, destination: SocketAddr) -> io::Result<SocketAddr> {
-        let unreachable = || io::Error::from(Errno::NETUNREACH);
-        if leaves_loopback(socket) {
-            return Err(unreachable());
-        }
-        // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
-        let _ = connect_unspec(socket);
         let loopback = self.address_for(destination.ip())?;
-        let sink = match source_towards(socket, destination) {
-            Ok(Some(source)) => self.address_at(source, loopback.port()).unwrap_or(loopback),
-            // Bound by the program; or no route of our own to it: the proxy may have one.
-            Ok(None) | Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL) => loopback,
-            Err(error) => return Err(error.into()),
-        };
-        let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-        let sink = in_family(sink, family);
-        let is_sunk = connect(socket, &sink).is_ok();
-        // Once more: nothing may lead from it to another device.
-        if is_sunk && !leaves_loopback(socket) {
-            return Ok(sink);
-        }
-        let _ = connect_unspec(socket);
-        Err(unreachable())
+        connect_here(socket, destination, |source| {
+            Ok(source.and_then(|source| self.address_at(source, loopback.port())).unwrap_or(loopback))
+        })
     }
+}
+
+/// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the source address
+/// that the kernel chooses for the destination; none when the program has bound the socket, or there is no route.
+///
+/// # Errors
+/// As [`Sinks::connect`].
+pub(super) fn connect_here(
+    socket: BorrowedFd<'_>,
+    destination: SocketAddr,
+    choose: impl FnOnce(Option<SocketAddr>) -> io::Result<SocketAddr>,
+) -> io::Result<SocketAddr> {
+    let unreachable = || io::Error::from(Errno::NETUNREACH);
+    if leaves_loopback(socket) {
+        return Err(unreachable());
+    }
+    // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
+    let _ = connect_unspec(socket);
+    let source = match source_towards(socket, destination) {
+        Ok(source) => source,
+        // The proxy may have a route.
+        Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let here = in_family(choose(source)?, family);
+    let is_connected = connect(socket, &here).is_ok();
+    // Once more: nothing may lead from it to another device.
+    if is_connected && !leaves_loopback(socket) {
+        return Ok(here);
+    }
+    let _ = connect_unspec(socket);
+    Err(unreachable())
 }
 
 /// The source address that the kernel chooses for `destination`; none for a socket that the program has bound to one.

@@ -4,7 +4,7 @@
 //! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again later.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use presocks_abi::sockaddr::MAPPED_BROADCAST;
@@ -224,6 +224,24 @@ pub(super) fn leaves_loopback(fd: BorrowedFd<'_>) -> bool {
 /// getpeername(2), while there is an IP peer.
 pub(super) fn peer_of(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     SocketAddr::try_from(getpeername(fd).ok()??).ok()
+}
+
+/// An IPv4-mapped address as IPv4; an IPv6 address without flow (RFC 2553).
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match (address.ip().to_canonical(), address) {
+        (IpAddr::V6(v6), SocketAddr::V6(scoped)) => {
+            SocketAddrV6::new(v6, scoped.port(), 0, scoped.scope_id()).into()
+        }
+        (plain, _) => SocketAddr::new(plain, address.port()),
+    }
+}
+
+/// `SO_NETNS_COOKIE` (since Linux 5.14): a number for the network namespace that the socket is in.
+pub(super) fn network_namespace(fd: BorrowedFd<'_>) -> Option<u64> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    let mut cookie = [0; 8];
+    let len = option(fd, libc::SOL_SOCKET, SO_NETNS_COOKIE, &mut cookie).ok()?;
+    (len == cookie.len()).then(|| u64::from_ne_bytes(cookie))
 }
 
 /// getsockname(2), of an IP socket.

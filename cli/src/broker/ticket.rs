@@ -16,6 +16,7 @@ use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::Broker;
 use super::connect::{self, Origin};
+use super::datagram::{self, Connected, Opened, Sent};
 use super::report::Program;
 use super::strangers::Admission;
 
@@ -63,16 +64,41 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
             .borrow_mut()
             .reverse(address)
             .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Name),
-        (Request::Peer { cookie, actual }, _) => broker
-            .peers
-            .borrow()
-            .destination(cookie, actual)
-            .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address),
-        (Request::DatagramConnect { destination }, Some(socket)) => {
-            datagram_connect(&broker, &socket, destination)
+        (Request::Peer { cookie, actual }, _) => {
+            peer(&broker, cookie, actual).map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address)
         }
-        (Request::DatagramSend { destination }, _) => datagram_send(&broker, destination, &program),
-        (Request::Connect { .. } | Request::DatagramConnect { .. }, None) => return,
+        (Request::DatagramConnect { destination }, Some(socket)) => {
+            match datagram::connect(&broker, socket.as_fd(), destination) {
+                Ok(Connected::Not) => Reply::Direct,
+                Ok(Connected::Sink(sink)) => Reply::Address(sink),
+                Ok(Connected::Gate { address, is_open }) => Reply::Gate { address, is_open },
+                Err(error) => failed(&error),
+            }
+        }
+        (Request::DatagramSend { destination }, Some(socket)) => {
+            match datagram::send(&broker, socket.as_fd(), destination, &program).await {
+                Ok(Sent::Direct) => Reply::Direct,
+                Ok(Sent::Token(token)) => Reply::Address(token),
+                Err(error) => failed(&error),
+            }
+        }
+        (Request::DatagramOpen, Some(socket)) => {
+            match datagram::open(&broker, socket.as_fd(), &program).await {
+                Ok(Opened::All) => Reply::Done { errno: 0 },
+                Ok(Opened::One) => Reply::Direct,
+                Err(error) => failed(&error),
+            }
+        }
+        (Request::Redirected { cookie }, _) => {
+            Reply::Done { errno: if broker.datagrams.has(cookie) { 0 } else { libc::ENOENT } }
+        }
+        (
+            Request::Connect { .. }
+            | Request::DatagramConnect { .. }
+            | Request::DatagramSend { .. }
+            | Request::DatagramOpen,
+            None,
+        ) => return,
     };
     // A program that is gone needs no answer.
     let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
@@ -102,28 +128,14 @@ async fn receive(ticket: &UnixSeqpacket) -> io::Result<([u8; frame::LEN + 1], us
     Ok((packet, info.bytes_read(), socket))
 }
 
-/// Connects the socket to a sink; the program sees the destination as its peer.
-fn datagram_connect(broker: &Broker, socket: &OwnedFd, destination: SocketAddr) -> Reply {
-    if is_direct(broker, destination.ip()) {
-        return Reply::Direct;
-    }
-    let sunk = broker.sinks.connect(socket.as_fd(), destination).and_then(|sink| {
-        let cookie = rustix::net::sockopt::socket_cookie(socket)?;
-        broker.peers.borrow_mut().insert(cookie, destination, sink);
-        Ok(sink)
-    });
-    match sunk {
-        Ok(sink) => Reply::Address(sink),
-        Err(error) => Reply::Done { errno: error.raw_os_error().unwrap_or(libc::ENETUNREACH) },
-    }
+fn failed(error: &io::Error) -> Reply {
+    Reply::Done { errno: error.raw_os_error().unwrap_or(libc::ENETUNREACH) }
 }
 
-fn datagram_send(broker: &Broker, destination: SocketAddr, program: &Program<'_>) -> Reply {
-    if is_direct(broker, destination.ip()) {
-        return Reply::Direct;
-    }
-    broker.report.datagram_refused(program, destination);
-    Reply::Done { errno: libc::ENETUNREACH }
+/// Whom `actual` stands for to the socket with this cookie.
+pub(super) fn peer(broker: &Broker, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
+    let asked = broker.peers.borrow().destination(cookie, actual);
+    asked.or_else(|| broker.datagrams.origin(cookie, actual))
 }
 
 /// A stand-in is never direct, whatever networks the user declared.

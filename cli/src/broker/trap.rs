@@ -25,7 +25,7 @@ use tokio::task::spawn_local;
 
 use super::report::Program;
 use super::socket::{dissolve, leaves_loopback, peer_of, watch};
-use super::{ACCEPT_PAUSE, Broker};
+use super::{ACCEPT_PAUSE, Broker, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
 use crate::backstop::target::{Memory, Thread};
@@ -321,7 +321,7 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     let taken = caller.take(fd)?;
     let asked = peer_of(taken.fd.as_fd()).and_then(|actual| {
         let cookie = sockopt::socket_cookie(&taken.fd).ok()?;
-        caller.broker.peers.borrow().destination(cookie, actual)
+        ticket::peer(&caller.broker, cookie, actual)
     });
     let Some(asked) = asked else { return now(Answer::Continue) };
     let encoded = sockaddr::Encoded::new(sockaddr::in_family(asked, taken.domain));
@@ -329,9 +329,13 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     now(Answer::Value(0))
 }
 
-/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, or a sink's?
+/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, a sink's or a gate's? Or are its
+/// datagrams sent to one?
 fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
-    peer_of(socket).is_some_and(|peer| is_loopback(peer.ip()) || broker.sinks.has(peer))
+    let is_ours =
+        |peer: SocketAddr| is_loopback(peer.ip()) || broker.sinks.has(peer) || broker.datagrams.is_gate(peer);
+    peer_of(socket).is_some_and(is_ours)
+        || sockopt::socket_cookie(socket).is_ok_and(|cookie| broker.datagrams.has(cookie))
 }
 
 fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {

@@ -1,7 +1,6 @@
 //! Caught datagrams: connect() on UDP, and the send family; `MSG_FASTOPEN` too, which is a connect().
 //!
-//! As for the shim: to loopback, to destinations that the user declared direct, or nowhere. What is for a name server goes to the broker's own
-//! (`resolver`), whatever the server's address.
+//! As for the shim (`broker::datagram`); but what is redirected is sent here, from the program's own socket.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,18 +8,17 @@ use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::control;
-use presocks_abi::sockaddr::{self, Given};
+use presocks_abi::sockaddr::Given;
 use presocks_abi::socket::{Kind, is_loopback};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, sendto, sockopt};
+use rustix::net::{SendFlags, sendto};
 use tokio::task::spawn_local;
 
 use super::{Caller, Judged, Taken, errno, now, stays_here};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
+use crate::broker::datagram::{self, Connected, Place, Sent, place};
 use crate::broker::socket::{leaves_loopback, peer_of};
-use crate::broker::ticket::is_direct;
-use crate::broker::{Broker, resolver};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///
@@ -28,45 +26,18 @@ use crate::broker::{Broker, resolver};
 /// Those of connect(2).
 pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
     let (broker, fd) = (&caller.broker, taken.fd.as_fd());
-    let actual = match place(broker, destination) {
-        Place::Local if leaves_loopback(fd) => return Err(Errno::NETUNREACH.into()),
-        Place::Local | Place::Direct => {
+    match datagram::connect(broker, fd, destination)? {
+        Connected::Sink(_) | Connected::Gate { .. } => Ok(()),
+        Connected::Not if is_loopback(destination.ip()) && leaves_loopback(fd) => {
+            Err(Errno::NETUNREACH.into())
+        }
+        Connected::Not => {
             // In two steps: a thread that writes meanwhile must not take a half of either address.
-            if peer_of(fd).is_some_and(|peer| broker.sinks.has(peer)) {
+            if peer_of(fd).is_some() {
                 let _ = rustix::net::connect_unspec(fd);
             }
-            return Ok(rustix::net::connect(fd, &destination)?);
+            Ok(rustix::net::connect(fd, &destination)?)
         }
-        Place::Resolver => {
-            let own = resolver::redirect(broker, fd, destination)?;
-            rustix::net::connect(fd, &own)?;
-            resolver::expect(broker, fd);
-            own
-        }
-        Place::Elsewhere => broker.sinks.connect(fd, destination)?,
-    };
-    let cookie = sockopt::socket_cookie(fd)?;
-    broker.peers.borrow_mut().insert(cookie, destination, actual);
-    Ok(())
-}
-
-/// Where a destination is.
-enum Place {
-    Local,
-    Direct,
-    Resolver,
-    Elsewhere,
-}
-
-fn place(broker: &Broker, destination: SocketAddr) -> Place {
-    if sockaddr::is_local(destination) {
-        Place::Local
-    } else if is_direct(broker, destination.ip()) && !is_loopback(destination.ip()) {
-        Place::Direct
-    } else if destination.port() == resolver::PORT {
-        Place::Resolver
-    } else {
-        Place::Elsewhere
     }
 }
 
@@ -77,8 +48,8 @@ enum Way {
     Fail(i32),
     /// Without an address.
     ToPeer(Taken),
-    /// To the broker's name server, in this server's stead.
-    Ask(Taken, SocketAddr),
+    /// By way of the broker.
+    Redirect(Taken, SocketAddr),
     /// The socket is to be connected first.
     Open(Taken, SocketAddr),
 }
@@ -179,10 +150,8 @@ fn way(
         (Kind::Stream, _) => Way::Continue,
         (Kind::Datagram, Place::Local) if leaves_loopback(taken.fd.as_fd()) => Way::Fail(libc::ENETUNREACH),
         (Kind::Datagram, Place::Local | Place::Direct) => Way::Continue,
-        (Kind::Datagram, Place::Resolver) => Way::Ask(taken, destination),
-        (Kind::Datagram, Place::Elsewhere) => {
-            caller.broker.report.datagram_refused(&caller.program(), destination);
-            Way::Fail(libc::ENETUNREACH)
+        (Kind::Datagram, Place::Resolver | Place::Group | Place::Elsewhere) => {
+            Way::Redirect(taken, destination)
         }
     })
 }
@@ -227,18 +196,32 @@ fn go(caller: &Rc<Caller>, way: Way, message: impl FnOnce() -> io::Result<Messag
             let sent = message.send(caller, &taken.fd, None);
             now(message.answer(caller, sent)?)
         }
-        Way::Ask(taken, server) => {
+        Way::Redirect(taken, destination) => {
             let message = message()?;
-            let own = resolver::redirect(&caller.broker, taken.fd.as_fd(), server)?;
-            let sent = message.send(caller, &taken.fd, Some(own));
-            resolver::expect(&caller.broker, taken.fd.as_fd());
-            now(message.answer(caller, sent)?)
+            spawn_local(redirect(Rc::clone(caller), taken, destination, message));
+            Ok(None)
         }
         Way::Open(taken, destination) => {
             let message = message()?;
             spawn_local(open(Rc::clone(caller), taken, destination, message));
             Ok(None)
         }
+    }
+}
+
+/// Sends to where the broker takes it from.
+async fn redirect(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message: Message) {
+    let fd = taken.fd.as_fd();
+    let to = match datagram::send(&caller.broker, fd, destination, &caller.program()).await {
+        Ok(Sent::Token(token)) => token,
+        // Another rule than a moment ago there is not.
+        Ok(Sent::Direct) => return caller.answer(Answer::Errno(libc::ENETUNREACH)),
+        Err(error) => return caller.answer(Answer::Errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH))),
+    };
+    let sent = message.send(&caller, &taken.fd, Some(to));
+    match message.answer(&caller, sent) {
+        Ok(answer) => caller.answer(answer),
+        Err(error) => caller.fail(&error),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Only sockets that were redirected to our name server are of interest; all others go on in the kernel.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -21,8 +22,8 @@ use super::{Caller, Judged, TICK, Taken, errno, interrupted, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
-use crate::broker::resolver;
-use crate::broker::socket::{peer_of, watch};
+use crate::broker::socket::watch;
+use crate::broker::ticket;
 
 /// Where a receive's results go.
 enum Destination {
@@ -76,14 +77,12 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
 
 /// The socket, if it is one that was redirected.
 fn redirected(caller: &Caller, fd: RawFd, flags: i32) -> io::Result<Option<Taken>> {
-    let resolver = &caller.broker.resolver;
-    if !resolver.is_used() || flags & libc::MSG_ERRQUEUE != 0 {
+    let datagrams = &caller.broker.datagrams;
+    if !datagrams.is_used() || flags & libc::MSG_ERRQUEUE != 0 {
         return Ok(None);
     }
     let taken = caller.take(fd)?;
-    let is_redirected = taken.kind == Kind::Datagram
-        && (sockopt::socket_cookie(&taken.fd).is_ok_and(|cookie| resolver.has_redirected(cookie))
-            || peer_of(taken.fd.as_fd()).is_some_and(|peer| resolver.is_own(peer)));
+    let is_redirected = taken.kind == Kind::Datagram && datagrams.has(sockopt::socket_cookie(&taken.fd)?);
     Ok(is_redirected.then_some(taken))
 }
 
@@ -95,8 +94,8 @@ impl Receive {
         let flags = RecvFlags::from_bits_retain((self.flags & libc::MSG_PEEK).cast_unsigned());
         let (len, _, sender) = recvfrom(&self.taken.fd, &mut buffer[..], flags | RecvFlags::DONTWAIT)?;
         let sender = sender
-            .and_then(|sender| std::net::SocketAddr::try_from(sender).ok())
-            .map(|sender| resolver::shown(&caller.broker, sender))
+            .and_then(|sender| SocketAddr::try_from(sender).ok())
+            .map(|sender| self.shown(caller, sender))
             .map(|sender| Encoded::new(sockaddr::in_family(sender, self.taken.domain)));
         let sender = sender.as_ref().map_or(&[][..], Encoded::as_bytes);
         let data = buffer.get(..len).unwrap_or(&[]);
@@ -123,6 +122,12 @@ impl Receive {
             }
         }
         Ok(Answer::Value(i64::try_from(reported).unwrap_or(i64::MAX)))
+    }
+
+    /// A sender as the program is to see it.
+    fn shown(&self, caller: &Caller, sender: SocketAddr) -> SocketAddr {
+        let cookie = sockopt::socket_cookie(&self.taken.fd).ok();
+        cookie.and_then(|cookie| ticket::peer(&caller.broker, cookie, sender)).unwrap_or(sender)
     }
 
     /// Waits for a datagram, with the socket's own limit.

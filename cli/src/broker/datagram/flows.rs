@@ -1,0 +1,348 @@
+//! Whose datagrams stand for what: the book that the gates keep. Data only, no sockets.
+//!
+//! A **flow** is a program's socket and a destination. It has a **token**, an address on loopback that is the broker's: what the program sends to
+//! the token goes to the destination, and what comes from the destination comes to the program from the token. A connected socket
+//! needs no token of its own: it is known by the address that it sends from.
+//!
+//! Everybody on this machine can send to a loopback address, so a datagram counts only when it comes from the port of
+//! the token's own socket.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// Tokens are in 127.192.0.0/10, where nothing else has ever been seen.
+const FIRST_TOKEN: u32 = 0x7fc0_0000;
+const TOKENS: u32 = 1 << 22;
+
+/// Most tokens at once: some 15 MB. Beyond, those that were not used for long make room.
+const MOST: usize = 65_536;
+
+/// `SO_COOKIE` (socket(7)).
+pub(super) type Cookie = u64;
+
+/// A program's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) cookie: Cookie,
+    /// Its number in /proc/net/udp.
+    pub(super) inode: u64,
+    /// The port from which it sends.
+    pub(super) port: u16,
+    /// Is it an IPv6 socket?
+    pub(super) is_v6: bool,
+}
+
+/// A session's flows.
+#[derive(Default)]
+pub(super) struct Flows {
+    sockets: HashMap<Cookie, Entry>,
+    tokens: HashMap<SocketAddr, Token>,
+    /// Connected sockets, by the address that they send from.
+    connected: HashMap<SocketAddr, Cookie>,
+    /// All tokens, the oldest first; one that was used since gets another turn.
+    turns: VecDeque<SocketAddr>,
+    given: u32,
+}
+
+struct Entry {
+    inode: u64,
+    port: u16,
+    is_v6: bool,
+    /// The address from which the program was heard last.
+    heard: Option<SocketAddr>,
+    peer: Option<Peer>,
+    tokens: HashMap<SocketAddr, SocketAddr>,
+    /// It was not in the kernel's list when that was read last.
+    is_missed: bool,
+}
+
+/// How a socket is connected.
+#[derive(Clone, Copy)]
+struct Peer {
+    destination: SocketAddr,
+    /// The gate's address.
+    gate: SocketAddr,
+    /// The socket's own.
+    own: SocketAddr,
+}
+
+struct Token {
+    cookie: Cookie,
+    destination: SocketAddr,
+    is_used: bool,
+}
+
+impl Flows {
+    /// The token for a flow, if it has one.
+    pub(super) fn token(&mut self, who: Who, destination: SocketAddr) -> Option<SocketAddr> {
+        let entry = self.sockets.get_mut(&who.cookie)?;
+        entry.port = who.port;
+        let token = *entry.tokens.get(&destination)?;
+        self.tokens.get_mut(&token)?.is_used = true;
+        Some(token)
+    }
+
+    /// An address for a token that no flow has, at a gate's port.
+    pub(super) fn free_token(&mut self, port: u16) -> SocketAddr {
+        loop {
+            let address = Ipv4Addr::from_bits(FIRST_TOKEN + self.given % TOKENS);
+            self.given = self.given.wrapping_add(1);
+            // Some programs take addresses that end in 0 or 255 for a network's.
+            let [_, _, _, last] = address.octets();
+            let token = SocketAddr::from((address, port));
+            if !matches!(last, 0 | 255) && !self.tokens.contains_key(&token) {
+                return token;
+            }
+        }
+    }
+
+    /// Gives a flow its token. Returns the one that had to make room for it, if any.
+    pub(super) fn insert(
+        &mut self,
+        who: Who,
+        destination: SocketAddr,
+        token: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let room = if self.tokens.len() >= MOST { self.make_room() } else { None };
+        self.entry(who).tokens.insert(destination, token);
+        self.tokens.insert(token, Token { cookie: who.cookie, destination, is_used: true });
+        self.turns.push_back(token);
+        room
+    }
+
+    fn entry(&mut self, who: Who) -> &mut Entry {
+        let entry = self.sockets.entry(who.cookie).or_insert_with(|| Entry {
+            inode: who.inode,
+            port: who.port,
+            is_v6: who.is_v6,
+            heard: None,
+            peer: None,
+            tokens: HashMap::new(),
+            is_missed: false,
+        });
+        entry.port = who.port;
+        entry
+    }
+
+    fn make_room(&mut self) -> Option<SocketAddr> {
+        loop {
+            let token = self.turns.pop_front()?;
+            match self.tokens.get_mut(&token) {
+                // Of a socket that is gone.
+                None => {}
+                Some(used) if used.is_used => {
+                    used.is_used = false;
+                    self.turns.push_back(token);
+                }
+                Some(_) => {
+                    self.remove(token);
+                    return Some(token);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, token: SocketAddr) {
+        if let Some(removed) = self.tokens.remove(&token)
+            && let Some(entry) = self.sockets.get_mut(&removed.cookie)
+        {
+            entry.tokens.remove(&removed.destination);
+        }
+    }
+
+    /// Is another socket connected that sends from this address?
+    pub(super) fn is_taken(&self, own: SocketAddr, cookie: Cookie) -> bool {
+        self.connected.get(&own).is_some_and(|other| *other != cookie)
+    }
+
+    /// The socket is connected to `gate`, and sends from `own`.
+    pub(super) fn connect(&mut self, who: Who, destination: SocketAddr, gate: SocketAddr, own: SocketAddr) {
+        self.forget_peer(who.cookie);
+        self.connected.insert(own, who.cookie);
+        self.entry(who).peer = Some(Peer { destination, gate, own });
+    }
+
+    /// The socket is connected elsewhere, or to nothing.
+    pub(super) fn forget_peer(&mut self, cookie: Cookie) {
+        if let Some(entry) = self.sockets.get_mut(&cookie)
+            && let Some(peer) = entry.peer.take()
+            && self.connected.get(&peer.own) == Some(&cookie)
+        {
+            self.connected.remove(&peer.own);
+        }
+    }
+
+    /// Whose datagram it is that came from `from` to `to`, one of ours, and where it is to go.
+    pub(super) fn recognise(&mut self, to: SocketAddr, from: SocketAddr) -> Option<(Cookie, SocketAddr)> {
+        let (cookie, destination) = match self.tokens.get_mut(&to) {
+            Some(token) => {
+                token.is_used = true;
+                (token.cookie, token.destination)
+            }
+            None => {
+                let cookie = *self.connected.get(&from)?;
+                let peer = self.sockets.get(&cookie)?.peer.filter(|peer| peer.gate == to)?;
+                (cookie, peer.destination)
+            }
+        };
+        let entry = self.sockets.get_mut(&cookie).filter(|entry| entry.port == from.port())?;
+        entry.heard = Some(from);
+        Some((cookie, destination))
+    }
+
+    /// By which of our addresses a datagram of `source` is to come to the socket, and to which address of it. `None` for our address: the
+    /// source has no token yet. `None` at all: the socket is connected to somebody else, or gone.
+    pub(super) fn way_back(
+        &self,
+        cookie: Cookie,
+        source: SocketAddr,
+    ) -> Option<(Option<SocketAddr>, SocketAddr)> {
+        let entry = self.sockets.get(&cookie)?;
+        match entry.peer {
+            Some(peer) if peer.destination == source => Some((Some(peer.gate), peer.own)),
+            peer => {
+                let token = entry.tokens.get(&source).copied();
+                // The kernel lets a connected socket hear its peer alone.
+                if token.is_none() && peer.is_some() {
+                    return None;
+                }
+                Some((token, entry.heard?))
+            }
+        }
+    }
+
+    /// Whom `address` stands for to this socket.
+    pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
+        let token = self.tokens.get(&address).filter(|token| token.cookie == cookie)?;
+        Some(token.destination)
+    }
+
+    /// As the book has it.
+    pub(super) fn who(&self, cookie: Cookie) -> Option<Who> {
+        let entry = self.sockets.get(&cookie)?;
+        Some(Who { cookie, inode: entry.inode, port: entry.port, is_v6: entry.is_v6 })
+    }
+
+    /// Has this socket a flow?
+    pub(super) fn has(&self, cookie: Cookie) -> bool {
+        self.sockets.contains_key(&cookie)
+    }
+
+    /// Is there none?
+    pub(super) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Closes the book on sockets that are not among `open` for the second time: one that is being moved in the kernel's table may be
+    /// missing once. Returns their cookies and tokens.
+    pub(super) fn sweep(&mut self, open: &HashSet<u64>) -> (Vec<Cookie>, Vec<SocketAddr>) {
+        let (mut gone, mut tokens) = (Vec::new(), Vec::new());
+        for (cookie, entry) in &mut self.sockets {
+            let was_missed = entry.is_missed;
+            entry.is_missed = !open.contains(&entry.inode);
+            if entry.is_missed && was_missed {
+                gone.push(*cookie);
+            }
+        }
+        for cookie in &gone {
+            self.forget_peer(*cookie);
+            if let Some(entry) = self.sockets.remove(cookie) {
+                tokens.extend(entry.tokens.into_values());
+            }
+        }
+        for token in &tokens {
+            self.tokens.remove(token);
+        }
+        if self.turns.len() > 2 * self.tokens.len() {
+            let known = &self.tokens;
+            self.turns.retain(|token| known.contains_key(token));
+        }
+        (gone, tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PORT: u16 = 4000;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn who(cookie: Cookie) -> Who {
+        let port = 5000 + u16::try_from(cookie).unwrap();
+        Who { cookie, inode: cookie + 1000, port, is_v6: false }
+    }
+
+    fn given(flows: &mut Flows, who: Who, destination: SocketAddr) -> SocketAddr {
+        let token = flows.free_token(PORT);
+        flows.insert(who, destination, token);
+        token
+    }
+
+    #[test]
+    fn a_token_leads_there_and_back_for_its_own_socket_alone() {
+        let mut flows = Flows::default();
+        let destination = address("192.0.2.1:7");
+        let token = given(&mut flows, who(1), destination);
+        assert_eq!(flows.token(who(1), destination), Some(token));
+        assert_eq!(flows.token(who(2), destination), None);
+        assert_eq!(flows.recognise(token, address("127.0.0.1:5001")), Some((1, destination)));
+        assert_eq!(flows.recognise(token, address("127.0.0.1:5002")), None);
+        assert_eq!(flows.way_back(1, destination), Some((Some(token), address("127.0.0.1:5001"))));
+        assert_eq!(flows.way_back(1, address("192.0.2.2:7")), Some((None, address("127.0.0.1:5001"))));
+        assert_eq!((flows.origin(1, token), flows.origin(2, token)), (Some(destination), None));
+    }
+
+    #[test]
+    fn a_connected_socket_is_known_by_its_address_and_hears_its_peer_alone() {
+        let mut flows = Flows::default();
+        let (destination, gate, own) =
+            (address("192.0.2.1:7"), address("10.0.0.2:4000"), address("10.0.0.2:5001"));
+        flows.connect(who(1), destination, gate, own);
+        assert_eq!(flows.recognise(gate, own), Some((1, destination)));
+        assert_eq!(flows.recognise(gate, address("10.0.0.2:5002")), None);
+        assert_eq!(flows.recognise(address("10.0.0.3:4000"), own), None);
+        assert_eq!(flows.way_back(1, destination), Some((Some(gate), own)));
+        assert_eq!(flows.way_back(1, address("192.0.2.2:7")), None);
+        assert!(flows.is_taken(own, 2) && !flows.is_taken(own, 1));
+        flows.forget_peer(1);
+        assert_eq!(flows.recognise(gate, own), None);
+    }
+
+    #[test]
+    fn a_socket_that_is_missing_twice_is_gone_with_all_its_flows() {
+        let mut flows = Flows::default();
+        let destination = address("192.0.2.1:7");
+        let token = given(&mut flows, who(1), destination);
+        given(&mut flows, who(2), destination);
+        let open = HashSet::from([who(2).inode]);
+        assert_eq!(flows.sweep(&open), (vec![], vec![]));
+        assert_eq!(flows.sweep(&HashSet::from([who(1).inode, who(2).inode])), (vec![], vec![]));
+        flows.sweep(&open);
+        assert_eq!(flows.sweep(&open), (vec![1], vec![token]));
+        assert!(!flows.has(1) && flows.has(2) && flows.origin(1, token).is_none());
+    }
+
+    #[test]
+    fn what_was_not_used_for_long_makes_room_and_tokens_are_never_shared() {
+        let mut flows = Flows::default();
+        let to = |n: usize| SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0000 + n as u32), 7));
+        let first = given(&mut flows, who(1), to(0));
+        let second = given(&mut flows, who(1), to(1));
+        for n in 2..MOST {
+            given(&mut flows, who(1), to(n));
+        }
+        assert_eq!(flows.tokens.len(), MOST);
+        // All have been used once; the first is used again when its turn is over.
+        given(&mut flows, who(1), to(MOST));
+        assert_eq!(flows.token(who(1), to(0)), None);
+        flows.token(who(1), to(1)).unwrap();
+        given(&mut flows, who(1), to(MOST + 1));
+        assert_eq!(flows.token(who(1), to(1)), Some(second));
+        assert_eq!((flows.origin(1, first), flows.tokens.len()), (None, MOST));
+        assert_eq!(flows.sockets[&1].tokens.len(), MOST);
+    }
+}

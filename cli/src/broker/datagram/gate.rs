@@ -1,0 +1,207 @@
+//! The gates: the broker's own UDP sockets, to which programs' datagrams go instead of to their destination.
+//!
+//! One for IPv4 and one for IPv6, at every address of this machine: tokens on loopback for sockets that are not connected, and the
+//! program's own source address for one that is, so that getsockname(2) tells the truth. A socket for IPv6 alone cannot
+//! reach an IPv4 token, and there is but one IPv6 loopback address, so each of its tokens is a gate of its own.
+//!
+//! A gate is deaf to the network: its filter takes only what came by way of the loopback device.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tokio::task::{AbortHandle, spawn_local, yield_now};
+
+use super::Broker;
+use crate::broker::ACCEPT_PAUSE;
+use crate::broker::socket::canonical;
+
+/// Datagrams (or, by `UDP_GRO`, trains of them) that are taken at once.
+const BATCH: usize = 8;
+
+/// The longest that a train can be.
+const LONGEST: usize = 65_536;
+
+/// As much as may wait for the broker; the kernel has its own limit (`net.core.rmem_max`).
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// A session's gates, opened when the first datagram socket needs one.
+#[derive(Default)]
+pub(super) struct Gates {
+    v4: RefCell<Option<Rc<Gate>>>,
+    v6: RefCell<Option<Rc<Gate>>>,
+    /// Tokens for IPv6 alone.
+    solitary: RefCell<HashMap<SocketAddr, (Rc<Gate>, AbortHandle)>>,
+}
+
+/// A socket of the broker's.
+pub(super) struct Gate {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    address: SocketAddr,
+}
+
+impl Gates {
+    /// The port of the gate for this family.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2), as on a machine without IPv6.
+    pub(super) fn port(&self, broker: &Rc<Broker>, is_v6: bool) -> io::Result<u16> {
+        let (place, any): (_, IpAddr) = if is_v6 {
+            (&self.v6, Ipv6Addr::UNSPECIFIED.into())
+        } else {
+            (&self.v4, Ipv4Addr::UNSPECIFIED.into())
+        };
+        if let Some(gate) = &*place.borrow() {
+            return Ok(gate.address.port());
+        }
+        let gate = Rc::new(Gate::open(any)?);
+        spawn_local(receive(Rc::clone(broker), Rc::clone(&gate)));
+        let port = gate.address.port();
+        *place.borrow_mut() = Some(gate);
+        Ok(port)
+    }
+
+    /// A new token for a socket that speaks IPv6 alone.
+    ///
+    /// # Errors
+    /// Those of socket(2) and bind(2).
+    pub(super) fn open_solitary(&self, broker: &Rc<Broker>) -> io::Result<SocketAddr> {
+        let gate = Rc::new(Gate::open(Ipv6Addr::LOCALHOST.into())?);
+        let task = spawn_local(receive(Rc::clone(broker), Rc::clone(&gate))).abort_handle();
+        let address = gate.address;
+        self.solitary.borrow_mut().insert(address, (gate, task));
+        Ok(address)
+    }
+
+    /// The token is no more.
+    pub(super) fn close(&self, token: SocketAddr) {
+        if let Some((_, task)) = self.solitary.borrow_mut().remove(&token) {
+            task.abort();
+        }
+    }
+
+    /// Is this one of the gates' addresses?
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        let address = canonical(address);
+        let gate = if address.is_ipv4() { &self.v4 } else { &self.v6 };
+        gate.borrow().as_ref().is_some_and(|gate| gate.address.port() == address.port())
+            || self.solitary.borrow().contains_key(&address)
+    }
+
+    /// Sends a program what came for it, from `own`, an address of a gate.
+    pub(super) fn send(&self, own: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        let solitary = self.solitary.borrow();
+        let place = if own.is_ipv4() { self.v4.borrow() } else { self.v6.borrow() };
+        let gate = solitary.get(&own).map(|(gate, _)| gate).or(place.as_ref());
+        if let Some(gate) = gate {
+            gate.send(own.ip(), to, payload);
+        }
+    }
+}
+
+impl Gate {
+    fn open(address: IpAddr) -> io::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        if address.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        hear_loopback_alone(socket.as_fd())?;
+        // The kernel gives what it permits; root may have more.
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+        let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER);
+        bind(&socket, &SocketAddr::new(address, 0))?;
+        let socket = std::net::UdpSocket::from(socket);
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket: UdpSocket::from_std(socket)?, state, address })
+    }
+
+    fn send(&self, own: IpAddr, to: SocketAddr, payload: &[u8]) {
+        let transmit =
+            Transmit { destination: to, ecn: None, contents: payload, segment_size: None, src_ip: Some(own) };
+        // As in any network, a datagram may be lost; the program may be gone, too. Not by the runtime, which takes a new socket for
+        // unready until it has asked the kernel.
+        let _ = self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
+    }
+
+    fn take(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        self.socket
+            .try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), buffers, metas))
+    }
+}
+
+async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
+    let mut room = vec![0; BATCH * LONGEST];
+    let mut metas = [RecvMeta::default(); BATCH];
+    loop {
+        let mut buffers: Vec<_> = room.chunks_mut(LONGEST).map(IoSliceMut::new).collect();
+        if gate.socket.readable().await.is_err() {
+            return;
+        }
+        let taken = match gate.take(&mut buffers, &mut metas) {
+            Ok(taken) => taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        drop(buffers);
+        for (train, meta) in room.chunks(LONGEST).zip(&metas).take(taken) {
+            let own = SocketAddr::new(meta.dst_ip.unwrap_or(gate.address.ip()), gate.address.port());
+            let train = train.get(..meta.len).unwrap_or(&[]);
+            if train.is_empty() {
+                super::forward(&broker, own, canonical(meta.addr), train);
+            }
+            for datagram in train.chunks(meta.stride.max(1)) {
+                super::forward(&broker, own, canonical(meta.addr), datagram);
+            }
+        }
+        // Programs can send faster than we forward, and others want their turn.
+        yield_now().await;
+    }
+}
+
+/// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) that drops whatever another device than lo has brought.
+fn hear_loopback_alone(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    /// lo is the first device of every network namespace.
+    const LOOPBACK: u32 = 1;
+    const WHOLE: u32 = u32::MAX;
+    const DEVICE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
+    let instruction = |code: u32, yes, no, k| libc::sock_filter {
+        code: u16::try_from(code).unwrap_or_default(),
+        jt: yes,
+        jf: no,
+        k,
+    };
+    let mut filter = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, DEVICE),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, LOOPBACK),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, WHOLE),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
+    let len = size_of_val(&program) as libc::socklen_t;
+    #[allow(unsafe_code, reason = "rustix has no way to attach a filter")]
+    // SAFETY: the kernel copies the program and its four instructions during the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            len,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
