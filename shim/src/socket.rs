@@ -71,4 +71,18 @@ pub(crate) fn leaves_loopback(fd: c_int) -> bool {
             is_not_loopback(device)
                 || sys::option_len(fd, libc::IPPROTO_IPV6, libc::IPV6_RTHDR).is_ok_and(|len| len > 0)
         })
+        || is_bound_within(fd)
+}
+
+/// Is this an MPTCP socket whose inner TCP socket may be bound to another device than it says itself? bind() to a link-local address does that
+/// to the inner one alone, even when it fails, and nobody can ask for it. What the outer one is told before it is connected, the
+/// inner one is told as well: so it is told once more what the outer one says.
+fn is_bound_within(fd: c_int) -> bool {
+    if sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_MPTCP) {
+        return false;
+    }
+    let said_again = sys::option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX)
+        .and_then(|device| sys::set_option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, device));
+    // `EINVAL`: no connect() begins in this state. `EPERM`: it is bound, and only the privileged may free it.
+    !matches!(said_again, Ok(()) | Err(libc::EINVAL))
 }

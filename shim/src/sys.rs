@@ -148,6 +148,13 @@ pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<()
     syscall!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, from_ref(value), len).map(drop)
 }
 
+/// setsockopt(2) for an option of type `int`.
+pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
+    let arguments = [int(fd), int(level), int(name), at(&raw const value), size_of_val(&value), 0];
+    // SAFETY: pointer and length are those of a live value.
+    unsafe { pass::call(libc::SYS_setsockopt, arguments) }.map(drop)
+}
+
 /// getsockname(2) into `address`; the length that the kernel reports.
 pub(crate) fn own_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
     let mut len = address.len() as socklen_t;

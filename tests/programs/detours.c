@@ -6,6 +6,9 @@
 #include <net/if.h>
 #include <sys/uio.h>
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 #ifndef IP_UNICAST_IF
 #define IP_UNICAST_IF 50
 #endif
@@ -155,6 +158,29 @@ static void devices(endpoint far) {
     close(fd);
 }
 
+/* bind() to a link-local address binds to its device, though it fails. Of an MPTCP socket it binds the TCP socket within, and does not tell. */
+static void devices_within(void) {
+    static const char *const places[] = {"[::1]:9", "[::ffff:127.0.0.1]:9"};
+    int probe = socket(AF_INET6, SOCK_STREAM, IPPROTO_MPTCP);
+    if (probe < 0) {
+        printf("MPTCP: skipped (%s)\n", strerror(errno));
+        return;
+    }
+    close(probe);
+    for (int i = 0; i < 4; i++) {
+        int is_sent = i / 2, fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_MPTCP);
+        endpoint linked = parse_endpoint("[fe80::77:77]:0"), here = parse_endpoint(places[i % 2]);
+        ((struct sockaddr_in6 *)&linked.address)->sin6_scope_id = if_nametoindex(DEVICE);
+        FAILS("MPTCP: bind to an address of a device", EADDRNOTAVAIL, bind(fd, (void *)&linked.address, linked.length));
+        long result = is_sent ? sendto(fd, "leak", 4, MSG_FASTOPEN, (void *)&here.address, here.length) : connect_to(fd, &here);
+        int error = result == -1 ? errno : 0;
+        if (error == EINPROGRESS)
+            error = poll_one(fd, POLLOUT, 1000) > 0 ? socket_error(fd) : ETIMEDOUT;
+        check("MPTCP: loopback is the machine's own, or unreachable", error == ECONNREFUSED || error == ENETUNREACH, "%s", strerrorname_np(error));
+        close(fd);
+    }
+}
+
 /* The packet goes to the route's first stop, 10.88.0.2, on its way to loopback. */
 static void source_routes(void) {
     unsigned char route[] = {131, 7, 4, 10, 88, 0, 2, 0};
@@ -178,6 +204,7 @@ int main(int argc, char **argv) {
     long_addresses("IPv6", endpoint_of("open6"));
     groups();
     devices(endpoint_of("open"));
+    devices_within();
     source_routes();
     return done();
 }

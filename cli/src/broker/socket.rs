@@ -219,6 +219,20 @@ pub(super) fn leaves_loopback(fd: BorrowedFd<'_>) -> bool {
         || sends_by_another(libc::IPPROTO_IPV6, IPV6_UNICAST_IF)
         || has(libc::IPPROTO_IP, libc::IP_OPTIONS)
         || has(libc::IPPROTO_IPV6, libc::IPV6_RTHDR)
+        || is_bound_within(fd)
+}
+
+/// Is this an MPTCP socket whose inner TCP socket may be bound to another device than it says itself? (The shim's function of this name says
+/// how that comes.) It is told once more what it says, and hands it on.
+fn is_bound_within(fd: BorrowedFd<'_>) -> bool {
+    if protocol(fd).is_ok_and(|protocol| protocol != libc::IPPROTO_MPTCP) {
+        return false;
+    }
+    let mut device = [0; 4];
+    let said_again = option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &mut device)
+        .and_then(|_| set_option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, i32::from_ne_bytes(device)));
+    // `EINVAL`: no connect() begins in this state. `EPERM`: it is bound, and only the privileged may free it.
+    said_again.is_err_and(|error| error.raw_os_error() != Some(libc::EINVAL))
 }
 
 /// getpeername(2), while there is an IP peer.
