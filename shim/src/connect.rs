@@ -132,7 +132,17 @@ fn is_for_the_kernel(fd: c_int, destination: SocketAddr) -> bool {
 pub(crate) fn pass(fd: c_int, destination: SocketAddr) -> c_int {
     let encoded = Encoded::new(destination);
     // SAFETY: pointer and length are those of `encoded`.
-    returned(unsafe { pass::wait(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
+    let result = unsafe { pass::wait(libc::SYS_connect, arguments(fd, &encoded)) };
+    if result.is_err_and(dissolves) {
+        sys::restore(fd);
+    }
+    returned(result) as c_int
+}
+
+/// Is the socket unconnected after a connect() with this error, as after `AF_UNSPEC`? So it is, say, when the connection that another had begun
+/// was reset.
+fn dissolves(error: Errno) -> bool {
+    !matches!(error, libc::EINPROGRESS | libc::EALREADY | libc::EISCONN | libc::EINTR)
 }
 
 fn arguments(fd: c_int, address: &Encoded) -> [usize; 6] {

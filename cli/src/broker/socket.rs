@@ -83,17 +83,7 @@ impl Socket {
             return Err(Errno::NETUNREACH.into());
         }
         clear_fast_open(self.fd.as_fd());
-        let flags = fcntl_getfl(&self.fd)?;
-        let was_blocking = !flags.contains(OFlags::NONBLOCK);
-        // The flag is shared with the program; it is only touched around the call, while the program waits in its own.
-        if was_blocking {
-            fcntl_setfl(&self.fd, flags | OFlags::NONBLOCK)?;
-        }
-        let result = connect(&self.fd, &address);
-        if was_blocking {
-            fcntl_setfl(&self.fd, flags)?;
-        }
-        match result {
+        match connect_at_once(self.fd.as_fd(), address) {
             Ok(()) => return Ok(()),
             Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -118,8 +108,10 @@ impl Socket {
     /// `EISCONN`. On a non-blocking one the next connect() is to say 0 first, as ever.
     pub(super) fn settle(&self, address: SocketAddr) {
         if fcntl_getfl(&self.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK)) {
-            // On a connected socket this sends nothing, whatever it answers.
-            let _ = connect(&self.fd, &address);
+            // On a connected socket this sends nothing, whatever it answers. One that the peer has reset is unconnected then.
+            if connect(&self.fd, &address).is_err_and(|error| error != Errno::ISCONN) {
+                self.reset();
+            }
         }
     }
 
@@ -144,6 +136,33 @@ impl Socket {
     /// The descriptor.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// connect() that does not wait, blocking though the socket may be.
+fn connect_at_once(socket: BorrowedFd<'_>, address: SocketAddr) -> rustix::io::Result<()> {
+    let flags = fcntl_getfl(socket)?;
+    let was_blocking = !flags.contains(OFlags::NONBLOCK);
+    // The flag is shared with the program; it is only touched around the call, while the program waits in its own.
+    if was_blocking {
+        fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
+    }
+    let result = connect(socket, &address);
+    if was_blocking {
+        fcntl_setfl(socket, flags)?;
+    }
+    result
+}
+
+/// Gives an unconnected IPv6 socket its functions back ([`MAPPED_BROADCAST`]) before the kernel connects it; or what the kernel says to the next
+/// connect() wherever it goes: how the last one has ended.
+pub(super) fn restore(socket: BorrowedFd<'_>) -> Option<rustix::io::Result<()>> {
+    match connect_at_once(socket, MAPPED_BROADCAST) {
+        // It goes nowhere; or it is on its way, for the kernel to say.
+        Err(Errno::NETUNREACH | Errno::ALREADY | Errno::ISCONN) => None,
+        // Somebody forbids it.
+        Err(Errno::ACCESS | Errno::PERM) => None,
+        outcome => Some(outcome),
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 
 use super::report::Program;
-use super::socket::{dissolve, leaves_loopback, peer_of, watch};
+use super::socket::{dissolve, leaves_loopback, peer_of, restore, watch};
 use super::{ACCEPT_PAUSE, Broker, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
@@ -295,8 +295,17 @@ fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> J
         return errno(result.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error));
     }
     if sockaddr::is_local(destination) {
-        let leaves = leaves_loopback(taken.fd.as_fd());
-        return if leaves { errno(libc::ENETUNREACH) } else { now(Answer::Continue) };
+        let socket = taken.fd.as_fd();
+        if leaves_loopback(socket) {
+            return errno(libc::ENETUNREACH);
+        }
+        // How it ends in the kernel, which may dissolve it, nobody tells us; so what that leaves undone is done before the next.
+        let outcome = if destination.is_ipv6() { restore(socket) } else { None };
+        return now(match outcome {
+            None => Answer::Continue,
+            Some(Ok(())) => Answer::Value(0),
+            Some(Err(error)) => Answer::Errno(error.raw_os_error()),
+        });
     }
     if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
         return errno(libc::ENETUNREACH);

@@ -4,6 +4,7 @@
 use presocks_tests::lab::{CLIENT, CLIENT6};
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::Microsocks;
+use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::{Build, Lab, missing};
 
 use super::{arguments, same_bare_and_wrapped, stage_for, wrapped};
@@ -27,6 +28,17 @@ fn addresses_groups_devices_and_source_routes_lead_nothing_past_the_proxy() {
     let words = ["env".into(), "-i".into(), program.into()].into_iter().chain(arguments(&stage));
     stage.lab.presocks(words.chain(["proxied=1".into()])).proxy(&stage.proxy).run().success();
     stage.lab.assert_no_leak();
+}
+
+#[test]
+fn an_ipv6_socket_that_an_ipv4_proxy_has_reset_goes_to_loopback_and_not_to_the_proxys_host() {
+    let Some(stage) = stage_for(&[Build::Shared, Build::Static]) else { return };
+    let proxy = Script::until_request().send(SUCCESS).expect(1).reset().start(&stage.lab);
+    for build in [Build::Shared, Build::Static] {
+        let program = build.of(&stage.lab, "reset", &[]);
+        stage.lab.presocks([&program]).proxy(&proxy).run().success();
+        stage.lab.assert_no_leak();
+    }
 }
 
 #[test]
