@@ -1,10 +1,13 @@
 //! `presocks --serve ADDRESS:PORT`: a plain SOCKS5 server, to try things out with and for the demo.
 //!
-//! The protocol is the library's (fast-socks5); this file says what may be asked of it: CONNECT, to an address or to a
-//! name, which is resolved here. BIND and UDP ASSOCIATE are refused with reply 7. Nothing that a client sends ends the
-//! server, and every request that fails is one line on stderr.
+//! The handshake is the library's (fast-socks5); this file says what may be asked for: CONNECT, to an address or to a
+//! name, which is resolved here, and UDP ASSOCIATE ([`udp`]; the library's own would cut datagrams short, hear anybody
+//! and let all wait for one name). BIND is refused with reply 7. Nothing that a client sends ends the server, and every
+//! request that fails is one line on stderr.
 //!
 //! **It has no access control**: whoever can reach its address can use it. Bind it to loopback.
+
+mod udp;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -18,6 +21,8 @@ use fast_socks5::{ReplyError, Socks5Command};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
+
+use udp::Association;
 
 /// A client that has not said what it wants by then is let go.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -63,6 +68,12 @@ struct Known {
     address: SocketAddr,
 }
 
+impl Known {
+    fn is(&self, name: &str, port: u16) -> bool {
+        name.eq_ignore_ascii_case(self.name) && port == self.port
+    }
+}
+
 /// What became of one request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -70,7 +81,7 @@ pub(crate) struct Request {
     pub(crate) client: SocketAddr,
     /// What for, as `host:port`, safe to print; `None` when the client never said it.
     pub(crate) target: Option<String>,
-    /// The near end of the connection to the destination, or why there is none.
+    /// The near end of the connection to the destination, or why there is none. For an association, where it listens.
     pub(crate) outcome: Result<SocketAddr, String>,
 }
 
@@ -150,6 +161,7 @@ async fn serve(stream: TcpStream, client: SocketAddr, known: Option<&Known>, rep
     let report = |target, outcome| {
         report(Request { client, target, outcome });
     };
+    let server = stream.local_addr();
     let request = timeout(REQUEST_LIMIT, async {
         Socks5ServerProtocol::accept_no_auth(stream).await?.read_command().await
     });
@@ -164,18 +176,28 @@ async fn serve(stream: TcpStream, client: SocketAddr, known: Option<&Known>, rep
     };
     // A name comes as the client wrote it and must not steer a terminal.
     let shown = Some(target.to_string().escape_default().to_string());
-    let connected = match command {
+    let served = match command {
         Socks5Command::TCPConnect => connect(&target, known).await,
+        Socks5Command::UDPAssociate => associate(server, client).await,
         Socks5Command::TCPBind => Err(Failure::unsupported("BIND")),
-        Socks5Command::UDPAssociate => Err(Failure::unsupported("UDP ASSOCIATE")),
     };
-    match connected {
-        Ok((mut far, bound)) => {
+    match served {
+        Ok((far, bound)) => {
             report(shown, Ok(bound));
-            // From here on either side ends the connection as it likes, and that is no failure of the request.
-            if let Ok(mut near) = protocol.reply_success(bound).await {
-                let _ = near.set_nodelay(true);
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            // From here on either side ends it as it likes, and that is no failure of the request.
+            let Ok(mut near) = protocol.reply_success(bound).await else {
+                return;
+            };
+            let _ = near.set_nodelay(true);
+            match far {
+                Far::Connection(mut far) => drop(tokio::io::copy_bidirectional(&mut near, &mut far).await),
+                Far::Association(association) => {
+                    let unresolved = |(name, port): (String, u16), error: io::Error| {
+                        let place = format!("{}:{port} (UDP)", name.escape_default());
+                        report(Some(place), Err(Failure::unresolved(&error).why));
+                    };
+                    association.serve(near, known, unresolved).await;
+                }
             }
         }
         Err(failure) => {
@@ -183,6 +205,12 @@ async fn serve(stream: TcpStream, client: SocketAddr, known: Option<&Known>, rep
             let _ = protocol.reply_error(&failure.reply).await;
         }
     }
+}
+
+/// What a client has got.
+enum Far {
+    Connection(TcpStream),
+    Association(Box<Association>),
 }
 
 /// Why a request failed, for the client and for the log.
@@ -195,7 +223,7 @@ impl Failure {
     fn unsupported(command: &str) -> Self {
         Self {
             reply: ReplyError::CommandNotSupported,
-            why: format!("{command} is not served here, only CONNECT is"),
+            why: format!("{command} is not served here, only CONNECT and UDP ASSOCIATE are"),
         }
     }
 
@@ -218,11 +246,11 @@ impl Failure {
 }
 
 /// Connects to the first address of `target` that answers; gives the connection and its near end.
-async fn connect(target: &TargetAddr, known: Option<&Known>) -> Result<(TcpStream, SocketAddr), Failure> {
+async fn connect(target: &TargetAddr, known: Option<&Known>) -> Result<(Far, SocketAddr), Failure> {
     let mut failure = Failure::unresolved(&"it has no address");
     for address in addresses(target, known).await? {
         match connect_to(address).await {
-            Ok(connected) => return Ok(connected),
+            Ok((stream, bound)) => return Ok((Far::Connection(stream), bound)),
             Err(error) => failure = Failure::unreached(address, &error),
         }
     }
@@ -233,14 +261,28 @@ async fn addresses(target: &TargetAddr, known: Option<&Known>) -> Result<Vec<Soc
     match target {
         TargetAddr::Ip(address) => Ok(vec![*address]),
         TargetAddr::Domain(name, port) => match known {
-            Some(known) if name.eq_ignore_ascii_case(known.name) && *port == known.port => {
-                Ok(vec![known.address])
-            }
+            Some(known) if known.is(name, *port) => Ok(vec![known.address]),
             _ => match lookup_host((name.as_str(), *port)).await {
                 Ok(addresses) => Ok(addresses.collect()),
                 Err(error) => Err(Failure::unresolved(&error)),
             },
         },
+    }
+}
+
+/// Opens an association for `client`, which has reached this machine at `server`; gives the address to send to.
+async fn associate(server: io::Result<SocketAddr>, client: SocketAddr) -> Result<(Far, SocketAddr), Failure> {
+    let association = match server {
+        Ok(server) => Association::open(server.ip(), client.ip()).await,
+        Err(error) => Err(error),
+    };
+    let opened = association.and_then(|association| Ok((association.address()?, association)));
+    match opened {
+        Ok((address, association)) => Ok((Far::Association(Box::new(association)), address)),
+        Err(error) => Err(Failure {
+            reply: ReplyError::GeneralFailure,
+            why: format!("no socket for datagrams: {error}"),
+        }),
     }
 }
 
