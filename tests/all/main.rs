@@ -35,4 +35,5 @@ mod relay;
 mod serve;
 mod ssh;
 mod streams;
+mod udp;
 mod wget;

@@ -15,6 +15,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,8 @@ pub const UNREACHABLE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 pub const REFUSED_PORT: u16 = 4;
 /// A port of the origin that swallows every packet: connections time out.
 pub const SILENT_PORT: u16 = 5;
+/// The ports that the kernel gives sockets that are bound to none.
+pub const EPHEMERAL: RangeInclusive<u16> = 32_768..=60_999;
 /// The resolver that the client's /etc/resolv.conf names; asking it is a leak.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 /// The ordinary account of all three hosts, with [`PASSWORD`].
@@ -133,6 +136,11 @@ impl Lab {
     /// From now on TCP to this port of the proxy host is no leak.
     pub fn permit_proxy_port(&self, port: u16) {
         self.leak.permit_proxy_port(&self.proxy, port);
+    }
+
+    /// From now on UDP to these ports of the proxy host is no leak, but for port 53: a proxy has its relay's sockets there.
+    pub fn permit_relay_ports(&self, ports: RangeInclusive<u16>) {
+        self.leak.permit_relay_ports(&self.proxy, &ports);
     }
 
     /// From now on packets to `destination` (an address or a network) are no leak and are forwarded.

@@ -1,4 +1,5 @@
-//! The witness: counts, where the cable from the client ends, every packet that is not TCP to a proxy's port.
+//! The witness: counts, where the cable from the client ends, every packet that is not TCP to a proxy's port, nor UDP to a
+//! relay's.
 //!
 //! It stands at the proxy host's ingress hook, before any routing, so raw sockets, foreign protocols, multicast and ARP
 //! are seen as well. Two kinds of packets are let pass uncounted: MLD reports, which the client's kernel sends
@@ -9,6 +10,7 @@
 //! every processor (packets of one processor stay in order) and waits until all have arrived.
 
 use std::net::UdpSocket;
+use std::ops::RangeInclusive;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -22,6 +24,9 @@ const MARK: &[u8] = b"presocks";
 /// Where marks go: the discard port.
 const MARK_PORT: u16 = 9;
 
+/// To ask anyone there is a leak, whatever else is permitted.
+const DNS_PORT: u16 = 53;
+
 /// Counts what leaves the client.
 #[derive(Debug)]
 pub struct LeakWitness;
@@ -34,6 +39,7 @@ impl LeakWitness {
             &format!(
                 "table netdev witness {{
                     set proxy-ports {{ type inet_service; }}
+                    set relay-ports {{ type inet_service; flags interval; auto-merge; }}
                     set direct4 {{ type ipv4_addr; flags interval; }}
                     set direct6 {{ type ipv6_addr; flags interval; }}
                     set leaked4 {{ type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
@@ -45,6 +51,8 @@ impl LeakWitness {
                         ip daddr {PROXY} udp dport {MARK_PORT} @th,64,64 0x707265736f636b73 counter name marks drop
                         ip daddr {PROXY} tcp dport @proxy-ports accept
                         ip6 daddr {PROXY6} tcp dport @proxy-ports accept
+                        ip daddr {PROXY} udp dport != {DNS_PORT} udp dport @relay-ports accept
+                        ip6 daddr {PROXY6} udp dport != {DNS_PORT} udp dport @relay-ports accept
                         ip daddr @direct4 accept
                         ip6 daddr @direct6 accept
                         ip6 daddr ff02::16 icmpv6 type mld2-listener-report drop
@@ -70,6 +78,12 @@ impl LeakWitness {
     /// See [`crate::Lab::permit_proxy_port`].
     pub(crate) fn permit_proxy_port(&self, proxy: &Host, port: u16) {
         proxy.setup(&["nft", &format!("add element netdev witness proxy-ports {{ {port} }}")], "");
+    }
+
+    /// See [`crate::Lab::permit_relay_ports`].
+    pub(crate) fn permit_relay_ports(&self, proxy: &Host, ports: &RangeInclusive<u16>) {
+        let (first, last) = (ports.start(), ports.end());
+        proxy.setup(&["nft", &format!("add element netdev witness relay-ports {{ {first}-{last} }}")], "");
     }
 
     /// See [`crate::Lab::permit_direct`].

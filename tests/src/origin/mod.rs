@@ -1,15 +1,19 @@
 //! The servers that clients want to reach, all on the origin host, on IPv4 and IPv6.
 
+pub mod datagrams;
 pub mod ftp;
 pub mod git;
 pub mod http;
 pub mod https;
 pub mod service;
 pub mod ssh;
+pub mod tftp;
 
+pub use datagrams::Datagrams;
 pub use ftp::FtpServer;
 pub use git::{GitServer, Repository};
 pub use http::HttpServer;
 pub use https::HttpsServer;
 pub use service::Service;
 pub use ssh::SshServer;
+pub use tftp::TftpServer;

@@ -1,6 +1,7 @@
-//! Dante, the strictest of the real servers: with no authentication, or with a user's password (RFC 1929).
+//! Dante, the strictest of the real servers: with no authentication, or with a user's password (RFC 1929). It relays UDP.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use super::{Upstream, program, url};
 use crate::daemon::Daemon;
@@ -29,6 +30,8 @@ impl Dante {
     }
 
     fn start(lab: &Lab, credentials: Option<(&'static str, &'static str)>, port: u16) -> Self {
+        let relay = relay_ports(port);
+        let (first, last) = (relay.start(), relay.end());
         let method = if credentials.is_some() { "username" } else { "none" };
         let configuration = format!(
             "logoutput: stderr
@@ -41,7 +44,12 @@ impl Dante {
              user.privileged: root
              user.unprivileged: nobody
              client pass {{ from: 0/0 to: 0/0 }}
-             socks pass {{ from: 0/0 to: 0/0 protocol: tcp udp }}
+             socks pass {{
+                 from: 0/0 to: 0/0
+                 protocol: tcp udp
+                 command: bind bindreply connect udpassociate udpreply
+                 udp.portrange: {first}-{last}
+             }}
             "
         );
         let file = lab.file(&format!("danted-{port}.conf"), configuration);
@@ -56,8 +64,15 @@ impl Dante {
             SocketAddr::from((PROXY, port)),
         );
         lab.permit_proxy_port(port);
+        lab.permit_relay_ports(relay);
         Self { daemon, credentials, port }
     }
+}
+
+/// Where the server on this port has its relay's sockets towards clients.
+fn relay_ports(port: u16) -> RangeInclusive<u16> {
+    let first = 20_000 + (port - 1080) * 1000;
+    first..=first + 999
 }
 
 impl Upstream for Dante {

@@ -1,4 +1,4 @@
-//! `presocks --serve`: the product's own server, on the proxy host.
+//! `presocks --serve`: the product's own server, on the proxy host. It relays UDP.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use super::{Upstream, url};
 use crate::binary;
 use crate::daemon::Daemon;
-use crate::lab::{Lab, PROXY};
+use crate::lab::{EPHEMERAL, Lab, PROXY};
 
 const PORT: u16 = 1085;
 
@@ -26,6 +26,7 @@ impl Embedded {
         let address = SocketAddr::from((PROXY, PORT));
         let daemon = Daemon::start(lab, &lab.proxy, "presocks-serve", &mut command, address);
         lab.permit_proxy_port(PORT);
+        lab.permit_relay_ports(EPHEMERAL);
         Self { daemon }
     }
 }

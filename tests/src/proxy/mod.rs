@@ -1,14 +1,16 @@
-//! The proxies: real servers on the proxy host, and a scripted one.
+//! The proxies: real servers on the proxy host, and scripted ones.
 
 pub mod dante;
 pub mod embedded;
 pub mod microsocks;
+pub mod relay;
 pub mod scripted;
 pub mod ssh_dynamic;
 
 pub use dante::Dante;
 pub use embedded::Embedded;
 pub use microsocks::Microsocks;
+pub use relay::ScriptedRelay;
 pub use scripted::ScriptedProxy;
 pub use ssh_dynamic::SshDynamic;
 
