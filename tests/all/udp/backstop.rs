@@ -1,0 +1,94 @@
+//! Datagrams of programs that the shim cannot see: static, musl, Go, with a cleared environment.
+
+use std::path::Path;
+
+use presocks_tests::{Build, missing};
+
+use super::scene::Scene;
+
+/// `tests/programs/udp_plain.c` in this build, after these words.
+#[track_caller]
+fn talks_as_ever(build: Build, before: &[&str]) {
+    if missing(build.needs()) {
+        return;
+    }
+    let Some(scene) = Scene::set() else { return };
+    let program = build.of(&scene.lab, "udp_plain", &[]);
+    let words: Vec<&Path> = before.iter().map(Path::new).chain([program.as_path()]).collect();
+    scene.same_bare_and_wrapped(&words, &[&scene.dante, &scene.embedded]);
+}
+
+#[test]
+fn a_static_program_talks() {
+    talks_as_ever(Build::Static, &[]);
+}
+
+#[test]
+fn a_static_musl_program_talks() {
+    talks_as_ever(Build::StaticMusl, &[]);
+}
+
+#[test]
+fn a_static_32_bit_program_talks() {
+    talks_as_ever(Build::Narrow, &[]);
+}
+
+#[test]
+fn a_program_with_a_cleared_environment_talks() {
+    talks_as_ever(Build::Shared, &["env", "-i"]);
+}
+
+#[test]
+fn a_program_that_the_shim_sees_talks() {
+    talks_as_ever(Build::Shared, &[]);
+}
+
+#[test]
+fn go_dials_and_listens() {
+    if missing(Build::GoWithCgo.needs()) {
+        return;
+    }
+    let Some(scene) = Scene::set() else { return };
+    let places = ["10.88.0.2:7000", "10.88.0.2:7001", "[fd88::2]:7000", "[fd88::2]:7001"];
+    for build in [Build::Go, Build::GoWithCgo] {
+        let program = build.of(&scene.lab, "datagrams", &[]);
+        for (mode, answer) in [("dial", "true"), ("listen", "true, by the one asked: true")] {
+            let expected: String = places.iter().map(|place| format!("{place}: {answer}\n")).collect();
+            let words = [program.to_str().unwrap(), mode].into_iter().chain(places);
+            scene.lab.presocks(words).proxy(&scene.embedded).run().success().stdout_is(expected);
+        }
+    }
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn go_dials_a_name_that_only_the_proxy_knows() {
+    if missing(Build::GoWithCgo.needs()) {
+        return;
+    }
+    let Some(scene) = Scene::set() else { return };
+    for build in [Build::Go, Build::GoWithCgo] {
+        let program = build.of(&scene.lab, "datagrams", &[]);
+        let words = [program.to_str().unwrap(), "dial", "origin.test:7000"];
+        let run = scene.lab.presocks(words).proxy(&scene.embedded).run();
+        run.success().stdout_is("origin.test:7000: true\n");
+    }
+    assert_eq!(scene.echo.received().len(), 2);
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn python_with_a_cleared_environment_talks() {
+    let Some(scene) = Scene::set() else { return };
+    let script = "
+import socket
+for place in ('10.88.0.2', 7000), ('10.88.0.2', 7001):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(15)
+    s.sendto(b'hello', place); print(s.recvfrom(100) == (b'hello', place))
+    s.connect(place); s.send(b'again'); print(s.recv(100), s.getpeername() == place)
+";
+    let words = ["env", "-i", "/usr/bin/python3", "-c", script];
+    let run = scene.lab.presocks(words).proxy(&scene.dante).run();
+    run.success().stdout_is("True\nb'again' True\n".repeat(2));
+    scene.lab.assert_no_leak();
+}
