@@ -3,10 +3,13 @@
 //! * [`scene`]: the lab made ready. [`laboratory`]: the lab itself, without presocks.
 //! * [`behaviour`]: programs of `tests/programs`, the same bare and wrapped. [`backstop`]: those that the shim cannot see.
 //! * [`associations`]: what a proxy is asked for and when. [`hostile`]: proxies that lie, and those that do not serve UDP.
+//! * [`programs`], [`quic`]: real programs.
 
 mod associations;
 mod backstop;
 mod behaviour;
 mod hostile;
 mod laboratory;
+mod programs;
+mod quic;
 mod scene;
