@@ -7,6 +7,7 @@ use proptest::sample::{Index, select};
 use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, RCODE, SimpleDnsError};
 
+use super::message::{RECURSION_DESIRED, TTL, UDP_SIZE};
 use super::*;
 
 const ID: u16 = 0x1234;
