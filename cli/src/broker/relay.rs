@@ -78,8 +78,18 @@ pub(super) async fn connect(
     proxy: SocketAddr,
     target: Target,
 ) -> Result<(), Failure> {
-    let limit = broker.settings.connect_timeout;
     let downstream = meet(broker, socket).await?;
+    let upstream = reach(broker, proxy, target).await?;
+    spawn_local(copy(Open::new(broker), downstream, upstream));
+    Ok(())
+}
+
+/// A connection of the broker's own to `target`, through the proxy.
+///
+/// # Errors
+/// [`Failure`] as the proxy or the clock has it.
+pub(super) async fn reach(broker: &Broker, proxy: SocketAddr, target: Target) -> Result<TcpStream, Failure> {
+    let limit = broker.settings.connect_timeout;
     let upstream = match timeout(limit, TcpStream::connect(proxy)).await {
         Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
         Err(_) => return Err(Failure::ProxyTimeout(limit)),
@@ -91,9 +101,7 @@ pub(super) async fn connect(
         let watched = watch(upstream.as_fd(), interest).map_err(Failure::Socket)?;
         negotiate(broker, &watched, target).await?;
     }
-    let upstream = TcpStream::from_std(upstream).map_err(Failure::Socket)?;
-    spawn_local(copy(Open::new(broker), downstream, upstream));
-    Ok(())
+    TcpStream::from_std(upstream).map_err(Failure::Socket)
 }
 
 /// Connects the program's socket to a fresh listener on loopback.
