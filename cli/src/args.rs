@@ -3,11 +3,14 @@
 //! All options are flags and come before the command; from the first word that is no flag on, everything is the command's.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser as _, ValueEnum};
 use ipnet::IpNet;
+use presocks_proto::name::Name;
+use presocks_proto::socks5::{Host, Target};
 
 use crate::exit::Exit;
 
@@ -33,6 +36,7 @@ pub(crate) struct Typed {
     pub(crate) proxy: Option<String>,
     pub(crate) proxy_file: Option<PathBuf>,
     pub(crate) direct: Vec<IpNet>,
+    pub(crate) dns: Option<Target>,
     pub(crate) connect_timeout: Duration,
     pub(crate) timeout: Duration,
     pub(crate) udp: Udp,
@@ -91,6 +95,11 @@ struct Line {
     /// Networks to connect to without the proxy, beside loopback: 10.0.0.0/8,fd00::/8
     #[arg(long, value_name = "CIDR,...", value_delimiter = ',', value_parser = network)]
     direct: Vec<IpNet>,
+
+    /// The name server to ask, through the proxy, for records other than addresses (MX, TXT, …) [default: the one that
+    /// the program asks if its address is public, else 9.9.9.9]
+    #[arg(long, value_name = "SERVER", value_parser = name_server)]
+    dns: Option<Target>,
 
     /// How long to wait for the proxy to accept a connection
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
@@ -158,6 +167,7 @@ impl Args {
                 proxy: line.proxy,
                 proxy_file: line.proxy_file,
                 direct: line.direct,
+                dns: line.dns,
                 connect_timeout: line.connect_timeout,
                 timeout: line.timeout,
                 udp: line.udp,
@@ -177,6 +187,32 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
         "not a network: write an address and a prefix length, as 192.168.0.0/16 or fd00::/8".to_owned()
     })
+}
+
+/// ADDRESS, ADDRESS:PORT, \[IPV6\]:PORT, NAME or NAME:PORT.
+fn name_server(text: &str) -> Result<Target, String> {
+    let wrong = || {
+        "not a name server: write an address or a name, and a port if it is not 53, as 192.0.2.1, [2001:db8::1]:5353 or \
+         dns.example"
+            .to_owned()
+    };
+    let bare =
+        text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|inner| inner.contains(':'));
+    if let Ok(address) = bare.unwrap_or(text).parse() {
+        return Ok(Target { host: Host::Address(address), port: 53 });
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, "53"));
+    let port = port.parse().ok().filter(|number| *number > 0 && !port.starts_with('+')).ok_or_else(wrong)?;
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Target { host: Host::Address(address.ip()), port });
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    // A name that ends in a number is an address with a slip in it.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_name = host.bytes().all(is_of_name) && !last.bytes().all(|byte| byte.is_ascii_digit());
+    let name = Name::new(host.as_bytes()).filter(|_| is_name).ok_or_else(wrong)?;
+    Ok(Target { host: Host::Name(name), port })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -205,6 +241,48 @@ mod tests {
         let line = line(&["--direct", "10.0.0.0/8,192.0.2.1,fd00::/8", "true"]);
         let networks: Vec<_> = line.direct.iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
+    }
+
+    #[test]
+    fn a_name_server_is_an_address_or_a_name_with_or_without_a_port() {
+        let shown = |text: &str| name_server(text).map(|server| server.to_string());
+        for (text, server) in [
+            ("9.9.9.9", "9.9.9.9:53"),
+            ("192.0.2.1:5353", "192.0.2.1:5353"),
+            ("2620:fe::fe", "[2620:fe::fe]:53"),
+            ("[2620:fe::fe]", "[2620:fe::fe]:53"),
+            ("[2620:fe::fe]:5353", "[2620:fe::fe]:5353"),
+            ("dns.example", "dns.example:53"),
+            ("Dns_1.example.:54", "dns_1.example:54"),
+        ] {
+            assert_eq!(shown(text), Ok(server.to_owned()), "{text}");
+        }
+        let long = "a".repeat(256);
+        for wrong in [
+            "",
+            ":53",
+            "h:",
+            "h:0",
+            "h:+53",
+            "h:65536",
+            "h:53:53",
+            "::1:53:",
+            "[::1",
+            "[::1]53",
+            "[9.9.9.9]",
+            "[h]:53",
+            "9.9.9",
+            "9.9.9.999",
+            "1",
+            "tls://h",
+            "h h",
+            "h/53",
+            "h,i",
+            ".",
+            &long,
+        ] {
+            assert!(name_server(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::settings::Settings;
 use datagram::Datagrams;
+use dns::upstream::Upstreams;
 use names::Names;
 use peers::Peers;
 use pipelining::Pipelining;
@@ -62,6 +63,7 @@ struct Broker {
     relays: Relays,
     sinks: Sinks,
     datagrams: Datagrams,
+    upstreams: Upstreams,
     attempts: Attempts,
     strangers: Strangers,
     report: Report,
@@ -92,6 +94,7 @@ pub(crate) fn run(
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
         datagrams: Datagrams::default(),
+        upstreams: Upstreams::default(),
         attempts: Attempts::default(),
         strangers: Strangers::default(),
         report,

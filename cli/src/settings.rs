@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
 use crate::proxy::{Host, Proxy};
@@ -25,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) proxy_addresses: Vec<SocketAddr>,
     /// Networks that are connected to without the proxy.
     pub(crate) direct: Vec<IpNet>,
+    /// The name server that is asked through the proxy, in the stead of any other.
+    pub(crate) dns: Option<Target>,
     /// Limit for the connection to the proxy.
     pub(crate) connect_timeout: Duration,
     /// Limit for the proxy's answer.
@@ -65,6 +68,7 @@ impl Settings {
             proxy,
             proxy_addresses,
             direct: typed.direct,
+            dns: typed.dns,
             connect_timeout: typed.connect_timeout,
             timeout: typed.timeout,
             udp: typed.udp,

@@ -17,24 +17,15 @@ use tokio::time::timeout;
 use super::failure::Failure;
 use super::report::{Program, Via};
 use super::socket::{Socket, Watched, receive, send_all, watch};
-use super::{Broker, pipelining, relay, resolver};
+use super::{Broker, pipelining, relay, resolver, ticket};
 
 /// Where a connection goes.
 #[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
 enum Route {
     Direct(SocketAddr),
     Proxy(Target),
-    /// The broker's own name server.
-    Resolver,
-}
-
-/// By which way a connect() came to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The shim, which has names looked up before.
-    Shim,
-    /// The backstop: the program asks name servers itself.
-    Trap,
+    /// The broker's own name server, in the stead of this one.
+    Resolver(SocketAddr),
 }
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
@@ -42,7 +33,6 @@ pub(super) async fn serve(
     broker: &Rc<Broker>,
     fd: OwnedFd,
     destination: SocketAddr,
-    origin: Origin,
     program: &Program<'_>,
     given_up: impl Future<Output = ()>,
 ) -> Option<i32> {
@@ -58,7 +48,7 @@ pub(super) async fn serve(
         return Some(libc::EISCONN);
     }
     let started = Instant::now();
-    let (route, result) = match route(broker, destination, origin) {
+    let (route, result) = match route(broker, destination) {
         Err(failure) => (None, Err(failure)),
         Ok(route) => tokio::select! {
             result = attempt(broker, &socket, &route) => (Some(route), result),
@@ -70,11 +60,11 @@ pub(super) async fn serve(
     };
     let shown: &dyn fmt::Display = match &route {
         Some(Route::Proxy(target)) => target,
-        Some(Route::Direct(_) | Route::Resolver) | None => &destination,
+        Some(Route::Direct(_) | Route::Resolver(_)) | None => &destination,
     };
     let via = match route {
         Some(Route::Direct(_)) => Via::Direct,
-        Some(Route::Resolver) => Via::Resolver,
+        Some(Route::Resolver(_)) => Via::Resolver,
         Some(Route::Proxy(_)) | None => Via::Proxy,
     };
     broker.report.connected(program, shown, via, started.elapsed(), &result);
@@ -118,14 +108,12 @@ impl Drop for Turn<'_> {
 
 /// # Errors
 /// A stand-in that this session has not given out.
-fn route(broker: &Broker, destination: SocketAddr, origin: Origin) -> Result<Route, Failure> {
+fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, Failure> {
     let address = destination.ip().to_canonical();
     // Port 53 is the only one on loopback that we are asked about: a resolver there would ask the network itself.
-    if is_loopback(address) {
-        return Ok(Route::Resolver);
-    }
-    if destination.port() == resolver::PORT && origin == Origin::Trap && !broker.settings.is_direct(address) {
-        return Ok(Route::Resolver);
+    let is_name_server = destination.port() == resolver::PORT && !ticket::is_direct(broker, address);
+    if is_loopback(address) || is_name_server {
+        return Ok(Route::Resolver(destination));
     }
     let host = match kind(destination.ip()) {
         Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(Failure::UnknownStandIn)?),
@@ -148,9 +136,9 @@ async fn attempt(broker: &Rc<Broker>, socket: &Socket, route: &Route) -> Result<
             socket.settle(address);
             return Ok(());
         }
-        Route::Resolver => {
+        Route::Resolver(server) => {
             let program = relay::meet(broker, socket).await?;
-            spawn_local(resolver::converse(Rc::clone(broker), program));
+            spawn_local(resolver::converse(Rc::clone(broker), program, *server));
             return Ok(());
         }
     };

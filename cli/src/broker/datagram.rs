@@ -25,11 +25,12 @@ use rustix::io::Errno;
 use rustix::net::{bind, sockopt};
 use tokio::task::spawn_local;
 
+use super::dns::Transport;
 use super::report::{Program, Refusal};
 use super::sink::connect_here;
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use super::ticket::is_direct;
-use super::{Broker, resolver};
+use super::{Broker, dns, resolver};
 use crate::args::Udp;
 use association::Associations;
 use flows::{Cookie, Flows, Who};
@@ -376,7 +377,7 @@ fn forward(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, payload: &[u8
     if destination.port() == resolver::PORT {
         let (broker, query) = (Rc::clone(broker), payload.to_vec());
         spawn_local(async move {
-            if let Some(answer) = resolver::answer(&broker, &query, destination).await {
+            if let Some(answer) = dns::answer(&broker, &query, destination, Transport::Udp).await {
                 broker.datagrams.gates.send(own, from, &answer);
             }
         });

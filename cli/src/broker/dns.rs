@@ -1,74 +1,188 @@
-//! What a session's name server says: stand-ins for names, names for stand-ins (RFC 1035).
+//! What a session's name server says: stand-ins for names, names for stand-ins (RFC 1035), and what the DNS says of all else.
 //!
-//! For programs that the shim does not reach, and that ask name servers themselves. One message in, one out, all of it
-//! from [`Names`]: nobody else is asked.
+//! For programs that ask name servers themselves. Addresses are answered from [`Names`], without a question to anybody, so that
+//! what is connected to is a name, and the far side resolves it. Records that are no addresses (MX, TXT, SRV, …) come from a name
+//! server that is asked through the proxy (`upstream`).
 //!
-//! No bytes make it panic, and it never answers an answer, or two servers could go on for ever. A negative answer has no
+//! No bytes make it panic, and it never answers an answer, or two servers could go on for ever. A negative answer of ours has no
 //! SOA, so nobody keeps it (RFC 2308 section 5).
-//!
-//! It does not carry messages, and cuts none to a datagram's size: there are 15 addresses at most. Types other than
-//! addresses, services and PTR are "not implemented", which musl and glibc take for a look-up that failed, until the DNS
-//! service is complete.
 
+mod connection;
+pub(super) mod framing;
 mod message;
 #[cfg(test)]
 mod tests;
+pub(super) mod upstream;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use presocks_proto::frame::{Addresses, Family};
 use presocks_proto::name::{self, Name};
+use presocks_proto::standin;
 
+use super::Broker;
 use super::names::Names;
 use message::{
-    A, AAAA, ANY, HTTPS, Header, INTERNET, OPCODE, PTR, Query, Question, RESPONSE, Rcode, Reader, Record,
-    SVCB, reply,
+    A, AAAA, ANY, AXFR, HTTPS, Header, INTERNET, IXFR, OPCODE, PTR, Query, Question, RESPONSE, Rcode, Reader,
+    Record, SVCB, reply,
 };
 
-/// The answer to a query; `None` for what deserves none: a response, or too little to tell.
-pub(super) fn answer(names: &mut Names, query: &[u8]) -> Option<Vec<u8>> {
+/// How a query came, and how its answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// In a datagram of the size that the query allows.
+    Udp,
+    /// RFC 7766.
+    Tcp,
+}
+
+/// The answer to a query that was sent to `server`; `None` for what deserves none: a response, or too little to tell.
+///
+/// What is known here is answered without waiting. A zone transfer is not one message ([`is_transfer`]): over UDP its answer is to ask
+/// again over TCP.
+pub(super) async fn answer(
+    broker: &Rc<Broker>,
+    query: &[u8],
+    server: SocketAddr,
+    transport: Transport,
+) -> Option<Vec<u8>> {
+    let verdict = judge(&mut broker.names.borrow_mut(), query);
+    let answer = match verdict {
+        Verdict::Silence => return None,
+        Verdict::Answer(answer) => answer,
+        Verdict::Transfer => return Some(message::cut(query)),
+        Verdict::Forward => match upstream::ask(broker, query, server).await {
+            Some(answer) => answer,
+            None => failure(query),
+        },
+    };
+    Some(match transport {
+        Transport::Udp if answer.len() > message::room(query) => message::cut_short(query, &answer),
+        Transport::Udp | Transport::Tcp => answer,
+    })
+}
+
+/// Does the query ask for a zone (RFC 5936, RFC 1995), whose answer may be many messages?
+pub(super) fn is_transfer(broker: &Broker, query: &[u8]) -> bool {
+    matches!(judge(&mut broker.names.borrow_mut(), query), Verdict::Transfer)
+}
+
+/// "Server failure" for a query that has been judged.
+pub(super) fn failure(query: &[u8]) -> Vec<u8> {
+    message::refuse(query, Rcode::ServFail)
+}
+
+/// What a query deserves.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    Silence,
+    /// What is known here.
+    Answer(Vec<u8>),
+    /// An answer of the DNS.
+    Forward,
+    /// A zone.
+    Transfer,
+}
+
+fn judge(names: &mut Names, query: &[u8]) -> Verdict {
     let mut reader = Reader(query);
-    let header = Header::read(&mut reader)?;
-    if header.flags & RESPONSE != 0 {
-        return None;
-    }
+    let Some(header) = Header::read(&mut reader).filter(|header| header.flags & RESPONSE == 0) else {
+        return Verdict::Silence;
+    };
     if header.flags & OPCODE != 0 {
         // What follows the header may have another shape.
-        return Some(reply(&header, None, Rcode::NotImp, &[]));
+        return Verdict::Answer(reply(&header, None, Rcode::NotImp, &[]));
     }
     let Some(query) = Query::read(&header, reader) else {
-        return Some(reply(&header, None, Rcode::FormErr, &[]));
+        return Verdict::Answer(reply(&header, None, Rcode::FormErr, &[]));
     };
-    let found = if query.edns_version.is_some_and(|version| version > 0) {
+    let found = if query.edns.is_some_and(|edns| edns.version > 0) {
         Err(Rcode::BadVers)
     } else if query.question.class != INTERNET {
         Err(Rcode::Refused)
     } else {
-        look_up(names, &query.question)
+        match Wanted::of(&query.question) {
+            Wanted::Here(kind) => look_up(names, &query.question, kind),
+            // RFC 8482 lets a server choose. Whoever asks so wants to see all that a server has; ours has stand-ins.
+            Wanted::Any => Err(Rcode::Refused),
+            Wanted::Zone => return Verdict::Transfer,
+            Wanted::Pointer | Wanted::Other if is_never_asked(&query.question) => Ok(Vec::new()),
+            Wanted::Other => return Verdict::Forward,
+            Wanted::Pointer => match pointer(names, &query.question) {
+                Some(found) => found,
+                None => return Verdict::Forward,
+            },
+        }
     };
-    Some(match found {
+    Verdict::Answer(match found {
         Ok(records) => reply(&header, Some(&query), Rcode::NoError, &records),
         Err(rcode) => reply(&header, Some(&query), rcode, &[]),
     })
 }
 
-fn look_up(names: &mut Names, question: &Question<'_>) -> Result<Vec<Record>, Rcode> {
-    let wanted = Wanted::of_type(question.kind).ok_or(Rcode::NotImp)?;
+/// A question's type.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Here(Kind),
+    Pointer,
+    Any,
+    Zone,
+    Other,
+}
+
+/// What is always answered here.
+#[derive(Clone, Copy)]
+enum Kind {
+    Addresses(Family),
+    /// RFC 9460.
+    Service,
+}
+
+impl Wanted {
+    fn of(question: &Question<'_>) -> Self {
+        match question.kind {
+            A => Self::Here(Kind::Addresses(Family::V4)),
+            AAAA => Self::Here(Kind::Addresses(Family::V6)),
+            SVCB | HTTPS => Self::Here(Kind::Service),
+            PTR => Self::Pointer,
+            ANY => Self::Any,
+            AXFR | IXFR => Self::Zone,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn look_up(names: &mut Names, question: &Question<'_>, kind: Kind) -> Result<Vec<Record>, Rcode> {
     let text = question.name.as_deref().ok_or(Rcode::NxDomain)?;
     if text.is_empty() {
         return Ok(Vec::new());
     }
     let name = &Name::new(text).ok_or(Rcode::NxDomain)?;
-    match wanted {
-        Wanted::Addresses(family) => addresses(names.resolve(name, family)),
+    match kind {
+        Kind::Addresses(family) => addresses(names.resolve(name, family)),
         // The name exists, so this is not NXDOMAIN: the program goes on with its addresses.
-        Wanted::Service => Ok(Vec::new()),
-        Wanted::Pointer => {
-            let found = reversed(name).and_then(|address| names.reverse(address));
-            let target = found.and_then(|name| labels(&name)).ok_or(Rcode::NxDomain)?;
-            Ok(vec![Record::Pointer(target)])
-        }
+        Kind::Service => Ok(Vec::new()),
     }
+}
+
+/// What is known of an address here: stand-ins, those of this session and no others, and local addresses. `None`: ask the DNS.
+fn pointer(names: &mut Names, question: &Question<'_>) -> Option<Result<Vec<Record>, Rcode>> {
+    let address = reversed(&Name::new(question.name.as_deref()?)?)?;
+    let name = names.reverse(address);
+    if name.is_none() && standin::kind(address) == standin::Kind::Ordinary {
+        return None;
+    }
+    let target = name.and_then(|name| labels(&name)).ok_or(Rcode::NxDomain);
+    Some(target.map(|target| vec![Record::Pointer(target)]))
+}
+
+/// Names that are not the DNS's: this machine's own (RFC 6761 section 6.3), and those that a server must not learn of (RFC 7686
+/// section 2). They have addresses here, and no other records.
+fn is_never_asked(question: &Question<'_>) -> bool {
+    let last = question.name.as_deref().and_then(|name| name.rsplit(|byte| *byte == b'.').next());
+    last.is_some_and(|last| [&b"localhost"[..], b"onion"].iter().any(|own| last.eq_ignore_ascii_case(own)))
 }
 
 fn addresses(found: Result<Addresses, i32>) -> Result<Vec<Record>, Rcode> {
@@ -77,27 +191,6 @@ fn addresses(found: Result<Addresses, i32>) -> Result<Vec<Record>, Rcode> {
         // The name exists, in the other family.
         Err(libc::ENOENT) => Ok(Vec::new()),
         Err(_) => Err(Rcode::ServFail),
-    }
-}
-
-/// A question's type, of those that have an answer.
-enum Wanted {
-    Addresses(Family),
-    /// RFC 9460.
-    Service,
-    Pointer,
-}
-
-impl Wanted {
-    fn of_type(kind: u16) -> Option<Self> {
-        match kind {
-            A => Some(Self::Addresses(Family::V4)),
-            AAAA => Some(Self::Addresses(Family::V6)),
-            ANY => Some(Self::Addresses(Family::Any)),
-            SVCB | HTTPS => Some(Self::Service),
-            PTR => Some(Self::Pointer),
-            _ => None,
-        }
     }
 }
 

@@ -15,9 +15,11 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use presocks_proto::socks5::Target;
 use presocks_proto::socks5::datagram::Malformed;
 use tokio_seqpacket::UnixSeqpacket;
 
+use super::dns::upstream::Trouble;
 use super::failure::Failure;
 use crate::backstop::target::process_of;
 use crate::proxy::Proxy;
@@ -136,6 +138,30 @@ impl Report {
                 self.say(format_args!("{destination} via {via}: {failure}"));
             }
             _ => {}
+        }
+    }
+
+    /// An attempt to reach a name server through the proxy has ended.
+    pub(super) fn name_server_connected(&self, server: &Target, took: Duration, failure: Option<&Failure>) {
+        let (proxy, took) = (self.proxy.as_str(), milliseconds(took));
+        match (self.talk, failure) {
+            (Talk::Verbose, None) => {
+                self.say(format_args!("name server {server} via {proxy}: connected in {took}"));
+            }
+            (Talk::Verbose, Some(failure)) => {
+                self.say(format_args!("name server {server} via {proxy}: {failure}, after {took}"));
+            }
+            (Talk::Normal, Some(failure)) if self.is_new(failure.cause()) => {
+                self.say(format_args!("name server {server} via {proxy}: {failure}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A name server was reached, and did not answer a query.
+    pub(super) fn name_server_failed(&self, server: &Target, why: &Trouble) {
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(why.cause()) {
+            self.say(format_args!("name server {server} via {}: {why}", self.proxy));
         }
     }
 

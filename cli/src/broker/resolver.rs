@@ -3,15 +3,21 @@
 //! Queries over UDP come by the gates (`datagram`), each with the server that it was meant for. Over TCP a program's socket is connected to a
 //! listener made for it alone. What is answered is in `dns`.
 
-use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::dns::Transport;
+use super::dns::framing::{Frames, framed};
 use super::{Broker, dns};
 
 /// Where name servers listen.
@@ -20,27 +26,56 @@ pub(super) const PORT: u16 = 53;
 /// A program that keeps a connection and asks nothing is let go (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(120);
 
-/// The answer to a query over UDP.
-pub(super) async fn answer(broker: &Rc<Broker>, query: &[u8], _server: SocketAddr) -> Option<Vec<u8>> {
-    dns::answer(&mut broker.names.borrow_mut(), query)
+/// Most queries of one connection that are being answered; the next ones wait.
+const MOST_AT_ONCE: usize = 64;
+
+/// Answers over TCP (RFC 7766), until the program closes or says nothing for long. `server` is the one that it has addressed. No query
+/// waits for the answer to another: an answer goes when it is there.
+pub(super) async fn converse(broker: Rc<Broker>, program: TcpStream, server: SocketAddr) {
+    let (from_program, to_program) = program.into_split();
+    let (answers, to_write) = mpsc::channel(MOST_AT_ONCE);
+    // Ends with the last one who has something to say, or with the program.
+    let mut writing = pin!(write_answers(to_program, to_write));
+    tokio::select! {
+        () = &mut writing => return,
+        () = read_queries(&broker, from_program, server, answers) => {}
+    }
+    writing.await;
 }
 
-/// Answers over TCP (RFC 1035 section 4.2.2), until the program closes or says nothing for long.
-pub(super) async fn converse(broker: Rc<Broker>, mut program: TcpStream) {
-    while let Ok(Ok(query)) = timeout(IDLE, read_query(&mut program)).await {
-        let answer = dns::answer(&mut broker.names.borrow_mut(), &query);
-        let Some(answer) = answer else { return };
-        let Ok(len) = u16::try_from(answer.len()) else { return };
-        let mut framed = len.to_be_bytes().to_vec();
-        framed.extend(answer);
-        if program.write_all(&framed).await.is_err() {
-            return;
-        }
+async fn read_queries(
+    broker: &Rc<Broker>,
+    mut program: OwnedReadHalf,
+    server: SocketAddr,
+    answers: mpsc::Sender<Vec<u8>>,
+) {
+    let mut frames = Frames::default();
+    let turns = Arc::new(Semaphore::new(MOST_AT_ONCE));
+    while let Ok(Ok(Some(query))) = timeout(IDLE, frames.next(&mut program)).await {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+        let (broker, answers) = (Rc::clone(broker), answers.clone());
+        spawn_local(async move {
+            answer(&broker, &query, server, &answers).await;
+            drop(turn);
+        });
     }
 }
 
-async fn read_query(program: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut query = vec![0; usize::from(program.read_u16().await?)];
-    program.read_exact(&mut query).await?;
-    Ok(query)
+async fn answer(broker: &Rc<Broker>, query: &[u8], server: SocketAddr, answers: &mpsc::Sender<Vec<u8>>) {
+    if dns::is_transfer(broker, query) {
+        return dns::upstream::transfer(broker, query, server, answers).await;
+    }
+    if let Some(answer) = dns::answer(broker, query, server, Transport::Tcp).await {
+        // A program that is gone needs no answer.
+        let _ = answers.send(answer).await;
+    }
+}
+
+async fn write_answers(mut program: OwnedWriteHalf, mut answers: mpsc::Receiver<Vec<u8>>) {
+    while let Some(answer) = answers.recv().await {
+        let Some(answer) = framed(&answer) else { return };
+        if program.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
 }

@@ -15,7 +15,7 @@ use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::Broker;
-use super::connect::{self, Origin};
+use super::connect;
 use super::datagram::{self, Connected, Opened, Sent};
 use super::report::Program;
 use super::strangers::Admission;
@@ -49,7 +49,7 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     let reply = match (request, socket) {
         (Request::Connect { destination }, Some(socket)) => {
             let given_up = is_given_up(&ticket);
-            match connect::serve(&broker, socket, destination, Origin::Shim, &program, given_up).await {
+            match connect::serve(&broker, socket, destination, &program, given_up).await {
                 Some(errno) => Reply::Done { errno },
                 // The program has let go of the ticket.
                 None => return,

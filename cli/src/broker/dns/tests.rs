@@ -7,10 +7,12 @@ use proptest::sample::{Index, select};
 use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, RCODE, SimpleDnsError};
 
-use super::message::{RECURSION_DESIRED, TTL, UDP_SIZE};
+use super::message::{RECURSION_DESIRED, TTL, UDP_SIZE, cut, room};
 use super::*;
 
 const ID: u16 = 0x1234;
+const MX: u16 = 15;
+const TXT: u16 = 16;
 /// RFC 6891: size 1232, version 0, no option.
 const PLAIN_OPT: &[u8] = b"\0\0\x29\x04\xd0\0\0\0\0\0\0";
 
@@ -78,6 +80,15 @@ fn opt(ttl: u32) -> Vec<u8> {
     [&PLAIN_OPT[..5], &ttl.to_be_bytes(), &[0, 0]].concat()
 }
 
+/// What is known here.
+fn answer(names: &mut Names, query: &[u8]) -> Option<Vec<u8>> {
+    match judge(names, query) {
+        Verdict::Answer(answer) => Some(answer),
+        Verdict::Silence => None,
+        other => panic!("{other:?} for {query:02x?}"),
+    }
+}
+
 fn ask(query: &[u8]) -> Vec<u8> {
     answer(&mut Names::default(), query).unwrap()
 }
@@ -117,11 +128,10 @@ fn name(text: &str) -> Name {
 fn a_name_has_a_stand_in_of_each_family() {
     let mut names = Names::default();
     let mut ask = |kind| addresses_in(&answer(&mut names, &query("a.example", kind)).unwrap());
-    let (v4, v6, both) = (ask(A), ask(AAAA), ask(ANY));
+    let (v4, v6) = (ask(A), ask(AAAA));
     assert!(matches!(v4[..], [IpAddr::V4(_)]));
     assert!(matches!(v6[..], [IpAddr::V6(_)]));
-    assert_eq!(both, [v4[0], v6[0]]);
-    for address in both {
+    for address in [v4[0], v6[0]] {
         assert_eq!(names.reverse(address), Some(name("a.example")));
     }
 }
@@ -130,7 +140,9 @@ fn a_name_has_a_stand_in_of_each_family() {
 fn a_local_name_has_its_own_addresses() {
     assert_eq!(addresses_in(&ask(&query("app.localhost", A))), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
     assert_eq!(addresses_in(&ask(&query("app.localhost", AAAA))), [IpAddr::from(Ipv6Addr::LOCALHOST)]);
-    assert_eq!(addresses_in(&ask(&query("app.localhost", ANY))).len(), 2);
+    for kind in [PTR, HTTPS, MX, TXT] {
+        assert!(addresses_in(&ask(&query("app.LOCALHOST", kind))).is_empty(), "{kind}");
+    }
 }
 
 #[test]
@@ -150,7 +162,7 @@ fn the_case_of_the_letters_comes_back_and_means_nothing() {
 #[test]
 fn a_name_that_no_request_can_carry_does_not_exist() {
     for label in [&b"a.b"[..], b".", b"a b", b"\0", b"a\nb", b"\x1b[31m", b"\x7f"] {
-        for kind in [A, AAAA, ANY, HTTPS, PTR] {
+        for kind in [A, AAAA, HTTPS] {
             assert_eq!(rcode(&ask(&query_of(&[label, b"example"], kind))), RCODE::NameError, "{label:?}");
         }
     }
@@ -170,7 +182,7 @@ fn the_longest_name_is_answered_and_one_byte_more_is_a_format_error() {
 
 #[test]
 fn the_root_exists_and_has_no_address() {
-    for kind in [A, AAAA, ANY, HTTPS, PTR] {
+    for kind in [A, AAAA, HTTPS] {
         assert!(addresses_in(&ask(&query_of(&[], kind))).is_empty());
     }
 }
@@ -204,11 +216,24 @@ fn an_address_leads_back_to_its_name() {
 }
 
 #[test]
-fn an_address_without_a_name_does_not_exist() {
+fn a_stand_in_that_was_not_given_out_does_not_exist() {
+    let reserved = "0.0.0.0.".repeat(3) + "0.0.3.7.b.6.3.6.f.6.3.7.5.6.2.7.0.7.d.f.ip6.arpa";
+    for unknown in ["1.1.18.198.in-addr.arpa", "0.255.19.198.IN-ADDR.ARPA", reserved.as_str()] {
+        let answer = ask(&query(unknown, PTR));
+        assert_eq!(rcode(&answer), RCODE::NameError, "{unknown}");
+    }
+}
+
+fn verdict(query: &[u8]) -> Verdict {
+    judge(&mut Names::default(), query)
+}
+
+#[test]
+fn the_dns_is_asked_for_the_name_of_any_other_address() {
     let nibbles = "1.".repeat(32);
     for unknown in [
-        "1.1.18.198.in-addr.arpa",
         "1.2.0.192.in-addr.arpa",
+        "2.0.88.10.in-addr.arpa",
         "0.0.127.in-addr.arpa",
         "1.1.0.0.127.in-addr.arpa",
         "256.0.0.127.in-addr.arpa",
@@ -216,14 +241,17 @@ fn an_address_without_a_name_does_not_exist() {
         "in-addr.arpa",
         "ip6.arpa",
         "a.example",
+        "b._dns-sd._udp.example",
         &format!("{nibbles}ip6.arpa"),
         &format!("1.{nibbles}ip6.arpa"),
         &format!("{}ip6.arpa", &nibbles[2..]),
         &format!("{}g.ip6.arpa", &nibbles[2..]),
         &format!("11.11.{}ip6.arpa", &nibbles[6..]),
     ] {
-        assert_eq!(rcode(&ask(&query(unknown, PTR))), RCODE::NameError, "{unknown}");
+        assert_eq!(verdict(&query(unknown, PTR)), Verdict::Forward, "{unknown}");
     }
+    assert_eq!(verdict(&query_of(&[], PTR)), Verdict::Forward);
+    assert_eq!(verdict(&query_of(&[b"a.b", b"example"], PTR)), Verdict::Forward);
 }
 
 #[test]
@@ -241,12 +269,39 @@ fn a_pointer_has_no_dot_at_its_end_and_is_left_out_when_the_dns_has_no_such_name
 }
 
 #[test]
-fn other_types_are_not_implemented() {
-    // NS, CNAME, SOA, MX, TXT, SRV, SSHFP, TLSA, IXFR, AXFR, URI
-    for kind in [0, 2, 5, 6, 15, 16, 33, 44, 52, 251, 252, 256, 0xffff] {
-        let query = query("a.example", kind);
-        assert_eq!(ask(&query), [&header(0x8184, [1, 0, 0, 0]), &query[12..]].concat(), "{kind}");
+fn the_dns_is_asked_for_all_other_types() {
+    // NS, CNAME, SOA, MX, TXT, SRV, SSHFP, TLSA, URI
+    for kind in [0, 2, 5, 6, MX, TXT, 33, 44, 52, 256, 0xffff] {
+        for labels in [&[&b"a"[..], b"example"][..], &[], &[b"a b", b"\xff.\0"]] {
+            assert_eq!(verdict(&query_of(labels, kind)), Verdict::Forward, "{kind}");
+        }
     }
+}
+
+#[test]
+fn a_zone_is_a_matter_of_its_own_and_over_udp_to_be_asked_for_again() {
+    for kind in [IXFR, AXFR] {
+        let query = query("a.example", kind);
+        assert_eq!(verdict(&query), Verdict::Transfer);
+        assert_eq!(cut(&query), [&header(0x8380, [1, 0, 0, 0]), &query[12..]].concat());
+    }
+}
+
+#[test]
+fn any_is_refused() {
+    for name in ["a.example", "localhost", "1.0.0.127.in-addr.arpa"] {
+        let query = query(name, ANY);
+        assert_eq!(ask(&query), [&header(0x8185, [1, 0, 0, 0]), &query[12..]].concat(), "{name}");
+    }
+}
+
+#[test]
+fn an_onion_is_never_asked_of_the_dns() {
+    for kind in [MX, TXT, HTTPS] {
+        assert!(addresses_in(&ask(&query("mail.abc.Onion", kind))).is_empty());
+    }
+    assert_eq!(addresses_in(&ask(&query("abc.onion", A))).len(), 1);
+    assert_eq!(verdict(&query("onion.example", MX)), Verdict::Forward);
 }
 
 #[test]
@@ -311,15 +366,15 @@ fn recursion_is_available_and_only_the_wish_for_it_is_copied() {
 
 #[test]
 fn edns_is_answered_with_edns_alone() {
-    for ttl in [0, 0x8000, 0xff00_7fff] {
+    for (ttl, said) in [(0, 0), (0x8000, 0x8000), (0xff00_7fff, 0)] {
         let answer = ask(&query_with(&[&opt(ttl)]));
-        assert!(answer.ends_with(PLAIN_OPT), "{ttl:x}");
+        assert!(answer.ends_with(&opt(said)), "{ttl:x}");
         assert_eq!(addresses_in(&answer).len(), 1);
         assert_eq!(Packet::parse(&answer).unwrap().opt().unwrap().udp_packet_size, UDP_SIZE);
     }
     assert!(Packet::parse(&ask(&query_with(&[]))).unwrap().opt().is_none());
-    let failure = ask(&[header(0, [1, 0, 0, 1]), question(&[b"a"], 5, INTERNET), opt(0)].concat());
-    assert_eq!(failure[3] & 0xf, 4);
+    let failure = ask(&[header(0, [1, 0, 0, 1]), question(&[b"a"], ANY, INTERNET), opt(0)].concat());
+    assert_eq!(failure[3] & 0xf, 5);
     assert!(failure.ends_with(PLAIN_OPT));
 }
 
@@ -371,12 +426,20 @@ fn real_clients_are_answered() {
 
 /// Whatever is asked: an answer is one that somebody else can read, to this query, and gets no answer itself.
 fn check(query: &[u8]) -> Result<(), TestCaseError> {
-    let Some(answered) = answer(&mut Names::default(), query) else {
-        prop_assert!(query.len() < 12 || query[2] & 0x80 != 0);
-        return Ok(());
+    let answered = match verdict(query) {
+        Verdict::Answer(answered) => answered,
+        Verdict::Silence => {
+            prop_assert!(query.len() < 12 || query[2] & 0x80 != 0);
+            return Ok(());
+        }
+        Verdict::Forward | Verdict::Transfer => {
+            prop_assert!(room(query) >= 512 && room(query) <= 4096);
+            prop_assert_eq!(judge(&mut Names::default(), &failure(query)), Verdict::Silence);
+            cut(query)
+        }
     };
     prop_assert_eq!(&answered[..2], &query[..2]);
-    prop_assert_eq!(answered[2] & 0xfe, 0x80 | (query[2] & 0x78));
+    prop_assert_eq!(answered[2] & 0xfc, 0x80 | (query[2] & 0x78));
     match Packet::parse(&answered) {
         Ok(_) => (),
         // The question is echoed, whatever its type and class.

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
-use crate::broker::connect::{self, Origin};
+use crate::broker::connect;
 use crate::broker::socket::watch;
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
@@ -150,7 +150,7 @@ fn join_or_begin(
                 () = own.abandoned.notified() => {}
             }
         };
-        let outcome = connect::serve(&broker, fd, destination, Origin::Trap, &program, given_up).await;
+        let outcome = connect::serve(&broker, fd, destination, &program, given_up).await;
         drop(thread);
         own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
         own.ended.notify_waiters();

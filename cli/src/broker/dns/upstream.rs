@@ -1,0 +1,250 @@
+//! The name servers that are asked through the proxy for what is not known here, and which of them a query goes to.
+//!
+//! Queries go over TCP (RFC 7766), since that is what every proxy carries; one connection is kept for each server (`connection`). What
+//! cannot be answered in time is a "server failure" for the program, and the cause a line for the user.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use presocks_proto::socks5::{Host, Target};
+use presocks_proto::standin::{Kind, kind};
+use rustix::io::Errno;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::connection::{self, Asked};
+use super::framing::{Frames, framed};
+use crate::broker::failure::Failure;
+use crate::broker::{Broker, relay};
+
+/// The server that is asked when neither `--dns` names one nor the program has one that can be reached from the far side. Quad9: a
+/// foundation's, under a law that protects those who ask, and it checks signatures.
+const DEFAULT: Target = Target { host: Host::Address(IpAddr::V4(Ipv4Addr::new(9, 9, 9, 9))), port: 53 };
+
+/// The longest wait for an answer, whatever `--timeout` says: no resolver waits for longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most servers that are asked at a time. A resolver that begins at the root asks a dozen for a name.
+const MOST_SERVERS: usize = 256;
+
+/// Most queries that may wait for a connection to one server.
+const MOST_WAITING: usize = 256;
+
+/// The servers that are being asked.
+#[derive(Default)]
+pub(in crate::broker) struct Upstreams(RefCell<HashMap<Target, mpsc::Sender<Asked>>>);
+
+impl Upstreams {
+    /// From now on a query to this server makes a new connection.
+    pub(super) fn forget(&self, target: &Target) {
+        self.0.borrow_mut().remove(target);
+    }
+}
+
+/// The answer of the DNS to a query that a program has sent to `server`; `None` when there is none in time.
+pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: SocketAddr) -> Option<Vec<u8>> {
+    let target = target(broker, server);
+    let (asked, answer) = {
+        let (sender, answer) = oneshot::channel();
+        (Asked::new(query.to_vec(), sender), answer)
+    };
+    hand_over(broker, target, asked)?;
+    let limit = patience(broker);
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.ok(),
+        Err(_) => {
+            broker.report.name_server_failed(&target, &Trouble::Silent(limit));
+            None
+        }
+    }
+}
+
+/// Why a server that was reached gave no answer.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker) enum Trouble {
+    /// It, or the way to it, took longer than this.
+    Silent(Duration),
+    /// It closed the connection.
+    Closed,
+    /// It answered something else.
+    Malformed,
+}
+
+impl Trouble {
+    /// Troubles with the same number have the same cause and are told once.
+    pub(in crate::broker) fn cause(self) -> u32 {
+        match self {
+            Self::Silent(_) => 0x2000,
+            Self::Closed => 0x2001,
+            Self::Malformed => 0x2002,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent(limit) => write!(f, "it did not answer within {limit:?}"),
+            Self::Closed => f.write_str("it closed the connection without an answer"),
+            Self::Malformed => f.write_str("its answer is not one to the query"),
+        }
+    }
+}
+
+/// To the connection that there is, or to a new one.
+fn hand_over(broker: &Rc<Broker>, target: Target, asked: Asked) -> Option<()> {
+    let mut upstreams = broker.upstreams.0.borrow_mut();
+    if let Some(kept) = upstreams.get(&target) {
+        return kept.try_send(asked).ok();
+    }
+    if upstreams.len() >= MOST_SERVERS {
+        return None;
+    }
+    let (sender, questions) = mpsc::channel(MOST_WAITING);
+    sender.try_send(asked).ok()?;
+    upstreams.insert(target, sender);
+    spawn_local(connection::keep(Rc::clone(broker), target, questions));
+    Some(())
+}
+
+/// How long an answer is waited for.
+fn patience(broker: &Broker) -> Duration {
+    broker.settings.timeout.min(PATIENCE)
+}
+
+/// A zone, message by message, on a connection of its own. Nothing tells where it ends but its records: it is over when the program
+/// wants no more, or the server has no more to say.
+pub(in crate::broker) async fn transfer(
+    broker: &Broker,
+    query: &[u8],
+    server: SocketAddr,
+    messages: &mpsc::Sender<Vec<u8>>,
+) {
+    let target = target(broker, server);
+    let mut has_begun = false;
+    if let Ok(mut stream) = connect(broker, target).await
+        && let Some(query) = framed(query)
+        && stream.write_all(&query).await.is_ok()
+    {
+        let mut frames = Frames::default();
+        loop {
+            let message = tokio::select! {
+                message = timeout(patience(broker), frames.next(&mut stream)) => message,
+                () = messages.closed() => return,
+            };
+            let Ok(Ok(Some(message))) = message else { break };
+            has_begun = true;
+            if messages.send(message).await.is_err() {
+                return;
+            }
+        }
+    }
+    if !has_begun {
+        // A program that is gone needs no answer.
+        let _ = messages.send(super::failure(query)).await;
+    }
+}
+
+/// A connection to the server, through the proxy.
+///
+/// # Errors
+/// That of the last address of the proxy; it has been told.
+pub(super) async fn connect(broker: &Broker, target: Target) -> Result<TcpStream, Failure> {
+    let started = Instant::now();
+    let mut result = Err(Failure::ProxyUnreachable(Errno::NETUNREACH.into()));
+    for proxy in &broker.settings.proxy_addresses {
+        result = relay::reach(broker, *proxy, target).await;
+        if !matches!(&result, Err(failure) if failure.is_of_one_address()) {
+            break;
+        }
+    }
+    broker.report.name_server_connected(&target, started.elapsed(), result.as_ref().err());
+    // Small messages, and the other side waits for each.
+    result.inspect(|stream| drop(stream.set_nodelay(true)))
+}
+
+/// Which server answers in the stead of the one that the program has addressed.
+fn target(broker: &Broker, server: SocketAddr) -> Target {
+    if let Some(chosen) = broker.settings.dns {
+        return chosen;
+    }
+    let (address, port) = (server.ip().to_canonical(), server.port());
+    match kind(address) {
+        // dig @ns.example: the far side knows who that is.
+        Kind::StandIn(index) => {
+            broker.names.borrow().name(index).map_or(DEFAULT, |name| Target { host: Host::Name(name), port })
+        }
+        Kind::Ordinary if is_public(address) => Target { host: Host::Address(address), port },
+        Kind::Ordinary | Kind::Reserved => DEFAULT,
+    }
+}
+
+/// Is it the same host wherever one asks? The others mean something in this machine's network only, and not on the far side (RFC 6890).
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => match v4.octets() {
+            [0 | 10 | 127 | 240.., ..] | [169, 254, ..] | [192, 168, ..] | [192, 0, 0 | 2, _] => false,
+            [198, 18 | 19, ..] | [198, 51, 100, _] | [203, 0, 113, _] => false,
+            [100, second, ..] => second & 0xc0 != 64,
+            [172, second, ..] => second & 0xf0 != 16,
+            _ => !v4.is_multicast(),
+        },
+        // All that is given out is from 2000::/3; of that, 2001:db8::/32 and 3fff::/20 are for documentation.
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            bits >> 125 == 1
+                && bits >> 96 != 0x2001_0db8
+                && bits >> 108 != Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0).to_bits() >> 108
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_mean_the_same_everywhere_are_asked_on_the_far_side() {
+        for public in
+            ["9.9.9.9", "1.1.1.1", "100.63.0.1", "100.128.0.1", "172.15.0.1", "172.32.0.1", "192.1.1.1"]
+        {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for public in ["2620:fe::fe", "2001:4860:4860::8888", "2606:4700:4700::1111", "3ffe::1"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for own in [
+            "0.0.0.0",
+            "10.88.0.2",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.53",
+            "169.254.1.1",
+            "172.16.0.1",
+            "172.31.0.1",
+            "192.0.0.8",
+            "192.0.2.53",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.251",
+            "240.0.0.1",
+            "255.255.255.255",
+        ] {
+            assert!(!is_public(own.parse().unwrap()), "{own}");
+        }
+        for own in
+            ["::", "::1", "fe80::1", "fd88::2", "fc00::1", "ff02::fb", "2001:db8::1", "3fff::1", "64:ff9b::1"]
+        {
+            assert!(!is_public(own.parse().unwrap()), "{own}");
+        }
+    }
+}
