@@ -23,7 +23,7 @@
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
-//! | `getaddrinfo`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver` | names |
+//! | `getaddrinfo`, `getaddrinfo_a`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver` | names |
 //! | `rcmd`, `rpc` | what connects inside libc |
 //! | `pending`, `claim` | the connects that are under way, and taking turns on them |
 //! | `ticket`, `session` | the way to the broker |
@@ -49,6 +49,7 @@ mod fdinfo;
 mod flows;
 mod gate;
 mod getaddrinfo;
+mod getaddrinfo_a;
 mod gethostby;
 mod gethostid;
 mod getnameinfo;

@@ -97,7 +97,7 @@ rpc! {
 }
 
 /// Does a library after this one have a function of that name, ending with a NUL, for whoever asks for no version?
-fn is_elsewhere(name: &str) -> bool {
+pub(crate) fn is_elsewhere(name: &str) -> bool {
     let Ok(name) = CStr::from_bytes_with_nul(name.as_bytes()) else { return false };
     // SAFETY: the name ends with a NUL.
     let is_there = !unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.is_null();

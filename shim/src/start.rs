@@ -15,10 +15,12 @@ extern "C" fn start() {
     crate::datagram::resolve();
     crate::epoll::resolve();
     crate::getaddrinfo::resolve();
+    crate::getaddrinfo_a::resolve();
     crate::getnameinfo::resolve();
     crate::pass::resolve();
     crate::poll::resolve();
     crate::receive::resolve();
+    crate::resolver::resolve();
     crate::rpc::resolve();
     crate::select::resolve();
     crate::setsockopt::resolve();

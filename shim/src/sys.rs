@@ -155,6 +155,12 @@ pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> 
     unsafe { pass::call(libc::SYS_setsockopt, arguments) }.map(drop)
 }
 
+/// setsockopt(2) with `SO_SNDTIMEO`.
+pub(crate) fn set_send_timeout(fd: c_int, value: &libc::timeval) -> Result<(), Errno> {
+    let len = size_of::<libc::timeval>();
+    syscall!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, from_ref(value), len).map(drop)
+}
+
 /// getsockname(2) into `address`; the length that the kernel reports.
 pub(crate) fn own_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
     let mut len = address.len() as socklen_t;
