@@ -15,6 +15,7 @@ mod c_client;
 mod configuration;
 mod curl;
 mod datagram;
+mod dns;
 mod exit_status;
 mod ftp;
 mod git;

@@ -1,6 +1,7 @@
 //! The servers that clients want to reach, all on the origin host, on IPv4 and IPv6.
 
 pub mod datagrams;
+pub mod dns;
 pub mod ftp;
 pub mod git;
 pub mod http;
@@ -10,6 +11,7 @@ pub mod ssh;
 pub mod tftp;
 
 pub use datagrams::Datagrams;
+pub use dns::DnsServer;
 pub use ftp::FtpServer;
 pub use git::{GitServer, Repository};
 pub use http::HttpServer;
