@@ -1,11 +1,12 @@
 //! Records that are no addresses, and the programs that ask for them: what the DNS has is asked through the proxy.
 
+mod clients;
 mod servers;
 
 use std::process::{Command, Stdio};
 
 use presocks_tests::origin::DnsServer;
-use presocks_tests::origin::dns::QUAD9;
+use presocks_tests::origin::dns::{LARGE_STRINGS, QUAD9};
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Invocation, Lab, Outcome, missing};
 
@@ -65,6 +66,43 @@ fn dig_sees_every_record_over_tcp() {
         scene.both_ways(&["dig", "+tcp", "+short", "@192.0.2.53", name, kind], |run| {
             assert_eq!(sorted(run), answer, "{}", run.report());
             run.stderr_is("");
+        });
+    }
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn dig_sees_every_record_over_udp() {
+    let Some(scene) = Scene::set(&["dig"]) else { return };
+    for (kind, name, answer) in RECORDS {
+        scene.both_ways(&["dig", "+notcp", "+short", "@192.0.2.53", name, kind], |run| {
+            assert_eq!(sorted(run), answer, "{}", run.report());
+            run.stderr_is("");
+        });
+    }
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn an_answer_that_no_datagram_holds_is_cut_and_asked_for_again_over_tcp() {
+    let Some(scene) = Scene::set(&["dig"]) else { return };
+    let large = ["large.mail.test", "TXT", "@192.0.2.53"];
+    scene.both_ways(&[&["dig", "+short"], &large[..]].concat(), |run| {
+        assert_eq!(run.success().stdout().matches('"').count(), 2 * LARGE_STRINGS, "{}", run.report());
+    });
+    for edns in ["+noedns", "+edns=0", "+bufsize=8192"] {
+        let words = [&["dig", "+ignore", edns], &large[..]].concat();
+        scene.both_ways(&words, |run| {
+            run.success().stdout_has(" tc").stdout_has("status: NOERROR").stdout_has("ANSWER: 0");
+        });
+    }
+    // Ten strings fit a datagram of 4096 bytes, and no smaller one.
+    let medium = ["medium.mail.test", "TXT", "@192.0.2.53"];
+    for (size, is_cut) in [("+bufsize=1232", true), ("+bufsize=4096", false)] {
+        scene.both_ways(&[&["dig", "+ignore", size], &medium[..]].concat(), |run| {
+            let flags =
+                run.success().stdout().lines().find(|line| line.contains("flags: ")).unwrap().to_owned();
+            assert_eq!(flags.contains(" tc"), is_cut, "{}", run.report());
         });
     }
     scene.lab.assert_no_leak();
