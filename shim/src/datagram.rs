@@ -9,11 +9,11 @@
 //! way (`EAGAIN`, as the kernel says before the connection exists).
 #![allow(unsafe_code)]
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t};
 use presocks_proto::frame::{Reply, Request};
-use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER};
+use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 
 use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
@@ -29,6 +29,9 @@ redhook::hook! {
     unsafe fn send(fd: c_int, data: *const c_void, len: size_t, flags: c_int) -> ssize_t => hooked_send {
         if let Err(error) = check_connected(fd, flags) {
             return fail(error) as ssize_t;
+        }
+        if is_too_long_for_peer(fd, len) {
+            return fail(libc::EMSGSIZE) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
         unsafe { redhook::real!(send)(fd, data, len, flags) }
@@ -55,12 +58,13 @@ redhook::hook! {
         // SAFETY: sendto(2) demands `address_len` readable bytes at `address`.
         match check(fd, unsafe { sockaddr::read(address, address_len) }, flags) {
             Err(error) => fail(error) as ssize_t,
+            Ok(Verdict::Pass) if is_too_long_for_peer(fd, len) => fail(libc::EMSGSIZE) as ssize_t,
             Ok(Verdict::Pass) => {
                 // SAFETY: the caller's own arguments.
                 unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
             }
-            Ok(Verdict::Token(_)) if is_too_long(fd, len) => fail(libc::EMSGSIZE) as ssize_t,
-            Ok(Verdict::To(encoded) | Verdict::Token(encoded)) => {
+            Ok(Verdict::Token(_, destination)) if is_too_long(fd, len, destination) => fail(libc::EMSGSIZE) as ssize_t,
+            Ok(Verdict::To(encoded) | Verdict::Token(encoded, _)) => {
                 let (address, address_len) = encoded.as_arguments();
                 let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
                 // SAFETY: the caller's own arguments but for the address, which is our copy.
@@ -103,17 +107,17 @@ redhook::hook! {
             Err(error) => return fail(error) as ssize_t,
             Ok(verdict) => verdict,
         };
-        if let Verdict::Token(_) = &verdict {
+        if let Verdict::Token(_, destination) = verdict {
             // SAFETY: as above.
             if let Err(error) = unsafe { control::check(&copy, || true) } {
                 return fail(error) as ssize_t;
             }
             // SAFETY: sendmsg(2) demands `msg_iovlen` readable parts at `msg_iov`.
-            if copy.msg_controllen == 0 && is_too_long(fd, unsafe { length(&copy) }) {
+            if copy.msg_controllen == 0 && is_too_long(fd, unsafe { length(&copy) }, destination) {
                 return fail(libc::EMSGSIZE) as ssize_t;
             }
         }
-        if let Verdict::To(encoded) | Verdict::Token(encoded) | Verdict::Unjudged(encoded) = &verdict {
+        if let Verdict::To(encoded) | Verdict::Token(encoded, _) | Verdict::Unjudged(encoded) = &verdict {
             let (address, len) = encoded.as_arguments();
             copy.msg_name = address.cast_mut().cast();
             copy.msg_namelen = len;
@@ -125,7 +129,7 @@ redhook::hook! {
                 // SAFETY: the caller's own message, in our copy.
                 unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
             }
-            Verdict::Pass | Verdict::To(_) | Verdict::Token(_) => {
+            Verdict::Pass | Verdict::To(_) | Verdict::Token(..) => {
                 // SAFETY: the caller's own message but for the address, of which there is none, or our copy.
                 returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
             }
@@ -196,8 +200,8 @@ enum Verdict {
     Pass,
     /// Go on to this address, the copy of the one that was judged.
     To(Encoded),
-    /// Go on to this token of the broker's.
-    Token(Encoded),
+    /// Go on to this token of the broker's, which stands for this address.
+    Token(Encoded, IpAddr),
     /// Nobody can be asked about this address: the seccomp filter brings the call before the broker.
     Unjudged(Encoded),
     /// Go on without an address: the socket is connected, by now if `MSG_FASTOPEN` asked for it.
@@ -240,9 +244,18 @@ pub(crate) fn disconnect(fd: c_int) {
 }
 
 /// Is a datagram too long for the header that it is to have on its way to the proxy? Not one that the kernel cuts in segments (`UDP_SEGMENT`).
-fn is_too_long(fd: c_int, len: usize) -> bool {
+fn is_too_long(fd: c_int, len: usize, destination: IpAddr) -> bool {
     const UDP_SEGMENT: c_int = 103;
-    len > MAX_DATAGRAM - MAX_HEADER && sys::option(fd, libc::IPPROTO_UDP, UDP_SEGMENT).unwrap_or(0) == 0
+    len > max_payload(destination) && sys::option(fd, libc::IPPROTO_UDP, UDP_SEGMENT).unwrap_or(0) == 0
+}
+
+/// The same on a connected socket.
+fn is_too_long_for_peer(fd: c_int, len: usize) -> bool {
+    len > MAX_DATAGRAM - MAX_HEADER
+        && gate::holds(fd)
+        && socket::peer(fd)
+            .and_then(|gate| flows::origin(fd, gate))
+            .is_some_and(|destination| is_too_long(fd, len, destination.ip()))
 }
 
 /// The length of all parts.
@@ -284,7 +297,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         };
     }
     if let Some(token) = flows::token(fd, destination) {
-        return Ok(Verdict::Token(as_given(token, destination)));
+        return Ok(Verdict::Token(as_given(token, destination), destination.ip()));
     }
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
@@ -293,7 +306,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
                 Reply::Direct => Ok(Verdict::To(Encoded::new(destination))),
                 Reply::Address(token) => {
                     flows::remember(fd, destination, token);
-                    Ok(Verdict::Token(as_given(token, destination)))
+                    Ok(Verdict::Token(as_given(token, destination), destination.ip()))
                 }
                 _ => Err(libc::ENETUNREACH),
             },

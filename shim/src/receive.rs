@@ -21,6 +21,23 @@ redhook::hook! {
         }
         // SAFETY: recvfrom(2) demands a length behind an address; without one the call fails.
         let room = unsafe { address_len.as_ref() }.copied().unwrap_or(0);
+        if c_int::try_from(room).is_ok_and(|room| (1..LONGEST as c_int).contains(&room)) {
+            let mut sender = [0_u8; LONGEST];
+            let mut sender_len = LONGEST as socklen_t;
+            let arguments = [int(fd), at(data), len, int(flags), at(sender.as_mut_ptr()), at(&raw mut sender_len)];
+            // SAFETY: the caller's own arguments but for the address, which is ours.
+            let result = unsafe { pass::wait(libc::SYS_recvfrom, arguments) };
+            if result.is_ok() {
+                // SAFETY: `sender` has room for its own length.
+                unsafe { show_sender(fd, sender.as_mut_ptr().cast(), &mut sender_len, LONGEST as socklen_t) };
+                let part = sender.get(..(room.min(sender_len)) as usize).unwrap_or(&[]);
+                // SAFETY: recvfrom(2) demands `room` writable bytes at `address`; the part is no longer.
+                unsafe { core::ptr::copy_nonoverlapping(part.as_ptr(), address.cast::<u8>(), part.len()) };
+                // SAFETY: there is a length, or there were no room.
+                unsafe { address_len.write(sender_len) };
+            }
+            return returned(result);
+        }
         let arguments = [int(fd), at(data), len, int(flags), at(address), at(address_len)];
         // SAFETY: the caller's own arguments.
         let result = unsafe { pass::wait(libc::SYS_recvfrom, arguments) };
@@ -94,6 +111,9 @@ redhook::hook! {
         returned(result) as c_int
     }
 }
+
+/// The longest address of IP: with less room the kernel cuts, and what was cut cannot be read.
+const LONGEST: usize = sockaddr::MAX_LEN;
 
 /// As many as the kernel takes (`UIO_MAXIOV`).
 const MOST_MESSAGES: usize = 1024;

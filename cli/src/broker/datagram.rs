@@ -22,7 +22,7 @@ use presocks_abi::sockaddr::{in_family, is_local};
 use presocks_abi::socket::is_loopback;
 use presocks_proto::standin::{Kind, kind};
 use rustix::io::Errno;
-use rustix::net::{bind, sockopt};
+use rustix::net::{AddressFamily, bind, sockopt};
 use tokio::task::spawn_local;
 
 use super::dns::Transport;
@@ -69,11 +69,6 @@ impl Datagrams {
     /// Whom an address of ours stands for to this socket.
     pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
         self.flows.borrow().origin(cookie, canonical(address))
-    }
-
-    fn knows(&self, cookie: Cookie, destination: SocketAddr) -> bool {
-        let flows = self.flows.borrow();
-        flows.way_back(cookie, destination).is_some_and(|(own, _)| own.is_some())
     }
 }
 
@@ -137,6 +132,7 @@ pub(super) fn connect(
     destination: SocketAddr,
 ) -> io::Result<Connected> {
     let cookie = sockopt::socket_cookie(socket)?;
+    speaks(socket, destination)?;
     broker.datagrams.flows.borrow_mut().forget_peer(cookie);
     let place = place(broker, destination);
     let is_refused = || is_denied(broker) || broker.datagrams.associations.is_refused();
@@ -155,6 +151,23 @@ pub(super) fn connect(
     broker.peers.borrow_mut().insert(cookie, destination, address);
     let is_open = place == Place::Elsewhere && broker.datagrams.associations.is_served();
     Ok(Connected::Gate { address, is_open })
+}
+
+/// Can the socket speak to addresses of this kind at all?
+///
+/// # Errors
+/// As the kernel has them: `EAFNOSUPPORT`, `ENETUNREACH`.
+fn speaks(socket: BorrowedFd<'_>, destination: SocketAddr) -> io::Result<()> {
+    let is_v6 = sockopt::socket_domain(socket)? == AddressFamily::INET6;
+    let is_v4_inside = destination.ip().to_canonical().is_ipv4();
+    match (is_v6, destination) {
+        (false, SocketAddr::V6(_)) => Err(Errno::AFNOSUPPORT.into()),
+        (true, SocketAddr::V4(_)) if sockopt::ipv6_v6only(socket)? => Err(Errno::AFNOSUPPORT.into()),
+        (true, SocketAddr::V6(_)) if is_v4_inside && sockopt::ipv6_v6only(socket)? => {
+            Err(Errno::NETUNREACH.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_denied(broker: &Broker) -> bool {
@@ -204,7 +217,7 @@ fn connect_to_gate(
     }
     drop(flows);
     // Another socket shares its address (SO_REUSEPORT): a token tells them apart.
-    let token = token(broker, socket, who, canonical(destination))?;
+    let token = token(broker, who, canonical(destination))?;
     rustix::net::connect(socket, &token)?;
     Ok(token)
 }
@@ -242,44 +255,31 @@ fn identify(socket: BorrowedFd<'_>) -> io::Result<Who> {
 }
 
 /// The token for a flow, as the socket can reach it.
-fn token(
-    broker: &Rc<Broker>,
-    socket: BorrowedFd<'_>,
-    who: Who,
-    destination: SocketAddr,
-) -> io::Result<SocketAddr> {
+fn token(broker: &Rc<Broker>, who: Who, destination: SocketAddr) -> io::Result<SocketAddr> {
     let known = broker.datagrams.flows.borrow_mut().token(who, destination);
+    let token = known.map_or_else(|| new_token(broker, who, destination), Ok)?;
     let family = if who.is_v6 { libc::AF_INET6 } else { libc::AF_INET };
-    let token = match known {
-        Some(token) => token,
-        None => {
-            let reaches_v4 = !who.is_v6
-                || sockopt::ipv6_v6only(socket) == Ok(false)
-                    && own_address(socket)
-                        .is_some_and(|own| own.ip().is_unspecified() || own.ip().to_canonical().is_ipv4());
-            new_token(broker, who, destination, reaches_v4)?
-        }
-    };
     Ok(in_family(token, family))
 }
 
-fn new_token(
-    broker: &Rc<Broker>,
-    who: Who,
-    destination: SocketAddr,
-    reaches_v4: bool,
-) -> io::Result<SocketAddr> {
+/// Of the destination's own family, so that options and control messages mean what they do without us.
+fn new_token(broker: &Rc<Broker>, who: Who, destination: SocketAddr) -> io::Result<SocketAddr> {
     let datagrams = &broker.datagrams;
-    let token = if reaches_v4 {
+    let token = if destination.is_ipv4() {
         let port = datagrams.gates.port(broker, false)?;
-        datagrams.flows.borrow_mut().free_token(port)
+        datagrams.flows.borrow_mut().free_v4(port)
     } else {
-        datagrams.gates.open_solitary(broker)?
+        let free = datagrams.flows.borrow().free_v6(who);
+        match free {
+            Some(token) => token,
+            None => {
+                let token = datagrams.gates.open_solitary(broker)?;
+                datagrams.flows.borrow_mut().share(token);
+                token
+            }
+        }
     };
-    let room = datagrams.flows.borrow_mut().insert(who, destination, token);
-    if let Some(removed) = room {
-        datagrams.gates.close(removed);
-    }
+    datagrams.flows.borrow_mut().insert(who, destination, token);
     keep_swept(broker);
     Ok(token)
 }
@@ -313,6 +313,7 @@ pub(super) async fn send(
         Place::Elsewhere if is_denied(broker) => return refused(Refusal::Denied),
         Place::Elsewhere | Place::Resolver => {}
     }
+    speaks(socket, destination)?;
     let associations = &broker.datagrams.associations;
     if place == Place::Elsewhere && associations.is_refused() {
         return refused(Refusal::NotServed);
@@ -320,7 +321,7 @@ pub(super) async fn send(
     must_be_here(broker, socket)?;
     meant(broker, destination)?;
     let who = identify(socket)?;
-    let token = token(broker, socket, who, canonical(destination))?;
+    let token = token(broker, who, canonical(destination))?;
     if place == Place::Elsewhere && associations.find_out(broker, who.cookie).await.is_err() {
         return refused(Refusal::NotServed);
     }
@@ -390,15 +391,15 @@ fn forward(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, payload: &[u8
 fn deliver(broker: &Rc<Broker>, cookie: Cookie, source: SocketAddr, payload: &[u8]) {
     let datagrams = &broker.datagrams;
     let way = datagrams.flows.borrow().way_back(cookie, source);
-    let Some((own, to)) = way else { return };
-    let own = own.or_else(|| {
+    let Some(way) = way else { return };
+    let own = way.own.or_else(|| {
         let who = datagrams.flows.borrow().who(cookie)?;
         // An IPv4 socket has no room for an IPv6 address.
         let can_be_shown = who.is_v6 || source.is_ipv4();
-        if can_be_shown { new_token(broker, who, source, to.is_ipv4()).ok() } else { None }
+        if can_be_shown { new_token(broker, who, source).ok() } else { None }
     });
     if let Some(own) = own {
-        datagrams.gates.send(own, to, payload);
+        datagrams.gates.send(own, way.to, payload);
     }
 }
 
@@ -414,12 +415,8 @@ fn keep_swept(broker: &Rc<Broker>) {
             tokio::time::sleep(SWEEP).await;
             // Without /proc nothing is ever swept, and the oldest flows make room.
             let Ok(open) = open_sockets() else { continue };
-            let (sockets, tokens) = datagrams.flows.borrow_mut().sweep(&open);
-            for cookie in sockets {
+            for cookie in datagrams.flows.borrow_mut().sweep(&open) {
                 datagrams.associations.let_go(cookie);
-            }
-            for token in tokens {
-                datagrams.gates.close(token);
             }
         }
         datagrams.is_swept.set(false);

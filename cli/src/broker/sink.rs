@@ -11,10 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use presocks_abi::sockaddr::in_family;
+use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket_with, sockopt};
 
-use super::socket::{leaves_loopback, option, own_address, set_option};
+use super::socket::{leaves_loopback, option, own_address, peer_of, set_option};
 
 /// Most addresses of this machine at which there is a sink.
 const MOST: usize = 256;
@@ -97,8 +98,8 @@ impl Sinks {
     }
 }
 
-/// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the source address
-/// that the kernel chooses for the destination; none when the program has bound the socket, or there is no route.
+/// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the socket's source
+/// address: the one that it has, or that the kernel chooses for the destination; none when there is no route.
 ///
 /// # Errors
 /// As [`Sinks::connect`].
@@ -111,8 +112,10 @@ pub(super) fn connect_here(
     if leaves_loopback(socket) {
         return Err(unreachable());
     }
-    // Without the source address of an earlier connect the kernel chooses anew. Fails only on what fails below too.
-    let _ = connect_unspec(socket);
+    // Loopback is the source of a socket that was connected when there was no route; from there the kernel finds none at all.
+    if peer_of(socket).is_some() && own_address(socket).is_some_and(|own| is_loopback(own.ip())) {
+        dissolve(socket);
+    }
     let source = match source_towards(socket, destination) {
         Ok(source) => source,
         // The proxy may have a route.
@@ -121,6 +124,10 @@ pub(super) fn connect_here(
     };
     let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let here = in_family(choose(source)?, family);
+    // In two steps when the address changes: a thread that writes meanwhile may take half of one IPv6 address and half of the other.
+    if peer_of(socket).is_some_and(|peer| peer.ip() != here.ip()) {
+        dissolve(socket);
+    }
     let is_connected = connect(socket, &here).is_ok();
     // Once more: nothing may lead from it to another device.
     if is_connected && !leaves_loopback(socket) {
@@ -130,7 +137,18 @@ pub(super) fn connect_here(
     Err(unreachable())
 }
 
-/// The source address that the kernel chooses for `destination`; none for a socket that the program has bound to one.
+/// Dissolves a connection. The port stays the socket's, as it does when the kernel connects it anew.
+fn dissolve(socket: BorrowedFd<'_>) {
+    let port = own_address(socket).map_or(0, |own| own.port());
+    let _ = connect_unspec(socket);
+    // A port that the kernel has chosen is given back with the connection. Should somebody else have it by now, there will be another.
+    if let Some(mut own) = own_address(socket).filter(|own| own.port() == 0) {
+        own.set_port(port);
+        let _ = bind(socket, &own);
+    }
+}
+
+/// The source address that the socket has, or else that the kernel chooses for `destination`.
 fn source_towards(socket: BorrowedFd<'_>, destination: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
     const IPV6_ADDR_PREFERENCES: i32 = 72;
     let family = sockopt::socket_domain(socket)?;
@@ -155,7 +173,7 @@ fn source_towards(socket: BorrowedFd<'_>, destination: SocketAddr) -> Result<Opt
         let _ = bind(&probe, &bound);
     }
     connect(&probe, &destination)?;
-    Ok(if bound.is_none() { own(probe.as_fd()) } else { None })
+    Ok(own(probe.as_fd()))
 }
 
 fn sink(address: SocketAddr) -> io::Result<UdpSocket> {

@@ -2,13 +2,27 @@
 //!
 //! A fragment is refused, as the RFC allows: datagrams come as a whole or not at all.
 
+use core::net::IpAddr;
+
 use super::{Buffer, Target, read_target};
+use crate::standin::{Kind, kind};
 
 /// Longest header: reserved bytes, fragment number, address type, a name of 255 bytes with its length, port.
 pub const MAX_HEADER: usize = 2 + 1 + 1 + 1 + 255 + 2;
 
 /// The largest payload of a UDP datagram over IPv4: 65,535 bytes without the headers of IP and UDP (RFC 768, RFC 791).
 pub const MAX_DATAGRAM: usize = 65_535 - 20 - 8;
+
+/// The longest payload, in bytes, that fits into one datagram behind the header for `destination`. A stand-in's name may have any length.
+#[must_use]
+pub fn max_payload(destination: IpAddr) -> usize {
+    let header = match (kind(destination), destination.to_canonical()) {
+        (Kind::StandIn(_) | Kind::Reserved, _) => MAX_HEADER,
+        (Kind::Ordinary, IpAddr::V4(_)) => 2 + 1 + 1 + 4 + 2,
+        (Kind::Ordinary, IpAddr::V6(_)) => 2 + 1 + 1 + 16 + 2,
+    };
+    MAX_DATAGRAM - header
+}
 
 /// An encoded header, which is sent ahead of the payload in the same datagram.
 #[derive(Clone, Debug)]
@@ -87,6 +101,16 @@ mod tests {
             datagram.extend(b"payload");
             assert_eq!(decode(&datagram), Ok((target, &b"payload"[..])));
         }
+    }
+
+    #[test]
+    fn a_header_and_the_longest_payload_fill_a_datagram() {
+        for target in targets() {
+            if let Host::Address(address) = target.host {
+                assert_eq!(max_payload(address) + Header::new(&target).as_bytes().len(), MAX_DATAGRAM);
+            }
+        }
+        assert_eq!(max_payload("198.18.0.1".parse().unwrap()), MAX_DATAGRAM - MAX_HEADER);
     }
 
     #[test]

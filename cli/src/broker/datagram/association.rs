@@ -3,8 +3,8 @@
 //! A program's socket has one association, opened by its first datagram, and kept for as long as the socket is open: it lasts while its TCP
 //! connection does. When the proxy ends it, the next datagram opens another. What cannot be sent is dropped, as by any network.
 //!
-//! A destination may travel as a name, but its datagrams come back with an address. An unknown address belongs to the name of that port. Two
-//! names of the same port that have not answered yet could not be told apart: the second one gets an association of its own.
+//! A destination may travel as a name, but its datagrams come back with an address that nobody here knows. So on one association a port is one
+//! name's, or it is for any number of addresses; a socket that needs more than that has more associations.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -18,24 +18,24 @@ use presocks_proto::frame::Family;
 use presocks_proto::socks5::datagram::{Header, MAX_HEADER, decode};
 use presocks_proto::socks5::{Host, Target};
 use presocks_proto::standin::{Kind, kind};
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg, sockopt};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg_addr, sockopt};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::flows::Cookie;
 use crate::broker::Broker;
 use crate::broker::connect::associate;
 use crate::broker::failure::Failure;
-use crate::broker::socket::{canonical, watch};
+use crate::broker::socket::{canonical, set_option, watch};
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
 const MOST_WAITING: usize = 64;
 const MOST_WAITING_BYTES: usize = 1 << 20;
 
-/// Most associations of one socket. Beyond, names of the same port may be confused.
+/// Most associations of one socket. Beyond, a port may have several names, of which the last one is answered.
 const MOST_OF_A_SOCKET: usize = 8;
 
 /// An association that ended is not opened anew before this has passed since it was.
@@ -79,14 +79,24 @@ struct Association {
     cookie: Cookie,
     state: RefCell<State>,
     changed: Notify,
-    names: RefCell<Names>,
+    /// Whose datagrams go to these ports by this association, and come from them.
+    ports: RefCell<HashMap<u16, Whose>>,
     /// The program's socket is gone.
     let_go: Notify,
 }
 
+/// Whom a port belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// All who have an address.
+    Addresses,
+    /// The name that this stands for.
+    Name(SocketAddr),
+}
+
 enum State {
     Opening { waiting: VecDeque<(SocketAddr, Vec<u8>)>, bytes: usize },
-    Open(Rc<UdpSocket>),
+    Open(Rc<Relay>),
     Over,
 }
 
@@ -129,10 +139,7 @@ impl Associations {
 
     /// Sends a program's datagram, as soon as there is an association.
     pub(super) fn send(&self, broker: &Rc<Broker>, cookie: Cookie, destination: SocketAddr, payload: &[u8]) {
-        let is_name = matches!(kind(destination.ip()), Kind::StandIn(_));
-        let association =
-            if is_name { self.for_name(broker, cookie, destination) } else { self.first(broker, cookie) };
-        if let Some(association) = association {
+        if let Some(association) = self.towards(broker, cookie, destination) {
             association.send(broker, destination, payload);
         }
     }
@@ -151,37 +158,50 @@ impl Associations {
         first.or_else(|| self.begin(broker, cookie))
     }
 
-    fn for_name(&self, broker: &Rc<Broker>, cookie: Cookie, name: SocketAddr) -> Option<Rc<Association>> {
+    /// The association by which datagrams go to this destination, and come back.
+    fn towards(
+        &self,
+        broker: &Rc<Broker>,
+        cookie: Cookie,
+        destination: SocketAddr,
+    ) -> Option<Rc<Association>> {
+        let whose = match kind(destination.ip()) {
+            Kind::StandIn(_) => Whose::Name(destination),
+            Kind::Ordinary | Kind::Reserved => Whose::Addresses,
+        };
         let all = self.of.borrow().get(&cookie).map(|all| all.open.clone()).unwrap_or_default();
-        let known = all.iter().find(|association| association.names.borrow().has(name));
-        let free = || all.iter().find(|association| association.names.borrow_mut().take(name));
-        if let Some(association) = known.or_else(free) {
+        let port = destination.port();
+        let is_whose = |association: &&Rc<Association>| association.ports.borrow().get(&port) == Some(&whose);
+        let is_free = |association: &&Rc<Association>| !association.ports.borrow().contains_key(&port);
+        if let Some(association) = all.iter().find(is_whose) {
             return Some(Rc::clone(association));
         }
-        let association = if all.len() < MOST_OF_A_SOCKET { self.begin(broker, cookie) } else { None };
-        let association = association.or_else(|| all.first().cloned())?;
-        association.names.borrow_mut().asked.push((name, false));
+        let association = all.iter().find(is_free).cloned();
+        let one_more = || if all.len() < MOST_OF_A_SOCKET { self.begin(broker, cookie) } else { None };
+        let association = association.or_else(one_more).or_else(|| all.first().cloned())?;
+        association.ports.borrow_mut().insert(port, whose);
         Some(association)
     }
 
-    /// `None` too soon after the last one.
+    /// `None` when it is known that there will be none.
     fn begin(&self, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
-        let mut of = self.of.borrow_mut();
-        let of_socket = of.entry(cookie).or_default();
-        let is_too_soon = of_socket.opened.is_some_and(|opened| opened.elapsed() < PAUSE);
-        if self.is_refused() || is_too_soon && of_socket.open.is_empty() {
+        if self.is_refused() {
             return None;
         }
+        let mut of = self.of.borrow_mut();
+        let of_socket = of.entry(cookie).or_default();
+        // One after the other, but not those that are needed at the same time.
+        let not_before = of_socket.opened.filter(|_| of_socket.open.is_empty()).map(|opened| opened + PAUSE);
         let association = Rc::new(Association {
             cookie,
             state: RefCell::new(State::Opening { waiting: VecDeque::new(), bytes: 0 }),
             changed: Notify::new(),
-            names: RefCell::default(),
+            ports: RefCell::default(),
             let_go: Notify::new(),
         });
         of_socket.opened = Some(Instant::now());
         of_socket.open.push(Rc::clone(&association));
-        spawn_local(Rc::clone(&association).live(Rc::clone(broker)));
+        spawn_local(Rc::clone(&association).live(Rc::clone(broker), not_before));
         Some(association)
     }
 
@@ -198,11 +218,17 @@ pub(super) struct Refused;
 
 impl Association {
     /// From its first datagram to its last.
-    async fn live(self: Rc<Self>, broker: Rc<Broker>) {
+    async fn live(self: Rc<Self>, broker: Rc<Broker>, not_before: Option<Instant>) {
         let all = &broker.datagrams.associations;
+        let opened = async {
+            if let Some(not_before) = not_before {
+                sleep_until(not_before).await;
+            }
+            open(&broker).await
+        };
         tokio::select! {
             () = self.let_go.notified() => {}
-            opened = open(&broker) => match opened {
+            opened = opened => match opened {
                 Ok((control, relay)) => {
                     all.service.set(Service::Served);
                     let relay = Rc::new(relay);
@@ -229,17 +255,17 @@ impl Association {
     }
 
     /// The relay is there: what waited for it goes first.
-    fn begin(&self, broker: &Broker, relay: &Rc<UdpSocket>) {
+    fn begin(&self, broker: &Broker, relay: &Rc<Relay>) {
         if let State::Opening { waiting, .. } = self.change(State::Open(Rc::clone(relay))) {
             for (destination, payload) in waiting {
-                pass_on(broker, relay, destination, &payload);
+                relay.send(broker, destination, &payload);
             }
         }
     }
 
     fn send(&self, broker: &Broker, destination: SocketAddr, payload: &[u8]) {
         match &mut *self.state.borrow_mut() {
-            State::Open(relay) => pass_on(broker, relay, destination, payload),
+            State::Open(relay) => relay.send(broker, destination, payload),
             State::Opening { waiting, bytes } => {
                 if waiting.len() < MOST_WAITING && *bytes + payload.len() <= MOST_WAITING_BYTES {
                     *bytes += payload.len();
@@ -251,8 +277,8 @@ impl Association {
     }
 
     /// Takes what the relay sends, until there is no relay.
-    async fn receive(&self, broker: &Rc<Broker>, relay: &UdpSocket) {
-        while relay.readable().await.is_ok() {
+    async fn receive(&self, broker: &Rc<Broker>, relay: &Relay) {
+        while relay.socket.readable().await.is_ok() {
             for _ in 0..TURN {
                 match self.take(broker, relay) {
                     Ok(()) => {}
@@ -266,10 +292,13 @@ impl Association {
     }
 
     /// Takes one datagram to the program.
-    fn take(&self, broker: &Rc<Broker>, relay: &UdpSocket) -> io::Result<()> {
+    fn take(&self, broker: &Rc<Broker>, relay: &Relay) -> io::Result<()> {
         let mut room = broker.datagrams.associations.room.borrow_mut();
         room.resize(MAX_HEADER + 65_536, 0);
-        let len = relay.try_recv(&mut room)?;
+        let (len, sender) = relay.socket.try_recv_from(&mut room)?;
+        if canonical(sender) != canonical(relay.address) {
+            return Ok(());
+        }
         match decode(room.get(..len).unwrap_or(&[])) {
             Ok((source, payload)) => {
                 if let Some(source) = self.shown(broker, &source) {
@@ -283,83 +312,63 @@ impl Association {
 
     /// The source as the program knows it.
     fn shown(&self, broker: &Broker, source: &Target) -> Option<SocketAddr> {
-        let address = match source.host {
-            Host::Address(address) => SocketAddr::new(address.to_canonical(), source.port),
-            Host::Name(name) => {
-                let addresses = broker.names.borrow_mut().resolve(&name, Family::Any).ok()?;
-                let stand_ins = || addresses.iter().map(|address| SocketAddr::new(address, source.port));
-                let asked = stand_ins().find(|stand_in| self.names.borrow().has(*stand_in));
-                return asked.or_else(|| stand_ins().next());
-            }
-        };
-        // One that the program wrote to by its address has its own flow.
-        if broker.datagrams.knows(self.cookie, address) {
-            return Some(address);
-        }
-        Some(self.names.borrow_mut().of(address).unwrap_or(address))
-    }
-}
-
-/// The names that a socket has sent to by one association.
-#[derive(Default)]
-struct Names {
-    /// Stand-ins, and whether each has answered.
-    asked: Vec<(SocketAddr, bool)>,
-    /// The addresses that turned out to be theirs.
-    known: HashMap<SocketAddr, SocketAddr>,
-}
-
-impl Names {
-    fn has(&self, name: SocketAddr) -> bool {
-        self.asked.iter().any(|(asked, _)| *asked == name)
-    }
-
-    /// Takes a name, unless there is one of this port that has not answered.
-    fn take(&mut self, name: SocketAddr) -> bool {
-        let is_free =
-            !self.asked.iter().any(|(asked, has_answered)| asked.port() == name.port() && !has_answered);
-        if is_free {
-            self.asked.push((name, false));
-        }
-        is_free
-    }
-
-    /// The name whose address this is.
-    fn of(&mut self, address: SocketAddr) -> Option<SocketAddr> {
-        if let Some(name) = self.known.get(&address) {
+        if let Some(Whose::Name(name)) = self.ports.borrow().get(&source.port) {
             return Some(*name);
         }
-        let of_port = || self.asked.iter().filter(|(asked, _)| asked.port() == address.port());
-        let silent = of_port().find(|(_, has_answered)| !has_answered);
-        // A name may have several addresses.
-        let only = if of_port().count() == 1 { of_port().next() } else { None };
-        let (name, _) = *silent.or(only)?;
-        self.known.insert(address, name);
-        for (asked, has_answered) in &mut self.asked {
-            *has_answered |= *asked == name;
-        }
-        Some(name)
+        let address = match source.host {
+            Host::Address(address) => address.to_canonical(),
+            Host::Name(name) => broker.names.borrow_mut().resolve(&name, Family::Any).ok()?.iter().next()?,
+        };
+        Some(SocketAddr::new(address, source.port))
     }
 }
 
-/// Sends one datagram to the relay.
-fn pass_on(broker: &Broker, relay: &UdpSocket, destination: SocketAddr, payload: &[u8]) {
-    let host = match kind(destination.ip()) {
-        Kind::StandIn(index) => broker.names.borrow().name(index).map(Host::Name),
-        Kind::Reserved => None,
-        Kind::Ordinary => Some(Host::Address(destination.ip())),
-    };
-    let Some(host) = host else { return };
-    let header = Header::new(&Target { host, port: destination.port() });
-    let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(payload)];
-    // As in any network, a datagram may be lost. Its receiver, should it be gone, is noticed by `receive`.
-    // Not by the runtime, which takes a new socket for unready until it has asked the kernel.
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    let _ = sendmsg(relay, &parts, &mut SendAncillaryBuffer::default(), flags);
+/// Where the proxy takes datagrams, and our socket for it. The socket is not connected, or the kernel would answer strangers; who is not the
+/// relay is not heard.
+struct Relay {
+    socket: UdpSocket,
+    address: SocketAddr,
+}
+
+impl Relay {
+    /// # Errors
+    /// Those of socket(2) and bind(2).
+    fn new(own: SocketAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(own)?;
+        socket.set_nonblocking(true)?;
+        // So that its host may tell that the relay is gone (ip(7), `IP_RECVERR`), as it does on a connected socket.
+        let (level, name) = if address.is_ipv4() {
+            (libc::IPPROTO_IP, libc::IP_RECVERR)
+        } else {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        };
+        set_option(socket.as_fd(), level, name, 1)?;
+        Ok(Self { socket: UdpSocket::from_std(socket)?, address })
+    }
+
+    fn send(&self, broker: &Broker, destination: SocketAddr, payload: &[u8]) {
+        let host = match kind(destination.ip()) {
+            Kind::StandIn(index) => broker.names.borrow().name(index).map(Host::Name),
+            Kind::Reserved => None,
+            Kind::Ordinary => Some(Host::Address(destination.ip())),
+        };
+        let Some(host) = host else { return };
+        let header = Header::new(&Target { host, port: destination.port() });
+        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(payload)];
+        // As in any network, a datagram may be lost. Not by the runtime, which takes a new socket for unready until it has asked the
+        // kernel. An error may be an earlier datagram's: then this one has not been sent.
+        for _ in 0..2 {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            let control = &mut SendAncillaryBuffer::default();
+            if sendmsg_addr(&self.socket, &self.address, &parts, control, flags).is_ok() {
+                return;
+            }
+        }
+    }
 }
 
 /// Opens an association: its TCP connection, and a socket that hears the relay alone.
-async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, UdpSocket), Failure> {
+async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
     let mut last = Failure::ProxyUnreachable(rustix::io::Errno::NETUNREACH.into());
     for proxy in &broker.settings.proxy_addresses {
         match open_at(broker, *proxy).await {
@@ -370,7 +379,7 @@ async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, UdpSocket), Failure> {
     Err(last)
 }
 
-async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, UdpSocket), Failure> {
+async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
     let limit = broker.settings.connect_timeout;
     let control = match timeout(limit, TcpStream::connect(proxy)).await {
         Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
@@ -392,11 +401,8 @@ async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, U
     if own.is_ipv4() != relay.is_ipv4() {
         own = if relay.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     }
-    let socket = std::net::UdpSocket::bind(own).map_err(Failure::Socket)?;
-    socket.connect(relay).map_err(Failure::Socket)?;
-    socket.set_nonblocking(true).map_err(Failure::Socket)?;
-    let socket = UdpSocket::from_std(socket).map_err(Failure::Socket)?;
-    Ok((TcpStream::from_std(control).map_err(Failure::Socket)?, socket))
+    let relay = Relay::new(own, relay).map_err(Failure::Socket)?;
+    Ok((TcpStream::from_std(control).map_err(Failure::Socket)?, relay))
 }
 
 /// Where the relay is. An unspecified address means the proxy's own; so does a loopback address, which is that of the proxy's host.

@@ -4,13 +4,16 @@
 //! the token goes to the destination, and what comes from the destination comes to the program from the token. A connected socket
 //! needs no token of its own: it is known by the address that it sends from.
 //!
+//! IPv4 has loopback addresses enough for each flow to have its own. IPv6 has one: its tokens are ports, which sockets that
+//! send from different ports share.
+//!
 //! Everybody on this machine can send to a loopback address, so a datagram counts only when it comes from the port of
 //! the token's own socket.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Tokens are in 127.192.0.0/10, where nothing else has ever been seen.
+/// IPv4 tokens are in 127.192.0.0/10, where nothing else has ever been seen.
 const FIRST_TOKEN: u32 = 0x7fc0_0000;
 const TOKENS: u32 = 1 << 22;
 
@@ -36,12 +39,24 @@ pub(super) struct Who {
 #[derive(Default)]
 pub(super) struct Flows {
     sockets: HashMap<Cookie, Entry>,
-    tokens: HashMap<SocketAddr, Token>,
+    tokens: HashMap<Key, Token>,
+    /// The IPv6 tokens.
+    shared: Vec<SocketAddr>,
     /// Connected sockets, by the address that they send from.
     connected: HashMap<SocketAddr, Cookie>,
     /// All tokens, the oldest first; one that was used since gets another turn.
-    turns: VecDeque<SocketAddr>,
+    turns: VecDeque<Key>,
     given: u32,
+}
+
+/// A token, and, for those that are shared, the port of its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key(SocketAddr, u16);
+
+impl Key {
+    fn new(token: SocketAddr, port: u16) -> Self {
+        Self(token, if token.is_ipv4() { 0 } else { port })
+    }
 }
 
 struct Entry {
@@ -72,45 +87,65 @@ struct Token {
     is_used: bool,
 }
 
+/// How a datagram comes to a program's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WayBack {
+    /// From this address of ours; `None` when the source has no token yet.
+    pub(super) own: Option<SocketAddr>,
+    /// To this address of the socket's.
+    pub(super) to: SocketAddr,
+}
+
 impl Flows {
     /// The token for a flow, if it has one.
     pub(super) fn token(&mut self, who: Who, destination: SocketAddr) -> Option<SocketAddr> {
-        let entry = self.sockets.get_mut(&who.cookie)?;
-        entry.port = who.port;
-        let token = *entry.tokens.get(&destination)?;
-        self.tokens.get_mut(&token)?.is_used = true;
+        let token = *self.entry(who).tokens.get(&destination)?;
+        self.tokens.get_mut(&Key::new(token, who.port))?.is_used = true;
         Some(token)
     }
 
-    /// An address for a token that no flow has, at a gate's port.
-    pub(super) fn free_token(&mut self, port: u16) -> SocketAddr {
+    /// An IPv4 token that no flow has, at the gate's port.
+    pub(super) fn free_v4(&mut self, port: u16) -> SocketAddr {
         loop {
             let address = Ipv4Addr::from_bits(FIRST_TOKEN + self.given % TOKENS);
             self.given = self.given.wrapping_add(1);
             // Some programs take addresses that end in 0 or 255 for a network's.
             let [_, _, _, last] = address.octets();
             let token = SocketAddr::from((address, port));
-            if !matches!(last, 0 | 255) && !self.tokens.contains_key(&token) {
+            if !matches!(last, 0 | 255) && !self.tokens.contains_key(&Key::new(token, 0)) {
                 return token;
             }
         }
     }
 
-    /// Gives a flow its token. Returns the one that had to make room for it, if any.
-    pub(super) fn insert(
-        &mut self,
-        who: Who,
-        destination: SocketAddr,
-        token: SocketAddr,
-    ) -> Option<SocketAddr> {
-        let room = if self.tokens.len() >= MOST { self.make_room() } else { None };
-        self.entry(who).tokens.insert(destination, token);
-        self.tokens.insert(token, Token { cookie: who.cookie, destination, is_used: true });
-        self.turns.push_back(token);
-        room
+    /// An IPv6 token that no flow of a socket with this port has; `None` when there must be one more.
+    pub(super) fn free_v6(&self, who: Who) -> Option<SocketAddr> {
+        let taken = self.sockets.get(&who.cookie).map_or(0, |entry| entry.tokens.len());
+        // Most often the tokens up to that one are taken, and the next is not.
+        let (first, next) = self.shared.split_at_checked(taken).unwrap_or((&self.shared, &[]));
+        let is_free = |token: &&SocketAddr| !self.tokens.contains_key(&Key::new(**token, who.port));
+        next.iter().chain(first).find(is_free).copied()
     }
 
+    /// There is one more IPv6 token.
+    pub(super) fn share(&mut self, token: SocketAddr) {
+        self.shared.push(token);
+    }
+
+    /// Gives a flow its token.
+    pub(super) fn insert(&mut self, who: Who, destination: SocketAddr, token: SocketAddr) {
+        if self.tokens.len() >= MOST {
+            self.make_room();
+        }
+        self.entry(who).tokens.insert(destination, token);
+        let key = Key::new(token, who.port);
+        self.tokens.insert(key, Token { cookie: who.cookie, destination, is_used: true });
+        self.turns.push_back(key);
+    }
+
+    /// The book's page for a socket. When it has another port now, its shared tokens mean nothing any more.
     fn entry(&mut self, who: Who) -> &mut Entry {
+        let tokens = &mut self.tokens;
         let entry = self.sockets.entry(who.cookie).or_insert_with(|| Entry {
             inode: who.inode,
             port: who.port,
@@ -120,33 +155,34 @@ impl Flows {
             tokens: HashMap::new(),
             is_missed: false,
         });
-        entry.port = who.port;
+        if entry.port != who.port {
+            let before = entry.port;
+            entry
+                .tokens
+                .retain(|_, token| token.is_ipv4() || tokens.remove(&Key::new(*token, before)).is_none());
+            entry.port = who.port;
+        }
         entry
     }
 
-    fn make_room(&mut self) -> Option<SocketAddr> {
-        loop {
-            let token = self.turns.pop_front()?;
-            match self.tokens.get_mut(&token) {
+    fn make_room(&mut self) {
+        while let Some(key) = self.turns.pop_front() {
+            match self.tokens.get_mut(&key) {
                 // Of a socket that is gone.
                 None => {}
                 Some(used) if used.is_used => {
                     used.is_used = false;
-                    self.turns.push_back(token);
+                    self.turns.push_back(key);
                 }
                 Some(_) => {
-                    self.remove(token);
-                    return Some(token);
+                    if let Some(removed) = self.tokens.remove(&key)
+                        && let Some(entry) = self.sockets.get_mut(&removed.cookie)
+                    {
+                        entry.tokens.remove(&removed.destination);
+                    }
+                    return;
                 }
             }
-        }
-    }
-
-    fn remove(&mut self, token: SocketAddr) {
-        if let Some(removed) = self.tokens.remove(&token)
-            && let Some(entry) = self.sockets.get_mut(&removed.cookie)
-        {
-            entry.tokens.remove(&removed.destination);
         }
     }
 
@@ -174,7 +210,7 @@ impl Flows {
 
     /// Whose datagram it is that came from `from` to `to`, one of ours, and where it is to go.
     pub(super) fn recognise(&mut self, to: SocketAddr, from: SocketAddr) -> Option<(Cookie, SocketAddr)> {
-        let (cookie, destination) = match self.tokens.get_mut(&to) {
+        let (cookie, destination) = match self.tokens.get_mut(&Key::new(to, from.port())) {
             Some(token) => {
                 token.is_used = true;
                 (token.cookie, token.destination)
@@ -190,30 +226,33 @@ impl Flows {
         Some((cookie, destination))
     }
 
-    /// By which of our addresses a datagram of `source` is to come to the socket, and to which address of it. `None` for our address: the
-    /// source has no token yet. `None` at all: the socket is connected to somebody else, or gone.
-    pub(super) fn way_back(
-        &self,
-        cookie: Cookie,
-        source: SocketAddr,
-    ) -> Option<(Option<SocketAddr>, SocketAddr)> {
+    /// How a datagram of `source` comes to the socket; `None` when it is connected to somebody else, or gone.
+    pub(super) fn way_back(&self, cookie: Cookie, source: SocketAddr) -> Option<WayBack> {
         let entry = self.sockets.get(&cookie)?;
-        match entry.peer {
-            Some(peer) if peer.destination == source => Some((Some(peer.gate), peer.own)),
-            peer => {
-                let token = entry.tokens.get(&source).copied();
-                // The kernel lets a connected socket hear its peer alone.
-                if token.is_none() && peer.is_some() {
-                    return None;
-                }
-                Some((token, entry.heard?))
-            }
+        if let Some(peer) = entry.peer.filter(|peer| peer.destination == source) {
+            return Some(WayBack { own: Some(peer.gate), to: peer.own });
         }
+        let own = entry.tokens.get(&source).copied();
+        // The kernel lets a connected socket hear its peer alone.
+        if own.is_none() && entry.peer.is_some() {
+            return None;
+        }
+        let heard = entry.heard?;
+        // A socket of both families has an address in each.
+        let to = match own.unwrap_or(source) {
+            SocketAddr::V4(_) if heard.is_ipv6() => (Ipv4Addr::LOCALHOST, heard.port()).into(),
+            SocketAddr::V6(_) if heard.is_ipv4() => {
+                (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16]), heard.port()).into()
+            }
+            _ => heard,
+        };
+        Some(WayBack { own, to })
     }
 
     /// Whom `address` stands for to this socket.
     pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
-        let token = self.tokens.get(&address).filter(|token| token.cookie == cookie)?;
+        let port = self.sockets.get(&cookie)?.port;
+        let token = self.tokens.get(&Key::new(address, port)).filter(|token| token.cookie == cookie)?;
         Some(token.destination)
     }
 
@@ -234,9 +273,9 @@ impl Flows {
     }
 
     /// Closes the book on sockets that are not among `open` for the second time: one that is being moved in the kernel's table may be
-    /// missing once. Returns their cookies and tokens.
-    pub(super) fn sweep(&mut self, open: &HashSet<u64>) -> (Vec<Cookie>, Vec<SocketAddr>) {
-        let (mut gone, mut tokens) = (Vec::new(), Vec::new());
+    /// missing once. Returns their cookies.
+    pub(super) fn sweep(&mut self, open: &HashSet<u64>) -> Vec<Cookie> {
+        let mut gone = Vec::new();
         for (cookie, entry) in &mut self.sockets {
             let was_missed = entry.is_missed;
             entry.is_missed = !open.contains(&entry.inode);
@@ -247,17 +286,16 @@ impl Flows {
         for cookie in &gone {
             self.forget_peer(*cookie);
             if let Some(entry) = self.sockets.remove(cookie) {
-                tokens.extend(entry.tokens.into_values());
+                for token in entry.tokens.into_values() {
+                    self.tokens.remove(&Key::new(token, entry.port));
+                }
             }
-        }
-        for token in &tokens {
-            self.tokens.remove(token);
         }
         if self.turns.len() > 2 * self.tokens.len() {
             let known = &self.tokens;
-            self.turns.retain(|token| known.contains_key(token));
+            self.turns.retain(|key| known.contains_key(key));
         }
-        (gone, tokens)
+        gone
     }
 }
 
@@ -277,9 +315,13 @@ mod tests {
     }
 
     fn given(flows: &mut Flows, who: Who, destination: SocketAddr) -> SocketAddr {
-        let token = flows.free_token(PORT);
+        let token = flows.free_v4(PORT);
         flows.insert(who, destination, token);
         token
+    }
+
+    fn back(own: Option<SocketAddr>, to: &str) -> Option<WayBack> {
+        Some(WayBack { own, to: address(to) })
     }
 
     #[test]
@@ -291,8 +333,9 @@ mod tests {
         assert_eq!(flows.token(who(2), destination), None);
         assert_eq!(flows.recognise(token, address("127.0.0.1:5001")), Some((1, destination)));
         assert_eq!(flows.recognise(token, address("127.0.0.1:5002")), None);
-        assert_eq!(flows.way_back(1, destination), Some((Some(token), address("127.0.0.1:5001"))));
-        assert_eq!(flows.way_back(1, address("192.0.2.2:7")), Some((None, address("127.0.0.1:5001"))));
+        assert_eq!(flows.way_back(1, destination), back(Some(token), "127.0.0.1:5001"));
+        assert_eq!(flows.way_back(1, address("192.0.2.2:7")), back(None, "127.0.0.1:5001"));
+        assert_eq!(flows.way_back(1, address("[2001:db8::1]:7")), back(None, "[::1]:5001"));
         assert_eq!((flows.origin(1, token), flows.origin(2, token)), (Some(destination), None));
     }
 
@@ -305,11 +348,34 @@ mod tests {
         assert_eq!(flows.recognise(gate, own), Some((1, destination)));
         assert_eq!(flows.recognise(gate, address("10.0.0.2:5002")), None);
         assert_eq!(flows.recognise(address("10.0.0.3:4000"), own), None);
-        assert_eq!(flows.way_back(1, destination), Some((Some(gate), own)));
+        assert_eq!(flows.way_back(1, destination), back(Some(gate), "10.0.0.2:5001"));
         assert_eq!(flows.way_back(1, address("192.0.2.2:7")), None);
         assert!(flows.is_taken(own, 2) && !flows.is_taken(own, 1));
         flows.forget_peer(1);
         assert_eq!(flows.recognise(gate, own), None);
+    }
+
+    #[test]
+    fn sockets_share_ipv6_tokens_and_are_told_apart_by_their_ports() {
+        let mut flows = Flows::default();
+        let destinations = ["[2001:db8::1]:7", "[2001:db8::2]:7"].map(address);
+        let tokens = ["[::1]:4001", "[::1]:4002"].map(address);
+        assert_eq!(flows.free_v6(who(1)), None);
+        for token in tokens {
+            flows.share(token);
+            let who = who(1);
+            let destination = destinations[usize::from(token == tokens[1])];
+            assert_eq!(flows.free_v6(who), Some(token));
+            flows.insert(who, destination, token);
+        }
+        assert_eq!((flows.free_v6(who(1)), flows.free_v6(who(2))), (None, Some(tokens[0])));
+        flows.insert(who(2), destinations[1], tokens[0]);
+        assert_eq!(flows.recognise(tokens[0], address("[::1]:5001")), Some((1, destinations[0])));
+        assert_eq!(flows.recognise(tokens[0], address("[::1]:5002")), Some((2, destinations[1])));
+        assert_eq!(flows.origin(2, tokens[0]), Some(destinations[1]));
+        let moved = Who { port: 6000, ..who(1) };
+        assert_eq!(flows.token(moved, destinations[0]), None);
+        assert_eq!(flows.recognise(tokens[0], address("[::1]:5001")), None);
     }
 
     #[test]
@@ -319,10 +385,10 @@ mod tests {
         let token = given(&mut flows, who(1), destination);
         given(&mut flows, who(2), destination);
         let open = HashSet::from([who(2).inode]);
-        assert_eq!(flows.sweep(&open), (vec![], vec![]));
-        assert_eq!(flows.sweep(&HashSet::from([who(1).inode, who(2).inode])), (vec![], vec![]));
+        assert_eq!(flows.sweep(&open), []);
+        assert_eq!(flows.sweep(&HashSet::from([who(1).inode, who(2).inode])), []);
         flows.sweep(&open);
-        assert_eq!(flows.sweep(&open), (vec![1], vec![token]));
+        assert_eq!(flows.sweep(&open), [1]);
         assert!(!flows.has(1) && flows.has(2) && flows.origin(1, token).is_none());
     }
 

@@ -1,8 +1,8 @@
 //! The gates: the broker's own UDP sockets, to which programs' datagrams go instead of to their destination.
 //!
 //! One for IPv4 and one for IPv6, at every address of this machine: tokens on loopback for sockets that are not connected, and the
-//! program's own source address for one that is, so that getsockname(2) tells the truth. A socket for IPv6 alone cannot
-//! reach an IPv4 token, and there is but one IPv6 loopback address, so each of its tokens is a gate of its own.
+//! program's own source address for one that is, so that getsockname(2) tells the truth. There is but one IPv6 loopback address, so
+//! each IPv6 token is a gate of its own.
 //!
 //! A gate is deaf to the network: its filter takes only what came by way of the loopback device.
 
@@ -14,10 +14,11 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::task::{AbortHandle, spawn_local, yield_now};
+use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
 use crate::broker::ACCEPT_PAUSE;
@@ -29,6 +30,9 @@ const BATCH: usize = 8;
 /// The longest that a train can be.
 const LONGEST: usize = 65_536;
 
+/// Most IPv6 tokens: so many destinations can one socket have at a time.
+const MOST_SOLITARY: usize = 8192;
+
 /// As much as may wait for the broker; the kernel has its own limit (`net.core.rmem_max`).
 const RECEIVE_BUFFER: usize = 4 << 20;
 
@@ -37,8 +41,10 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub(super) struct Gates {
     v4: RefCell<Option<Rc<Gate>>>,
     v6: RefCell<Option<Rc<Gate>>>,
-    /// Tokens for IPv6 alone.
-    solitary: RefCell<HashMap<SocketAddr, (Rc<Gate>, AbortHandle)>>,
+    /// The IPv6 tokens.
+    solitary: RefCell<HashMap<SocketAddr, Rc<Gate>>>,
+    /// Where all of them put what they take. Nothing stays in it.
+    room: RefCell<Vec<u8>>,
 }
 
 /// A socket of the broker's.
@@ -69,23 +75,19 @@ impl Gates {
         Ok(port)
     }
 
-    /// A new token for a socket that speaks IPv6 alone.
+    /// A new IPv6 token.
     ///
     /// # Errors
-    /// Those of socket(2) and bind(2).
+    /// `ENOBUFS` when there are too many; those of socket(2) and bind(2).
     pub(super) fn open_solitary(&self, broker: &Rc<Broker>) -> io::Result<SocketAddr> {
-        let gate = Rc::new(Gate::open(Ipv6Addr::LOCALHOST.into())?);
-        let task = spawn_local(receive(Rc::clone(broker), Rc::clone(&gate))).abort_handle();
-        let address = gate.address;
-        self.solitary.borrow_mut().insert(address, (gate, task));
-        Ok(address)
-    }
-
-    /// The token is no more.
-    pub(super) fn close(&self, token: SocketAddr) {
-        if let Some((_, task)) = self.solitary.borrow_mut().remove(&token) {
-            task.abort();
+        if self.solitary.borrow().len() >= MOST_SOLITARY {
+            return Err(Errno::NOBUFS.into());
         }
+        let gate = Rc::new(Gate::open(Ipv6Addr::LOCALHOST.into())?);
+        spawn_local(receive(Rc::clone(broker), Rc::clone(&gate)));
+        let address = gate.address;
+        self.solitary.borrow_mut().insert(address, gate);
+        Ok(address)
     }
 
     /// Is this one of the gates' addresses?
@@ -100,7 +102,7 @@ impl Gates {
     pub(super) fn send(&self, own: SocketAddr, to: SocketAddr, payload: &[u8]) {
         let solitary = self.solitary.borrow();
         let place = if own.is_ipv4() { self.v4.borrow() } else { self.v6.borrow() };
-        let gate = solitary.get(&own).map(|(gate, _)| gate).or(place.as_ref());
+        let gate = solitary.get(&own).or(place.as_ref());
         if let Some(gate) = gate {
             gate.send(own.ip(), to, payload);
         }
@@ -133,41 +135,40 @@ impl Gate {
         let _ = self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
     }
 
-    fn take(&self, buffers: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]) -> io::Result<usize> {
-        self.socket
-            .try_io(Interest::READABLE, || self.state.recv(UdpSockRef::from(&self.socket), buffers, metas))
+    /// Takes a batch, and sends each datagram on its way.
+    fn forward(&self, broker: &Rc<Broker>) -> io::Result<()> {
+        let mut room = broker.datagrams.gates.room.borrow_mut();
+        room.resize(BATCH * LONGEST, 0);
+        let mut metas = [RecvMeta::default(); BATCH];
+        let mut buffers: Vec<_> = room.chunks_mut(LONGEST).map(IoSliceMut::new).collect();
+        let taken = self.socket.try_io(Interest::READABLE, || {
+            self.state.recv(UdpSockRef::from(&self.socket), &mut buffers, &mut metas)
+        })?;
+        drop(buffers);
+        for (train, meta) in room.chunks(LONGEST).zip(&metas).take(taken) {
+            let own = SocketAddr::new(meta.dst_ip.unwrap_or(self.address.ip()), self.address.port());
+            let from = canonical(meta.addr);
+            let train = train.get(..meta.len).unwrap_or(&[]);
+            if train.is_empty() {
+                super::forward(broker, own, from, train);
+            }
+            for datagram in train.chunks(meta.stride.max(1)) {
+                super::forward(broker, own, from, datagram);
+            }
+        }
+        Ok(())
     }
 }
 
+/// Takes what comes, for as long as the session lasts.
 async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
-    let mut room = vec![0; BATCH * LONGEST];
-    let mut metas = [RecvMeta::default(); BATCH];
-    loop {
-        let mut buffers: Vec<_> = room.chunks_mut(LONGEST).map(IoSliceMut::new).collect();
-        if gate.socket.readable().await.is_err() {
-            return;
+    while gate.socket.readable().await.is_ok() {
+        match gate.forward(&broker) {
+            // Programs can send faster than we forward, and others want their turn.
+            Ok(()) => yield_now().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
-        let taken = match gate.take(&mut buffers, &mut metas) {
-            Ok(taken) => taken,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        drop(buffers);
-        for (train, meta) in room.chunks(LONGEST).zip(&metas).take(taken) {
-            let own = SocketAddr::new(meta.dst_ip.unwrap_or(gate.address.ip()), gate.address.port());
-            let train = train.get(..meta.len).unwrap_or(&[]);
-            if train.is_empty() {
-                super::forward(&broker, own, canonical(meta.addr), train);
-            }
-            for datagram in train.chunks(meta.stride.max(1)) {
-                super::forward(&broker, own, canonical(meta.addr), datagram);
-            }
-        }
-        // Programs can send faster than we forward, and others want their turn.
-        yield_now().await;
     }
 }
 

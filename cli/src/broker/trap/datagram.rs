@@ -4,12 +4,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::control;
 use presocks_abi::sockaddr::Given;
 use presocks_abi::socket::{Kind, is_loopback};
+use presocks_proto::socks5::datagram::max_payload;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, sendto};
 use tokio::task::spawn_local;
@@ -18,7 +19,7 @@ use super::{Caller, Judged, Taken, errno, now, stays_here};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
 use crate::broker::datagram::{self, Connected, Place, Sent, place};
-use crate::broker::socket::{leaves_loopback, peer_of};
+use crate::broker::socket::{leaves_loopback, option, peer_of};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///
@@ -212,6 +213,9 @@ fn go(caller: &Rc<Caller>, way: Way, message: impl FnOnce() -> io::Result<Messag
 /// Sends to where the broker takes it from.
 async fn redirect(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message: Message) {
     let fd = taken.fd.as_fd();
+    if message.len() > max_payload(destination.ip()) && !is_cut(fd) {
+        return caller.answer(Answer::Errno(libc::EMSGSIZE));
+    }
     let to = match datagram::send(&caller.broker, fd, destination, &caller.program()).await {
         Ok(Sent::Token(token)) => token,
         // Another rule than a moment ago there is not.
@@ -243,7 +247,19 @@ async fn open(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, message
     };
 }
 
+/// Does the kernel cut what the socket sends into datagrams (`UDP_SEGMENT`)?
+fn is_cut(fd: BorrowedFd<'_>) -> bool {
+    const UDP_SEGMENT: i32 = 103;
+    let mut size = [0; 4];
+    option(fd, libc::IPPROTO_UDP, UDP_SEGMENT, &mut size).is_ok() && size != [0; 4]
+}
+
 impl Message {
+    fn len(&self) -> usize {
+        let total = self.parts.iter().fold(0_u64, |total, part| total.saturating_add(part.len));
+        usize::try_from(total).unwrap_or(usize::MAX)
+    }
+
     /// Sends it from the program's own socket; how much was sent.
     fn send(&self, caller: &Caller, socket: &OwnedFd, to: Option<SocketAddr>) -> io::Result<usize> {
         let data = gather(caller.thread(), &self.parts)?;
