@@ -12,6 +12,7 @@
 mod exchange;
 
 use core::ffi::CStr;
+use core::net::{Ipv4Addr, SocketAddr};
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -39,6 +40,9 @@ const HEADER_LEN: usize = 12;
 const RCODE: u8 = 0x0f;
 const SERVER_FAILURE: u8 = 2;
 const NAME_ERROR: u8 = 3;
+
+/// Where name servers listen.
+const PORT: u16 = 53;
 
 /// Defines a hook under a name and libc's other name for it. `$body` is what both do.
 macro_rules! hooks {
@@ -78,7 +82,7 @@ hooks! {
         message: *const u8, message_len: c_int, answer: *mut u8, len: c_int
     ) {
         // SAFETY: the caller's own arguments.
-        unsafe { send(message, message_len, answer, len) }
+        unsafe { send(State::own(), message, message_len, answer, len) }
     }
     // The same with a state of the program's own.
     res_nquery => hooked_nquery, __res_nquery => hooked_nquery_alias(
@@ -103,9 +107,8 @@ hooks! {
     res_nsend => hooked_nsend, __res_nsend => hooked_nsend_alias(
         state: *mut c_void, message: *const u8, message_len: c_int, answer: *mut u8, len: c_int
     ) {
-        let _ = state;
         // SAFETY: the caller's own arguments.
-        unsafe { send(message, message_len, answer, len) }
+        unsafe { send(State::of_program(state), message, message_len, answer, len) }
     }
 }
 
@@ -253,6 +256,23 @@ impl State {
         OPT_LEN
     }
 
+    /// The server that would be asked first, if that is an IPv4 address: the broker may ask it on the far side. Else one of loopback, which
+    /// leaves the choice to the broker.
+    ///
+    /// # Safety
+    /// The state is a state.
+    unsafe fn server(self) -> SocketAddr {
+        // SAFETY: the caller's promise.
+        let count = unsafe { (*self.layout).nscount };
+        // SAFETY: the caller's promise.
+        let [first, ..] = unsafe { (*self.layout).nsaddr_list };
+        let is_named = count > 0
+            && first.sin_family == libc::AF_INET as libc::sa_family_t
+            && u16::from_be(first.sin_port) == PORT;
+        let named = is_named.then(|| Ipv4Addr::from(first.sin_addr.s_addr.to_ne_bytes()));
+        SocketAddr::from((named.unwrap_or(Ipv4Addr::LOCALHOST), PORT))
+    }
+
     /// # Safety
     /// The state is a state.
     unsafe fn set_host_error(self, value: c_int) {
@@ -281,7 +301,7 @@ unsafe fn query(
         return -1;
     };
     // SAFETY: the caller's promise.
-    let received = unsafe { send(message.as_ptr(), message.len() as c_int, answer, len) };
+    let received = unsafe { send(state, message.as_ptr(), message.len() as c_int, answer, len) };
     let host_error = if received < 0 {
         TRY_AGAIN
     } else {
@@ -340,7 +360,7 @@ unsafe fn query_domain(
 
 /// # Safety
 /// As resolver(3) demands.
-unsafe fn send(message: *const u8, message_len: c_int, answer: *mut u8, len: c_int) -> c_int {
+unsafe fn send(state: State, message: *const u8, message_len: c_int, answer: *mut u8, len: c_int) -> c_int {
     let (Ok(message_len), Ok(len)) = (usize::try_from(message_len), usize::try_from(len)) else {
         return fail(libc::EINVAL);
     };
@@ -351,7 +371,9 @@ unsafe fn send(message: *const u8, message_len: c_int, answer: *mut u8, len: c_i
     let message = unsafe { core::slice::from_raw_parts(message, message_len) };
     // SAFETY: not null, and as long as the caller says.
     let answer = unsafe { core::slice::from_raw_parts_mut(answer, len) };
-    match exchange::exchange(message, answer) {
+    // SAFETY: the caller's promise.
+    let server = unsafe { state.server() };
+    match exchange::exchange(server, message, answer) {
         Ok(length) => length as c_int,
         Err(error) => fail(error),
     }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <resolv.h>
 #include <stddef.h>
+#include <sys/time.h>
 
 typedef unsigned char byte;
 
@@ -164,6 +165,24 @@ static void threads(void) {
     GIVES("cancelled threads leave nothing open", before, descriptors());
 }
 
+static volatile int ticks;
+static void on_tick(int number) { (void)number, ticks++; }
+
+/* Signals whose handlers do not restart calls; the real functions go on by themselves. */
+static void under_signals(void) {
+    struct sigaction action = {.sa_handler = on_tick};
+    struct itimerval often = {{0, 300}, {0, 300}}, never = {{0, 0}, {0, 0}};
+    int good = 0;
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int i = 0; i < 200; i++)
+        good += res_query("mail.test", ns_c_in, ns_t_mx, answer, sizeof answer) > 0;
+    setitimer(ITIMER_REAL, &never, NULL);
+    GIVES("asked under signals", 200, good);
+    check("there were signals", ticks > 0, "none");
+    signal(SIGALRM, SIG_DFL), alarm(WATCHDOG_SECONDS);
+}
+
 /* getaddrinfo_a: addresses, failures, waiting, and both ways to be told. */
 static volatile int told;
 
@@ -228,6 +247,7 @@ int main(int argc, char **argv) {
     large();
     with_a_state();
     threads();
+    under_signals();
     asynchronous();
     return done();
 }

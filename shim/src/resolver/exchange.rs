@@ -3,7 +3,7 @@
 //! The socket is handed over as a program's own is when it connects to a name server; it is closed before the call returns.
 #![allow(unsafe_code)]
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::SocketAddr;
 
 use libc::{c_int, timeval};
 
@@ -11,9 +11,6 @@ use super::HEADER_LEN;
 use crate::connect::connect_to;
 use crate::errno::{self, Errno};
 use crate::sys;
-
-/// The name server that is addressed: any would do on port 53, and this one means "whichever the broker thinks right".
-const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
 /// How long the broker may take for each part of the answer: longer than the broker waits for the DNS.
 const LIMIT: timeval = timeval { tv_sec: 60, tv_usec: 0 };
@@ -24,14 +21,15 @@ const TRUNCATED: u8 = 0x02;
 /// A query of this length goes in one piece with its own length.
 const SHORT: usize = 512;
 
-/// Sends the message and receives the answer, as much as there is room for; the answer's whole length.
+/// Sends the message to the broker, in the stead of `server`, and receives the answer, as much as there is room for; the answer's whole
+/// length.
 ///
 /// # Errors
 /// Those of connect(2), `ETIMEDOUT`, `ECONNRESET` when the broker has no answer, `EMSGSIZE` for messages that are none.
-pub(super) fn exchange(message: &[u8], answer: &mut [u8]) -> Result<usize, Errno> {
+pub(super) fn exchange(server: SocketAddr, message: &[u8], answer: &mut [u8]) -> Result<usize, Errno> {
     // The real call may be left by a cancelled thread, and its socket stays open; ours may not.
     let _uncancelled = Uncancelled::begin();
-    let socket = Connection::new()?;
+    let socket = Connection::new(server)?;
     socket.send(message)?;
     let mut length = [0; 2];
     socket.receive(&mut length)?;
@@ -50,43 +48,58 @@ pub(super) fn exchange(message: &[u8], answer: &mut [u8]) -> Result<usize, Errno
 }
 
 /// A socket that is connected to the broker's name server; closed when dropped.
-struct Connection(c_int);
+struct Connection {
+    fd: c_int,
+    /// Seconds of the monotonic clock: signals begin each wait anew, but not for ever.
+    deadline: libc::time_t,
+}
 
 impl Connection {
-    fn new() -> Result<Self, Errno> {
-        let connection = Self(sys::own_socket(libc::AF_INET, libc::SOCK_STREAM)?);
-        sys::set_receive_timeout(connection.0, &LIMIT)?;
-        sys::set_send_timeout(connection.0, &LIMIT)?;
+    fn new(server: SocketAddr) -> Result<Self, Errno> {
+        let fd = sys::own_socket(libc::AF_INET, libc::SOCK_STREAM)?;
+        let connection = Self { fd, deadline: sys::now().tv_sec + LIMIT.tv_sec };
+        sys::set_receive_timeout(fd, &LIMIT)?;
+        sys::set_send_timeout(fd, &LIMIT)?;
         let kept = errno::current();
-        if connect_to(connection.0, SERVER) == 0 {
-            return Ok(connection);
+        while connect_to(fd, server) != 0 {
+            let error = errno::current();
+            errno::set(kept);
+            match error {
+                // The attempt goes on, and the next call joins it, or finds it done.
+                libc::EINTR => connection.check_time()?,
+                libc::EISCONN => break,
+                libc::EINPROGRESS => return Err(libc::ETIMEDOUT),
+                error => return Err(error),
+            }
         }
-        let error = errno::current();
-        errno::set(kept);
-        Err(if error == libc::EINPROGRESS { libc::ETIMEDOUT } else { error })
+        Ok(connection)
+    }
+
+    fn check_time(&self) -> Result<(), Errno> {
+        if sys::now().tv_sec < self.deadline { Ok(()) } else { Err(libc::ETIMEDOUT) }
     }
 
     fn send(&self, message: &[u8]) -> Result<(), Errno> {
         let length = u16::try_from(message.len()).map_err(|_| libc::EMSGSIZE)?.to_be_bytes();
         let mut room = [0; 2 + SHORT];
         let Some(framed) = room.get_mut(..length.len() + message.len()) else {
-            sys::send_packet(self.0, &length, None)?;
-            return sys::send_packet(self.0, message, None);
+            sys::send_packet(self.fd, &length, None)?;
+            return sys::send_packet(self.fd, message, None);
         };
         let (front, rest) = framed.split_at_mut(length.len());
         front.copy_from_slice(&length);
         rest.copy_from_slice(message);
-        sys::send_packet(self.0, framed, None)
+        sys::send_packet(self.fd, framed, None)
     }
 
     /// Fills the buffer.
     fn receive(&self, buffer: &mut [u8]) -> Result<(), Errno> {
         let mut filled = 0;
         while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
-            match sys::read(self.0, room) {
+            match sys::read(self.fd, room) {
                 Ok(0) => return Err(libc::ECONNRESET),
                 Ok(len) => filled += len,
-                Err(libc::EINTR) => {}
+                Err(libc::EINTR) => self.check_time()?,
                 Err(libc::EAGAIN) => return Err(libc::ETIMEDOUT),
                 Err(error) => return Err(error),
             }
@@ -97,7 +110,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        sys::close(self.0);
+        sys::close(self.fd);
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 
 use presocks_tests::lab::{ORIGIN, REFUSED_PORT, SILENT_PORT};
-use presocks_tests::origin::Service;
-use presocks_tests::proxy::{Dante, Microsocks, Upstream};
+use presocks_tests::origin::{DnsServer, Service};
+use presocks_tests::proxy::{Dante, EACH_NEEDS, Microsocks, Upstream, one_of_each};
 use presocks_tests::{Lab, missing};
 
 use super::Scene;
@@ -55,6 +55,43 @@ fn without_the_option_a_server_that_the_far_side_knows_is_asked_and_else_the_def
     }
     scene.lab.assert_no_leak();
 }
+
+#[test]
+fn every_proxy_leads_to_the_server() {
+    if missing(&EACH_NEEDS) || missing(&["dig", "nsd"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _server = DnsServer::start(&lab);
+    for proxy in one_of_each(&lab) {
+        let words = ["dig", "+tcp", "+short", "@192.0.2.53", "mail.test", "TXT"];
+        let run = lab.presocks(words).proxy(&proxy).options(["--dns", "10.88.0.2"]).run();
+        run.success().stdout_is("\"v=spf1 mx -all\"\n").stderr_is("");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn the_resolvers_own_interface_asks_the_first_server_of_resolv_conf() {
+    let Some(scene) = Scene::set(&["python3"]) else { return };
+    let file = scene.lab.directory().join("etc-client/resolv.conf");
+    for (content, shown) in [
+        ("nameserver 149.112.112.112\n", "149.112.112.112:53"),
+        ("nameserver 192.168.1.1\nnameserver 149.112.112.112\n", "9.9.9.9:53"),
+        ("nameserver 2620:fe::fe\n", "9.9.9.9:53"),
+        ("", "9.9.9.9:53"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let run = scene.presocks(&["/usr/bin/python3", "-c", RES_QUERY]).options(["-v"]).run();
+        run.success().stderr_has(&format!("presocks: name server {shown} via socks5://10.77.0.1:1082: "));
+    }
+    scene.lab.assert_no_leak();
+}
+
+const RES_QUERY: &str = "
+import ctypes
+answer = ctypes.create_string_buffer(512)
+ctypes.CDLL(None).res_query(b'mail.test', 1, 15, answer, 512)";
 
 #[test]
 fn a_server_in_a_direct_network_is_asked_by_the_program_itself() {
