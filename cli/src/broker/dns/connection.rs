@@ -2,10 +2,11 @@
 //!
 //! Queries are sent as they come, without waiting for each other, under IDs of our own; answers may come in any order. The server may
 //! close at any time: what was under way is then asked once more, on a new connection, or more often as long as each connection
-//! brings an answer. Whoever asked is told of a failure by its sender's being dropped.
+//! brings an answer. There one query goes alone until it is answered: a server that closes after each answer resets a connection
+//! on which more has come, and the answer may be lost with it. Whoever asked is told of a failure by its sender's being dropped.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,10 +52,10 @@ impl Asked {
 
 /// Serves `questions`, of which one is there, until there has been none for a while.
 pub(super) async fn keep(broker: Rc<Broker>, target: Target, mut questions: mpsc::Receiver<Asked>) {
-    let mut again = Vec::new();
+    let mut again = VecDeque::new();
     // All that waits for an attempt that fails shares its end. The next query makes another.
     while let Ok(stream) = upstream::connect(&broker, target).await {
-        again = Conversation::new(&broker, target, stream).run(&mut questions, again).await;
+        again = Conversation::new(&broker, target, stream, again).run(&mut questions).await;
         if again.is_empty() && questions.is_empty() {
             break;
         }
@@ -71,6 +72,10 @@ struct Conversation<'a> {
     to_server: OwnedWriteHalf,
     frames: Frames,
     under_way: HashMap<u16, UnderWay>,
+    /// What the last connection left over, to be asked here.
+    left_over: VecDeque<Asked>,
+    /// Has the last connection left anything over?
+    is_second: bool,
     /// When the server last said something.
     heard: Instant,
     has_answered: bool,
@@ -83,7 +88,7 @@ struct UnderWay {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(broker: &'a Broker, target: Target, stream: TcpStream) -> Self {
+    fn new(broker: &'a Broker, target: Target, stream: TcpStream, left_over: VecDeque<Asked>) -> Self {
         let (from_server, to_server) = stream.into_split();
         Self {
             broker,
@@ -92,19 +97,21 @@ impl<'a> Conversation<'a> {
             to_server,
             frames: Frames::default(),
             under_way: HashMap::new(),
+            is_second: !left_over.is_empty(),
+            left_over,
             heard: Instant::now(),
             has_answered: false,
         }
     }
 
     /// Until the connection ends; what is to be asked again.
-    async fn run(mut self, questions: &mut mpsc::Receiver<Asked>, first: Vec<Asked>) -> Vec<Asked> {
+    async fn run(mut self, questions: &mut mpsc::Receiver<Asked>) -> VecDeque<Asked> {
         // However it ends, what counts is what has no answer.
-        let _ = self.converse(questions, first).await;
-        let mut again = Vec::new();
+        let _ = self.converse(questions).await;
+        let mut again = self.left_over;
         for UnderWay { asked, .. } in self.under_way.into_values() {
             if self.has_answered || !asked.has_failed {
-                again.push(Asked { has_failed: !self.has_answered, ..asked });
+                again.push_back(Asked { has_failed: !self.has_answered, ..asked });
             } else {
                 self.broker.report.name_server_failed(&self.target, &Trouble::Closed);
             }
@@ -112,16 +119,18 @@ impl<'a> Conversation<'a> {
         again
     }
 
-    async fn converse(&mut self, questions: &mut mpsc::Receiver<Asked>, first: Vec<Asked>) -> io::Result<()> {
-        self.send(first).await?;
+    async fn converse(&mut self, questions: &mut mpsc::Receiver<Asked>) -> io::Result<()> {
         let mut tick = interval(TICK);
         loop {
+            while self.may_send()
+                && let Some(asked) = self.left_over.pop_front()
+            {
+                self.send(asked).await?;
+            }
             tokio::select! {
                 // In this order: what has come in while the connection ended is a part of its end.
                 biased;
-                Some(asked) = questions.recv(), if self.under_way.len() < MOST_UNDER_WAY => {
-                    self.send([asked]).await?;
-                }
+                Some(asked) = questions.recv(), if self.may_send() => self.send(asked).await?,
                 message = self.frames.next(&mut self.from_server) => match message? {
                     Some(message) => self.take(&message),
                     None => return Ok(()),
@@ -135,12 +144,14 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    async fn send(&mut self, all: impl IntoIterator<Item = Asked>) -> io::Result<()> {
-        let mut messages = Vec::new();
-        for asked in all {
-            messages.extend(self.enter(asked)?);
-        }
-        timeout(WRITE_LIMIT, self.to_server.write_all(&messages)).await?
+    fn may_send(&self) -> bool {
+        let most = if self.is_second && !self.has_answered { 1 } else { MOST_UNDER_WAY };
+        self.under_way.len() < most
+    }
+
+    async fn send(&mut self, asked: Asked) -> io::Result<()> {
+        let message = self.enter(asked)?;
+        timeout(WRITE_LIMIT, self.to_server.write_all(&message)).await?
     }
 
     /// The query as it is sent: under an ID that nobody else can guess, whatever the program chose.
