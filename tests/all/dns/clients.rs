@@ -1,5 +1,7 @@
 //! Programs with a resolver of their own: ldns, BIND's, libunbound, c-ares, Go's, Perl's, busybox's.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+
 use presocks_tests::origin::{HttpServer, Service, http};
 use presocks_tests::{Build, missing};
 
@@ -115,7 +117,12 @@ fn swaks_finds_the_mail_server_of_a_domain() {
     let hosts = scene.lab.directory().join("etc-proxy/hosts");
     let known = std::fs::read_to_string(&hosts).unwrap();
     std::fs::write(&hosts, format!("{known}10.88.0.2 mx1.mail.test mx2.mail.test\n")).unwrap();
-    let mail = Service::banner_first(&scene.lab, 25, b"554 mx.mail.test not today\r\n");
+    let mail = Service::start(&scene.lab, 25, |mut stream| {
+        stream.write_all(b"554 mx.mail.test not today\r\n")?;
+        // It takes its leave.
+        BufReader::new(stream).read_line(&mut String::new())?;
+        stream.write_all(b"221 mx.mail.test bye\r\n")
+    });
     scene.both_ways(&["swaks", "--to", "postmaster@mail.test", "--from", "me@client.test"], |run| {
         run.stdout_has("=== Trying mx1.mail.test:25").stdout_has("<** 554 mx.mail.test not today");
     });
