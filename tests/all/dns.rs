@@ -177,9 +177,11 @@ fn what_resolv_conf_says_does_not_matter() {
     let file = scene.lab.directory().join("etc-client/resolv.conf");
     for content in ["nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lab\n", "", "nonsense\0\n"] {
         std::fs::write(&file, content).unwrap();
-        scene.both_ways(&["dig", "+tcp", "+short", "mail.test", "TXT"], |run| {
-            run.success().stdout_is("\"v=spf1 mx -all\"\n");
-        });
+        for transport in ["+tcp", "+notcp"] {
+            scene.both_ways(&["dig", transport, "+short", "mail.test", "TXT"], |run| {
+                run.success().stdout_is("\"v=spf1 mx -all\"\n");
+            });
+        }
         scene.presocks(&[program, "proxied=1"]).run().success();
         scene.both_ways(&["getent", "hosts", "mail.test"], |run| {
             run.success().stdout_has("mail.test");
