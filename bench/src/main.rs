@@ -1,17 +1,18 @@
 //! What presocks costs: `cargo run --release -p presocks-bench` prints one table.
 //!
-//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory]...
+//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory|udp]...
 //!
 //! Only the ratios mean something: each row's contestants take turns, a short piece of work at a time, in one run on one machine,
 //! and the medians are compared. Everything happens in a network namespace of its own, whose loopback device has an address that
 //! is not loopback's: presocks takes loopback for direct.
 //!
 //! Reading order: `stage` (what all rows share), `worker` (a contestant, seen from here), `task` (the same, from inside), then any
-//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`.
+//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`, `udp` (with `datagrams`).
 
 mod backstop;
 mod bulk;
 mod connects;
+mod datagrams;
 mod established;
 mod memory;
 mod origin;
@@ -23,6 +24,7 @@ mod start;
 mod system;
 mod table;
 mod task;
+mod udp;
 mod worker;
 
 use std::env;
@@ -39,7 +41,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Group = fn(&Stage) -> Outcome<Vec<Row>>;
 
 /// The names that the command line knows, in the table's order.
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 8] = [
     ("connects", connects::rows),
     ("parallel", parallel::rows),
     ("bulk", bulk::rows),
@@ -47,6 +49,7 @@ const GROUPS: [(&str, Group); 7] = [
     ("established", established::rows),
     ("backstop", backstop::rows),
     ("memory", memory::rows),
+    ("udp", udp::rows),
 ];
 
 /// The bench alone makes a load of about 1 on a machine with two processors.

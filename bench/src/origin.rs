@@ -1,11 +1,12 @@
-//! The far ends: one that accepts and closes, one that sends many bytes over HTTP.
+//! The far ends: one that accepts and closes, one that sends many bytes over HTTP, one that sends datagrams back.
 //!
 //! They are threads of the bench, which is none of the measured processes.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
+use crate::stage::FAR;
 use crate::{Outcome, system};
 
 /// Room for connections that wait to be accepted.
@@ -45,6 +46,28 @@ pub(crate) fn download(address: impl Into<IpAddr>, size: u64) -> Outcome<SocketA
             let _ = send(connection, size);
         });
     })
+}
+
+/// Sends datagrams back, each from the address to which it was sent: every one of this machine, on as many ports as said,
+/// of which the first is in the answer.
+///
+/// # Errors
+/// Those of bind(2) and setsockopt(2).
+pub(crate) fn datagrams(ports: usize) -> Outcome<SocketAddrV4> {
+    /// The namespace is ours, so they are free.
+    const FIRST: u16 = 7000;
+    for port in (FIRST..).take(ports) {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+        system::tell_destinations(&socket)?;
+        thread::spawn(move || {
+            let mut buffer = vec![0; 2048];
+            loop {
+                // A client that goes away early has its own complaint.
+                let _ = system::send_back(&socket, &mut buffer);
+            }
+        });
+    }
+    Ok(SocketAddrV4::new(FAR, FIRST))
 }
 
 fn send(mut connection: TcpStream, size: u64) -> std::io::Result<()> {

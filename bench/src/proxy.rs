@@ -1,7 +1,7 @@
 //! Proxies: a real one, and a scripted one that is always the same speed.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::stage::{Stage, find};
 use crate::{Outcome, origin};
 
 /// The namespace is ours, so the port is free.
-const PORT: u16 = 1080;
+const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1080);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running proxy.
@@ -26,23 +26,30 @@ impl Real {
     /// # Errors
     /// When it does not start.
     pub(crate) fn start(stage: &Stage) -> Outcome<Self> {
-        stage.network()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
-        let mut command = match find("microsocks") {
-            Some(path) => {
-                let mut command = Command::new(path);
-                command.args(["-i", &address.ip().to_string(), "-p", &PORT.to_string()]);
-                stage.note("proxy of the rows connects, bulk and memory: microsocks");
-                command
-            }
-            None => {
-                let mut command = Command::new(stage.presocks());
-                command.args(["--serve", &address.to_string()]);
-                stage.note("proxy of the rows connects, bulk and memory: presocks --serve (no microsocks)");
-                command
-            }
+        let Some(path) = find("microsocks") else {
+            stage.note("proxy of the rows connects, bulk and memory: presocks --serve (no microsocks)");
+            return Self::ours(stage);
         };
-        let daemon = Daemon::start(&mut command)?;
+        stage.note("proxy of the rows connects, bulk and memory: microsocks");
+        let mut command = Command::new(path);
+        command.args(["-i", &ADDRESS.ip().to_string(), "-p", &ADDRESS.port().to_string()]);
+        Self::run(stage, &mut command)
+    }
+
+    /// presocks's own server, which relays datagrams as well.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn ours(stage: &Stage) -> Outcome<Self> {
+        let mut command = Command::new(stage.presocks());
+        command.args(["--serve", &ADDRESS.to_string()]);
+        Self::run(stage, &mut command)
+    }
+
+    fn run(stage: &Stage, command: &mut Command) -> Outcome<Self> {
+        stage.network()?;
+        let address = SocketAddr::V4(ADDRESS);
+        let daemon = Daemon::start(command)?;
         let started = Instant::now();
         while let Err(error) = TcpStream::connect(address) {
             if started.elapsed() > PATIENCE {
@@ -107,19 +114,32 @@ pub(crate) fn connect(proxy: SocketAddr, destination: SocketAddr) -> io::Result<
     let SocketAddr::V4(destination) = destination else {
         return Err(io::ErrorKind::Unsupported.into());
     };
+    request(proxy, 1, destination).map(|(connection, _)| connection)
+}
+
+/// Opens an association, as a program that speaks SOCKS itself does: the connection that keeps it, and where its relay is.
+///
+/// # Errors
+/// As [`connect`].
+pub(crate) fn associate(proxy: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    request(proxy, 3, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))
+}
+
+fn request(proxy: SocketAddr, command: u8, destination: SocketAddrV4) -> io::Result<(TcpStream, SocketAddr)> {
     let refused = || io::Error::from(io::ErrorKind::InvalidData);
     let mut connection = TcpStream::connect(proxy)?;
     connection.write_all(&[5, 1, 0])?;
     if read(&mut connection)? != [5, 0] {
         return Err(refused());
     }
-    let mut request = vec![5, 1, 0, 1];
+    let mut request = vec![5, command, 0, 1];
     request.extend(destination.ip().octets());
     request.extend(destination.port().to_be_bytes());
     connection.write_all(&request)?;
-    let [_, code, _, kind, ..]: [u8; 10] = read(&mut connection)?;
+    let [_, code, _, kind, a, b, c, d, high, low]: [u8; 10] = read(&mut connection)?;
     if code != 0 || kind != 1 {
         return Err(refused());
     }
-    Ok(connection)
+    let bound = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
+    Ok((connection, bound))
 }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -137,6 +137,55 @@ pub(crate) fn ticks_per_second() -> f64 {
 pub(crate) fn widen_backlog(listener: &impl std::os::fd::AsRawFd, room: libc::c_int) -> io::Result<()> {
     // SAFETY: no pointers; on a listening socket this only sets the length of the queue.
     checked(unsafe { libc::listen(listener.as_raw_fd(), room) }).map(drop)
+}
+
+/// Has every datagram that is received come with the address to which it was sent (ip(7), IP_PKTINFO).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub(crate) fn tell_destinations(socket: &UdpSocket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: one int.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_PKTINFO,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Receives a datagram and sends it back, from the address to which it was sent: what tells it on arrival asks for it on sending.
+///
+/// # Errors
+/// Those of recvmsg(2) and sendmsg(2).
+pub(crate) fn send_back(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<()> {
+    // SAFETY: all zeroes are valid for any of these.
+    let mut sender: libc::sockaddr_in = unsafe { zeroed() };
+    // Aligned as a cmsghdr must be, and with room for one and an in_pktinfo.
+    let mut control = [0_u64; 8];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: as above.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_name = (&raw mut sender).cast();
+    message.msg_namelen = size_of_val(&sender) as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: everything that the message names lives, and is as long as it says.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let Ok(len) = usize::try_from(len) else {
+        return Err(io::Error::last_os_error());
+    };
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: len };
+    message.msg_iov = &raw mut part;
+    // SAFETY: the same message, its part as long as what has come.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// While it lives, this thread, and every thread and process that it starts, runs on one processor.

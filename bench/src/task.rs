@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::system::{self, Epoll, poll_readable};
-use crate::{Outcome, proxy};
+use crate::{Outcome, datagrams, proxy};
 
 /// Tells this executable that it is a worker.
 pub(crate) const FLAG: &str = "--task";
@@ -31,6 +31,21 @@ pub(crate) const START: &str = "start";
 pub(crate) const NAMES: &str = "names";
 /// See [`NAMES`].
 pub(crate) const NAMES_PER_CONNECT: usize = 10;
+
+/// Datagrams: `datagrams WAY FIRST-DESTINATION [PROXY]`; with a proxy it speaks SOCKS itself. The ways:
+pub(crate) const DATAGRAMS: &str = "datagrams";
+/// There and back on a connected socket.
+pub(crate) const PEER: &str = "peer";
+/// There and back on one that is not.
+pub(crate) const ANYBODY: &str = "anybody";
+/// Many in flight.
+pub(crate) const FLIGHT: &str = "flight";
+/// Many in flight to thousands of destinations.
+pub(crate) const MANY: &str = "many";
+/// A new socket each time.
+pub(crate) const SOCKETS: &str = "sockets";
+/// A new socket each time, none of them closed.
+pub(crate) const KEPT_SOCKETS: &str = "kept-sockets";
 
 /// Does as the words say until standard input ends.
 ///
@@ -54,6 +69,8 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
         [START, program] => {
             answer(each(|| Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).status()))
         }
+        [DATAGRAMS, way, far] => datagrams::run(way, far.parse()?, None),
+        [DATAGRAMS, way, far, proxy] => datagrams::run(way, far.parse()?, Some(proxy.parse()?)),
         [NAMES, destination] => {
             let destination: SocketAddr = destination.parse()?;
             let mut number = 0;
@@ -70,7 +87,10 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
 }
 
 /// Answers questions: how much to do in, nanoseconds out.
-fn answer(mut work: impl FnMut(usize) -> io::Result<Vec<u128>>) -> Outcome<()> {
+///
+/// # Errors
+/// Those of the work, and when the bench is gone.
+pub(crate) fn answer(mut work: impl FnMut(usize) -> io::Result<Vec<u128>>) -> Outcome<()> {
     for question in io::stdin().lock().lines() {
         let samples = work(question?.trim().parse()?)?;
         let mut line = String::new();
@@ -84,7 +104,9 @@ fn answer(mut work: impl FnMut(usize) -> io::Result<Vec<u128>>) -> Outcome<()> {
 }
 
 /// Times each piece of work by itself; what it returns is dropped outside the time.
-fn each<T>(mut piece: impl FnMut() -> io::Result<T>) -> impl FnMut(usize) -> io::Result<Vec<u128>> {
+pub(crate) fn each<T>(
+    mut piece: impl FnMut() -> io::Result<T>,
+) -> impl FnMut(usize) -> io::Result<Vec<u128>> {
     move |count| {
         (0..count)
             .map(|_| {
@@ -116,7 +138,7 @@ fn ping(how: &str, mut connection: TcpStream) -> Outcome<()> {
 }
 
 /// What is too short to be timed alone: the mean of as many as asked for.
-fn mean(mut piece: impl FnMut() -> io::Result<()>) -> impl FnMut(usize) -> io::Result<Vec<u128>> {
+pub(crate) fn mean(mut piece: impl FnMut() -> io::Result<()>) -> impl FnMut(usize) -> io::Result<Vec<u128>> {
     move |count| {
         let started = Instant::now();
         for _ in 0..count {
