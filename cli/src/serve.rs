@@ -18,6 +18,7 @@ use std::time::Duration;
 use fast_socks5::server::{Socks5ServerProtocol, SocksServerError};
 use fast_socks5::util::target_addr::TargetAddr;
 use fast_socks5::{ReplyError, Socks5Command};
+use presocks_proto::socks5::Target;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
@@ -192,9 +193,8 @@ async fn serve(stream: TcpStream, client: SocketAddr, known: Option<&Known>, rep
             match far {
                 Far::Connection(mut far) => drop(tokio::io::copy_bidirectional(&mut near, &mut far).await),
                 Far::Association(association) => {
-                    let unresolved = |(name, port): (String, u16), error: io::Error| {
-                        let place = format!("{}:{port} (UDP)", name.escape_default());
-                        report(Some(place), Err(Failure::unresolved(&error).why));
+                    let unresolved = |target: Target, error: io::Error| {
+                        report(Some(format!("{target} (UDP)")), Err(Failure::unresolved(&error).why));
                     };
                     association.serve(near, known, unresolved).await;
                 }

@@ -12,11 +12,13 @@ mod names;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use presocks_proto::socks5::datagram::{Header, decode};
+use presocks_proto::socks5::{Host, Target};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UdpSocket;
 
 use super::Known;
-use names::{Found, Names, Place};
+use names::{Found, Names};
 
 /// More than any datagram's payload.
 const LONGEST: usize = u16::MAX as usize;
@@ -67,7 +69,7 @@ impl Association {
         mut self,
         mut control: impl AsyncRead + Unpin,
         known: Option<&Known>,
-        unresolved: impl Fn(Place, io::Error),
+        unresolved: impl Fn(Target, io::Error),
     ) {
         let mut buffer = vec![0; HEADER + LONGEST];
         // Nothing is said on it; only its end counts.
@@ -80,11 +82,11 @@ impl Association {
                 _ = self.near.readable() => self.carry_out(&mut buffer, known).await,
                 _ = readable(self.far4.as_ref()) => self.carry_in(self.far4.as_ref(), &mut buffer).await,
                 _ = readable(self.far6.as_ref()) => self.carry_in(self.far6.as_ref(), &mut buffer).await,
-                Some(found) = self.names.found() => match found {
-                    Found::Address(address, waiting) => for payload in waiting {
+                Some(Found { target, address, waiting }) = self.names.found() => match address {
+                    Ok(address) => for payload in waiting {
                         self.send(&payload, address).await;
                     },
-                    Found::Nothing(place, error) => unresolved(place, error),
+                    Err(error) => unresolved(target, error),
                 },
             }
         }
@@ -99,15 +101,15 @@ impl Association {
             if from.ip().to_canonical() != self.client || self.source.is_some_and(|source| source != from) {
                 continue;
             }
-            let Some((destination, payload)) = buffer.get(..len).and_then(parse) else {
+            let Some(Ok((target, payload))) = buffer.get(..len).map(decode) else {
                 continue;
             };
             self.source = Some(from);
-            let address = match destination {
-                Destination::Address(address) => Some(address),
-                Destination::Name(name, port) => match known {
-                    Some(known) if known.is(name, port) => Some(known.address),
-                    _ => self.names.address(name, port, payload),
+            let address = match target.host {
+                Host::Address(address) => Some((address.to_canonical(), target.port).into()),
+                Host::Name(name) => match known {
+                    Some(known) if known.is(&name.to_string(), target.port) => Some(known.address),
+                    _ => self.names.address(target, payload),
                 },
             };
             if let Some(address) = address {
@@ -126,7 +128,11 @@ impl Association {
             let Ok((len, from)) = far.try_recv_from(payload) else {
                 return;
             };
-            let start = write_header(before, from);
+            let header = Header::new(&Target { host: Host::Address(from.ip()), port: from.port() });
+            let start = HEADER.saturating_sub(header.as_bytes().len());
+            for (place, byte) in before.iter_mut().skip(start).zip(header.as_bytes()) {
+                *place = *byte;
+            }
             if let (Some(source), Some(datagram)) = (self.source, buffer.get(start..HEADER + len)) {
                 // Too large for one with its header, or the client's socket is gone: a datagram is lost.
                 let _ = self.near.send_to(datagram, source).await;
@@ -150,65 +156,6 @@ async fn readable(socket: Option<&UdpSocket>) {
         Some(socket) => drop(socket.readable().await),
         None => std::future::pending().await,
     }
-}
-
-/// Where a datagram is to go.
-#[derive(Debug, PartialEq, Eq)]
-enum Destination<'datagram> {
-    Address(SocketAddr),
-    Name(&'datagram str, u16),
-}
-
-/// Reads a datagram of the client's: where it is to go, and what. `None` for a fragment and what cannot be read.
-fn parse(datagram: &[u8]) -> Option<(Destination<'_>, &[u8])> {
-    let (&[0, 0, 0, kind], rest) = datagram.split_first_chunk()? else {
-        return None;
-    };
-    let port = |rest| -> Option<(u16, &[u8])> {
-        let (port, payload) = <[u8]>::split_first_chunk(rest)?;
-        Some((u16::from_be_bytes(*port), payload))
-    };
-    match kind {
-        1 => {
-            let (address, rest) = rest.split_first_chunk::<4>()?;
-            let (port, payload) = port(rest)?;
-            Some((Destination::Address((Ipv4Addr::from(*address), port).into()), payload))
-        }
-        4 => {
-            let (address, rest) = rest.split_first_chunk::<16>()?;
-            let (port, payload) = port(rest)?;
-            let address = Ipv6Addr::from(*address).to_canonical();
-            Some((Destination::Address((address, port).into()), payload))
-        }
-        3 => {
-            let (len, rest) = rest.split_first()?;
-            let (name, rest) = rest.split_at_checked(usize::from(*len))?;
-            let (port, payload) = port(rest)?;
-            Some((Destination::Name(str::from_utf8(name).ok()?, port), payload))
-        }
-        _ => None,
-    }
-}
-
-/// Writes the header of a datagram from `address` to the end of `space`, and returns where it begins there.
-fn write_header(space: &mut [u8], address: SocketAddr) -> usize {
-    let mut header = vec![0, 0, 0];
-    match address.ip() {
-        IpAddr::V4(address) => {
-            header.push(1);
-            header.extend(address.octets());
-        }
-        IpAddr::V6(address) => {
-            header.push(4);
-            header.extend(address.octets());
-        }
-    }
-    header.extend(address.port().to_be_bytes());
-    let start = space.len().saturating_sub(header.len());
-    for (place, byte) in space.iter_mut().skip(start).zip(header) {
-        *place = byte;
-    }
-    start
 }
 
 #[cfg(test)]

@@ -8,12 +8,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use presocks_proto::socks5::{Host, Target};
 use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// A name and a port.
-pub(super) type Place = (String, u16);
 
 /// How long an answer is taken for granted.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -25,8 +23,8 @@ const WAITING: usize = 16;
 /// All names of an association.
 #[derive(Default)]
 pub(super) struct Names {
-    entries: HashMap<Place, Entry>,
-    lookups: JoinSet<(Place, io::Result<SocketAddr>)>,
+    entries: HashMap<Target, Entry>,
+    lookups: JoinSet<(Target, io::Result<SocketAddr>)>,
 }
 
 enum Entry {
@@ -37,19 +35,20 @@ enum Entry {
 }
 
 /// An answer.
-pub(super) enum Found {
-    /// Where these datagrams go.
-    Address(SocketAddr, Vec<Vec<u8>>),
-    /// There is none, and why.
-    Nothing(Place, io::Error),
+pub(super) struct Found {
+    /// Name and port.
+    pub(super) target: Target,
+    /// Its address, or why it has none.
+    pub(super) address: io::Result<SocketAddr>,
+    /// The datagrams that wait for it.
+    pub(super) waiting: Vec<Vec<u8>>,
 }
 
 impl Names {
     /// The address of a name if it is known, the first of several; else `payload` waits for it.
-    pub(super) fn address(&mut self, name: &str, port: u16, payload: &[u8]) -> Option<SocketAddr> {
-        let place = (name.to_ascii_lowercase(), port);
+    pub(super) fn address(&mut self, target: Target, payload: &[u8]) -> Option<SocketAddr> {
         let now = Instant::now();
-        match self.entries.get_mut(&place) {
+        match self.entries.get_mut(&target) {
             Some(Entry::Known(address, until)) if now < *until => return *address,
             Some(Entry::Asked(waiting)) => {
                 if waiting.len() < WAITING {
@@ -66,13 +65,8 @@ impl Names {
             });
         }
         if self.entries.len() < MOST {
-            self.entries.insert(place.clone(), Entry::Asked(vec![payload.to_vec()]));
-            self.lookups.spawn(async move {
-                let found = lookup_host((place.0.as_str(), place.1)).await;
-                let nothing = || io::Error::new(io::ErrorKind::NotFound, "it has no address");
-                let first = found.and_then(|mut addresses| addresses.next().ok_or_else(nothing));
-                (place, first)
-            });
+            self.entries.insert(target, Entry::Asked(vec![payload.to_vec()]));
+            self.lookups.spawn(async move { (target, look_up(target).await) });
         }
         None
     }
@@ -80,15 +74,23 @@ impl Names {
     /// The next answer; `None` when nothing has been asked.
     pub(super) async fn found(&mut self) -> Option<Found> {
         // A lookup ends by itself: it is neither aborted nor does it panic.
-        let (place, found) = self.lookups.join_next().await?.ok()?;
-        let known = Entry::Known(found.as_ref().ok().copied(), Instant::now() + LIFETIME);
-        let waiting = match self.entries.insert(place.clone(), known) {
+        let (target, address) = self.lookups.join_next().await?.ok()?;
+        let known = Entry::Known(address.as_ref().ok().copied(), Instant::now() + LIFETIME);
+        let waiting = match self.entries.insert(target, known) {
             Some(Entry::Asked(waiting)) => waiting,
             _ => Vec::new(),
         };
-        Some(match found {
-            Ok(address) => Found::Address(address, waiting),
-            Err(error) => Found::Nothing(place, error),
-        })
+        Some(Found { target, address, waiting })
     }
+}
+
+/// The first address of several.
+async fn look_up(target: Target) -> io::Result<SocketAddr> {
+    let host = match target.host {
+        Host::Address(address) => return Ok((address, target.port).into()),
+        Host::Name(name) => name,
+    };
+    let text = str::from_utf8(host.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut addresses = lookup_host((text, target.port)).await?;
+    addresses.next().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it has no address"))
 }

@@ -1,4 +1,4 @@
-//! Associations over real sockets on loopback, and headers of every kind.
+//! Associations over real sockets on loopback.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
@@ -124,14 +124,13 @@ fn a_name_without_an_address_is_reported_once_and_harms_nothing() {
     let (server, requests) = server();
     let client = Client::new(server);
     assert!(requests.recv().unwrap().outcome.is_ok());
-    let name = format!("\u{1b}{NEVER_RESOLVED}");
     for _ in 0..3 {
-        client.send(&named(&name, 80), b"lost");
+        client.send(&named(NEVER_RESOLVED, 80), b"lost");
     }
     let request: Request = requests.recv().unwrap();
-    assert!(request.target.as_deref().unwrap().starts_with(r"\u{1b}xxx"), "{request}");
+    assert_eq!(request.target, Some(format!("{NEVER_RESOLVED}:80 (UDP)")));
     assert!(request.outcome.unwrap_err().starts_with("the name cannot be resolved: "));
-    client.send(&named(&name, 80), b"lost");
+    client.send(&named(NEVER_RESOLVED, 80), b"lost");
     let far = echo();
     client.send(&v4(far), b"after");
     assert_eq!(client.receive(), from(far, b"after"));
@@ -148,7 +147,7 @@ fn fragments_and_garbage_are_dropped() {
     for len in 0..10 {
         client.socket.send(&whole[..len]).unwrap();
     }
-    for (at, value) in [(0, 1), (1, 1), (2, 1), (2, 0x80), (3, 0), (3, 2), (3, 9), (3, 3), (3, 4)] {
+    for (at, value) in [(2, 1), (2, 0x80), (3, 0), (3, 2), (3, 9), (3, 3), (3, 4)] {
         let mut changed = whole.clone();
         changed[at] = value;
         client.socket.send(&changed).unwrap();
@@ -229,19 +228,4 @@ fn an_association_over_ipv6_reaches_both_families() {
     let association = open(Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into());
     assert!(association.address().unwrap().is_ipv6());
     assert!(association.far4.is_some());
-}
-
-#[test]
-fn every_kind_of_header_is_read_and_written() {
-    let v6: SocketAddr = "[2001:db8::1]:443".parse().unwrap();
-    let mut space = [0xff; HEADER + 1];
-    let start = write_header(&mut space[..HEADER], v6);
-    assert_eq!(parse(&space[start..]), Some((Destination::Address(v6), &[0xff][..])));
-    let v4: SocketAddr = "192.0.2.1:53".parse().unwrap();
-    let start = write_header(&mut space[..HEADER], v4);
-    assert_eq!(parse(&space[start..]), Some((Destination::Address(v4), &[0xff][..])));
-    let mapped =
-        [&[0, 0, 0, 4], &Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets()[..], &[0, 53]].concat();
-    assert_eq!(parse(&mapped), Some((Destination::Address(v4), &[][..])));
-    assert_eq!(parse(b"\0\0\0\x03\x03a.b\0\x50!"), Some((Destination::Name("a.b", 80), &b"!"[..])));
 }
