@@ -95,7 +95,6 @@ int main(int argc, char **argv) {
     nothing_leaves("IPv4", far);
     nothing_leaves("IPv6", far6);
     nothing_leaves("mapped IPv4", mapped(far));
-    nothing_leaves("name server", parse_endpoint("10.255.255.53:53"));
     nothing_leaves("broadcast", parse_endpoint("255.255.255.255:67"));
     nothing_leaves("multicast", parse_endpoint("224.0.0.251:5353"));
     nothing_leaves("stand-in", parse_endpoint("198.18.0.77:443"));

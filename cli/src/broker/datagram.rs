@@ -314,6 +314,10 @@ pub(super) async fn send(
         Place::Elsewhere | Place::Resolver => {}
     }
     speaks(socket, destination)?;
+    if peer_of(socket).is_none() {
+        // It may have been connected.
+        broker.datagrams.flows.borrow_mut().forget_peer(sockopt::socket_cookie(socket)?);
+    }
     let associations = &broker.datagrams.associations;
     if place == Place::Elsewhere && associations.is_refused() {
         return refused(Refusal::NotServed);

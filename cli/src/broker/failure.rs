@@ -67,6 +67,11 @@ impl Failure {
         matches!(self, Self::ProxyUnreachable(_) | Self::ProxyTimeout(_))
     }
 
+    /// Has the proxy refused, in its way?
+    pub(super) fn is_of_the_proxy(&self) -> bool {
+        matches!(self, Self::Handshake(socks5::Error::Refused(_)) | Self::ProxyClosed(_))
+    }
+
     /// Will another attempt end alike?
     pub(super) fn is_lasting(&self) -> bool {
         matches!(self, Self::Handshake(_) | Self::NoRelay(_))

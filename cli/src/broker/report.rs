@@ -185,8 +185,8 @@ impl Report {
             Talk::Quiet => false,
         };
         if is_told {
-            let proxy = &self.proxy;
-            self.say(format_args!("no datagrams via {proxy}: {failure} (not every SOCKS5 proxy serves UDP)"));
+            let hint = if failure.is_of_the_proxy() { " (not every SOCKS5 proxy serves UDP)" } else { "" };
+            self.say(format_args!("datagrams via {}: {failure}{hint}", self.proxy));
         }
     }
 

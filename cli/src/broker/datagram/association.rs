@@ -18,7 +18,7 @@ use presocks_proto::frame::Family;
 use presocks_proto::socks5::datagram::{Header, MAX_HEADER, decode};
 use presocks_proto::socks5::{Host, Target};
 use presocks_proto::standin::{Kind, kind};
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg_addr, sockopt};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recvfrom, sendmsg_addr, sockopt};
 use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
@@ -234,7 +234,7 @@ impl Association {
                     let relay = Rc::new(relay);
                     self.begin(&broker, &relay);
                     tokio::select! {
-                        () = end_of(control) => {}
+                        () = end_of(control) => self.receive_rest(&broker, &relay),
                         () = self.let_go.notified() => {}
                         () = self.receive(&broker, &relay) => {}
                     }
@@ -280,7 +280,7 @@ impl Association {
     async fn receive(&self, broker: &Rc<Broker>, relay: &Relay) {
         while relay.socket.readable().await.is_ok() {
             for _ in 0..TURN {
-                match self.take(broker, relay) {
+                match relay.socket.try_io(Interest::READABLE, || self.take(broker, relay)) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // The relay's host says that nobody is there any more.
@@ -291,12 +291,22 @@ impl Association {
         }
     }
 
+    /// What the relay has sent before the proxy ended the association.
+    fn receive_rest(&self, broker: &Rc<Broker>, relay: &Relay) {
+        for _ in 0..TURN {
+            if self.take(broker, relay).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Takes one datagram to the program.
     fn take(&self, broker: &Rc<Broker>, relay: &Relay) -> io::Result<()> {
         let mut room = broker.datagrams.associations.room.borrow_mut();
         room.resize(MAX_HEADER + 65_536, 0);
-        let (len, sender) = relay.socket.try_recv_from(&mut room)?;
-        if canonical(sender) != canonical(relay.address) {
+        let (len, _, sender) = recvfrom(&relay.socket, &mut room[..], RecvFlags::DONTWAIT)?;
+        let sender = sender.and_then(|sender| SocketAddr::try_from(sender).ok()).map(canonical);
+        if sender != Some(canonical(relay.address)) {
             return Ok(());
         }
         match decode(room.get(..len).unwrap_or(&[])) {
