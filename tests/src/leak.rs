@@ -3,7 +3,9 @@
 //!
 //! It stands at the proxy host's ingress hook, before any routing, so raw sockets, foreign protocols, multicast and ARP
 //! are seen as well. Two kinds of packets are let pass uncounted: MLD reports, which the client's kernel sends
-//! for its own addresses (they carry nothing of a program's), and what a test permits. Everything else is counted by
+//! for its own addresses (they carry nothing of a program's), and what a test permits. Where UDP to a relay is permitted,
+//! that is the rest of a datagram in fragments, too, of which the first is judged, and what the client's kernel says to
+//! the proxy host when a datagram comes to a port that is closed. Everything else is counted by
 //! destination, protocol and port, and answered with an ICMP error so that a leaking program fails at once.
 //!
 //! A leak is seen even when the packet is still on its way as the test looks: the witness first sends a mark from
@@ -40,6 +42,8 @@ impl LeakWitness {
                 "table netdev witness {{
                     set proxy-ports {{ type inet_service; }}
                     set relay-ports {{ type inet_service; flags interval; auto-merge; }}
+                    set relays {{ type ipv4_addr; }}
+                    set relays6 {{ type ipv6_addr; }}
                     set direct4 {{ type ipv4_addr; flags interval; }}
                     set direct6 {{ type ipv6_addr; flags interval; }}
                     set leaked4 {{ type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
@@ -53,6 +57,10 @@ impl LeakWitness {
                         ip6 daddr {PROXY6} tcp dport @proxy-ports accept
                         ip daddr {PROXY} udp dport != {DNS_PORT} udp dport @relay-ports accept
                         ip6 daddr {PROXY6} udp dport != {DNS_PORT} udp dport @relay-ports accept
+                        ip daddr @relays ip protocol udp ip frag-off & 0x1fff != 0 accept
+                        ip6 daddr @relays6 meta l4proto udp exthdr frag exists frag frag-off != 0 accept
+                        ip daddr @relays icmp type destination-unreachable icmp code port-unreachable drop
+                        ip6 daddr @relays6 icmpv6 type destination-unreachable icmpv6 code port-unreachable drop
                         ip daddr @direct4 accept
                         ip6 daddr @direct6 accept
                         ip6 daddr ff02::16 icmpv6 type mld2-listener-report drop
@@ -83,7 +91,12 @@ impl LeakWitness {
     /// See [`crate::Lab::permit_relay_ports`].
     pub(crate) fn permit_relay_ports(&self, proxy: &Host, ports: &RangeInclusive<u16>) {
         let (first, last) = (ports.start(), ports.end());
-        proxy.setup(&["nft", &format!("add element netdev witness relay-ports {{ {first}-{last} }}")], "");
+        let rules = format!(
+            "add element netdev witness relay-ports {{ {first}-{last} }}
+             add element netdev witness relays {{ {PROXY}, 10.88.0.1 }}
+             add element netdev witness relays6 {{ {PROXY6}, fd88::1 }}\n"
+        );
+        proxy.setup(&["nft", "-f", "-"], &rules);
     }
 
     /// See [`crate::Lab::permit_direct`].

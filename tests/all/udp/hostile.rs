@@ -249,7 +249,7 @@ fn groups_and_broadcasts_are_refused_where_a_proxy_serves_udp() {
     let relay = Relay::new().start(&lab);
     let program = compile(&lab, "udp_refused");
     let places =
-        ["224.0.0.251:5353", "239.255.255.250:1900", "255.255.255.255:67", "[ff02::fb]:5353", "[ff0e::1]:9"];
+        ["224.0.0.251:5353", "239.255.255.250:1900", "255.255.255.255:67", "[ff05::fb]:5353", "[ff0e::1]:9"];
     for proxy in [&dante as &dyn Upstream, &relay] {
         let places = places.iter().map(|place| format!("refused={place}"));
         let words = [program.to_string_lossy().into_owned()].into_iter().chain(places);
