@@ -27,7 +27,7 @@ use tokio::task::spawn_local;
 
 use super::dns::Transport;
 use super::report::{Program, Refusal};
-use super::sink::connect_here;
+use super::sink::{connect_here, dissolve};
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use super::ticket::is_direct;
 use super::{Broker, dns, resolver};
@@ -315,8 +315,7 @@ pub(super) async fn send(
     }
     speaks(socket, destination)?;
     if peer_of(socket).is_none() {
-        // It may have been connected.
-        broker.datagrams.flows.borrow_mut().forget_peer(sockopt::socket_cookie(socket)?);
+        forget_connection(broker, socket)?;
     }
     let associations = &broker.datagrams.associations;
     if place == Place::Elsewhere && associations.is_refused() {
@@ -330,6 +329,20 @@ pub(super) async fn send(
         return refused(Refusal::NotServed);
     }
     Ok(Sent::Token(token))
+}
+
+/// The socket is not connected, but may have been. Linux lets a dissolved IPv6 socket hear the address of its former peer alone; of ours
+/// it is to hear the tokens'.
+fn forget_connection(broker: &Broker, socket: BorrowedFd<'_>) -> io::Result<()> {
+    const DISCARD: u16 = 9;
+    let cookie = sockopt::socket_cookie(socket)?;
+    let was_connected = broker.datagrams.flows.borrow_mut().forget_peer(cookie);
+    if was_connected && sockopt::socket_domain(socket)? == AddressFamily::INET6 {
+        // Sends nothing. Fails on a machine without IPv6, where there is nothing to hear.
+        let _ = rustix::net::connect(socket, &SocketAddr::from((Ipv6Addr::LOCALHOST, DISCARD)));
+        dissolve(socket);
+    }
+    Ok(())
 }
 
 /// Which sockets that the broker has connected may send.

@@ -138,7 +138,7 @@ pub(super) fn connect_here(
 }
 
 /// Dissolves a connection. The port stays the socket's, as it does when the kernel connects it anew.
-fn dissolve(socket: BorrowedFd<'_>) {
+pub(super) fn dissolve(socket: BorrowedFd<'_>) {
     let port = own_address(socket).map_or(0, |own| own.port());
     let _ = connect_unspec(socket);
     // A port that the kernel has chosen is given back with the connection. Should somebody else have it by now, there will be another.

@@ -198,14 +198,15 @@ impl Flows {
         self.entry(who).peer = Some(Peer { destination, gate, own });
     }
 
-    /// The socket is connected elsewhere, or to nothing.
-    pub(super) fn forget_peer(&mut self, cookie: Cookie) {
-        if let Some(entry) = self.sockets.get_mut(&cookie)
-            && let Some(peer) = entry.peer.take()
+    /// The socket is connected elsewhere, or to nothing. Was it connected to a gate?
+    pub(super) fn forget_peer(&mut self, cookie: Cookie) -> bool {
+        let peer = self.sockets.get_mut(&cookie).and_then(|entry| entry.peer.take());
+        if let Some(peer) = peer
             && self.connected.get(&peer.own) == Some(&cookie)
         {
             self.connected.remove(&peer.own);
         }
+        peer.is_some()
     }
 
     /// Whose datagram it is that came from `from` to `to`, one of ours, and where it is to go.
