@@ -30,7 +30,12 @@ pub(crate) fn run(way: &str, far: SocketAddrV4, proxy: Option<SocketAddr>) -> Ou
             answer(mean(|| socket.exchange(far)))
         }
         task::FLIGHT => answer(flights(socket()?, |_| far)),
-        task::MANY => answer(flights(socket()?, |number| udp::destination(far, number))),
+        task::NEW => answer(flights(socket()?, |number| udp::destination(far, number))),
+        task::MANY => {
+            let mut flights = flights(socket()?, |number| udp::destination(far, number));
+            flights(udp::DESTINATIONS)?;
+            answer(flights)
+        }
         task::SOCKETS => answer(each(|| {
             let socket = socket()?;
             socket.exchange(far)?;

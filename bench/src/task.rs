@@ -40,8 +40,10 @@ pub(crate) const PEER: &str = "peer";
 pub(crate) const ANYBODY: &str = "anybody";
 /// Many in flight.
 pub(crate) const FLIGHT: &str = "flight";
-/// Many in flight to thousands of destinations.
+/// Many in flight to thousands of destinations, all of which have been written to.
 pub(crate) const MANY: &str = "many";
+/// Many in flight, each to a destination that is new, as long as there are any.
+pub(crate) const NEW: &str = "new";
 /// A new socket each time.
 pub(crate) const SOCKETS: &str = "sockets";
 /// A new socket each time, none of them closed.
