@@ -1,6 +1,7 @@
 /*
- * An IPv6 socket whose connection was reset, which connect() then tells, and which the next connect() uses anew, for loopback. A bare kernel
- * would send to the IPv4 address that it was connected to before; so this runs under presocks only, whose proxy has such an address.
+ * An IPv6 socket whose connection to an IPv4 address was reset, and which the next connect() uses anew for an IPv6 one. A bare kernel would send
+ * to the former address; so this runs under presocks only. With `open6=`: reset by loopback, then for there; else by the proxy, which
+ * has an IPv4 address, then for loopback.
  */
 #include "check.h"
 
@@ -28,9 +29,22 @@ static void connects_anew(const char *label, int protocol) {
     close(fd);
 }
 
+static void goes_far(endpoint far) {
+    endpoint here = parse_endpoint("[::ffff:127.0.0.1]:9");
+    int fd = tcp(AF_INET6, 0);
+    FAILS("nobody listens on loopback", ECONNREFUSED, connect_to(fd, &here));
+    GIVES("then far away", 0, connect_to(fd, &far));
+    check("echoes", echoes(fd), "no echo");
+    close(fd);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
+    if (argument("open6")) {
+        goes_far(endpoint_of("open6"));
+        return done();
+    }
     connects_anew("TCP", 0);
     connects_anew("MPTCP", 262);
     return done();

@@ -83,6 +83,11 @@ impl Socket {
             return Err(Errno::NETUNREACH.into());
         }
         clear_fast_open(self.fd.as_fd());
+        if address.ip().to_canonical().is_ipv6()
+            && let Some(outcome) = restore(self.fd.as_fd())
+        {
+            return Ok(outcome?);
+        }
         match connect_at_once(self.fd.as_fd(), address) {
             Ok(()) => return Ok(()),
             Err(Errno::INPROGRESS) => {}

@@ -42,6 +42,17 @@ fn an_ipv6_socket_that_an_ipv4_proxy_has_reset_goes_to_loopback_and_not_to_the_p
 }
 
 #[test]
+fn an_ipv6_socket_that_was_refused_over_ipv4_goes_to_an_ipv6_proxy() {
+    let Some(stage) = stage_for(&[Build::Shared, Build::Static]) else { return };
+    for build in [Build::Shared, Build::Static] {
+        let program = build.of(&stage.lab, "reset", &[]);
+        let words = [program.into()].into_iter().chain(arguments(&stage));
+        stage.lab.presocks(words).proxy(&stage.proxy.url6()).run().success();
+        stage.lab.assert_no_leak();
+    }
+}
+
+#[test]
 fn a_thread_that_writes_while_another_connects_leaks_nothing() {
     let Some(stage) = stage_for(&[Build::Static]) else { return };
     let program = Build::Static.of(&stage.lab, "datagrams_racing", &[]);
