@@ -41,7 +41,11 @@ static int any_socket(void) {
     static const int kinds[] = {SOCK_STREAM, SOCK_DGRAM, SOCK_DGRAM, SOCK_RAW};
     static const int protocols[] = {0, 0, 0, 0, IPPROTO_ICMP, 132, 136, 262};
     int family = below(2) ? AF_INET : AF_INET6;
-    return socket(below(32) ? family : AF_PACKET, kinds[below(4)] | (below(4) ? SOCK_NONBLOCK : 0), protocols[below(8)]);
+    int fd = socket(below(32) ? family : AF_PACKET, kinds[below(4)] | (below(4) ? SOCK_NONBLOCK : 0), protocols[below(8)]);
+    /* Some destinations never answer. */
+    struct timeval patience = {.tv_usec = 200000};
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    return fd;
 }
 
 static void set_any_option(int fd) {
