@@ -288,7 +288,8 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         }
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
-    if sockaddr::is_local(destination) {
+    let opens = flags & libc::MSG_FASTOPEN != 0;
+    if sockaddr::is_local(destination) && !(opens && connect::kind(fd) == Ok(Kind::Stream)) {
         check_pending(fd, flags)?;
         return if socket::leaves_loopback(fd) {
             Err(libc::ENETUNREACH)
@@ -313,7 +314,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             Err(_) if pass::filter_stands() => Ok(Verdict::Unjudged(Encoded::new(destination))),
             Err(why) => Err(why.report()),
         },
-        Kind::Stream if flags & libc::MSG_FASTOPEN != 0 => {
+        Kind::Stream if opens => {
             if connect::connect_to(fd, destination) == 0 {
                 return Ok(Verdict::ToPeer);
             }

@@ -5,7 +5,11 @@
  */
 #include "check.h"
 
-static void connects_anew(const char *label, int protocol) {
+static int opens(int fd, const endpoint *to, int by_sending) {
+    return by_sending ? (int)sendto(fd, "!", 1, MSG_FASTOPEN, (const void *)&to->address, to->length) : connect_to(fd, to);
+}
+
+static void connects_anew(const char *label, int protocol, int by_sending) {
     char name[96];
 #define NAMED(what) (snprintf(name, sizeof name, "%s: %s", label, what), name)
     endpoint far = parse_endpoint("[2001:db8::7]:80"), here = parse_endpoint("[::1]:9");
@@ -19,9 +23,9 @@ static void connects_anew(const char *label, int protocol) {
     GIVES(NAMED("is connected"), POLLOUT, poll_one(fd, POLLOUT, PATIENCE_MS));
     GIVES(NAMED("writes"), 1, write(fd, "!", 1));
     check(NAMED("is reset"), poll_one(fd, POLLIN, PATIENCE_MS) & POLLERR, "no error");
-    FAILS(NAMED("is told so"), ECONNRESET, connect_to(fd, &here));
+    FAILS(NAMED("is told so"), ECONNRESET, opens(fd, &here, by_sending));
     for (int i = 0; i < 2; i++) {
-        int error = connect_to(fd, &here) ? errno : 0;
+        int error = opens(fd, &here, by_sending) < 0 ? errno : 0;
         if (error == EINPROGRESS)
             error = poll_one(fd, POLLOUT, 1000) > 0 ? socket_error(fd) : ETIMEDOUT;
         check(NAMED("nobody listens on loopback"), error == ECONNREFUSED || error == ECONNABORTED, "%s", strerrorname_np(error));
@@ -45,7 +49,8 @@ int main(int argc, char **argv) {
         goes_far(endpoint_of("open6"));
         return done();
     }
-    connects_anew("TCP", 0);
-    connects_anew("MPTCP", 262);
+    connects_anew("TCP", 0, 0);
+    connects_anew("TCP, MSG_FASTOPEN", 0, 1);
+    connects_anew("MPTCP", 262, 0);
     return done();
 }

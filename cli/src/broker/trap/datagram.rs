@@ -19,7 +19,7 @@ use super::{Caller, Judged, Taken, errno, now, stays_here};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
 use crate::broker::datagram::{self, Connected, Place, Sent, place};
-use crate::broker::socket::{leaves_loopback, option, peer_of};
+use crate::broker::socket::{leaves_loopback, option, peer_of, restore};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///
@@ -145,8 +145,14 @@ fn way(
         (Kind::NotIp, _) => Way::Continue,
         (Kind::Refused, _) => Way::Fail(libc::ENETUNREACH),
         // An address means nothing to a stream.
-        (Kind::Stream, Place::Local) if !is_fast_open || !leaves_loopback(taken.fd.as_fd()) => Way::Continue,
-        (Kind::Stream, Place::Local) => Way::Fail(libc::ENETUNREACH),
+        (Kind::Stream, Place::Local) if !is_fast_open => Way::Continue,
+        (Kind::Stream, Place::Local) if leaves_loopback(taken.fd.as_fd()) => Way::Fail(libc::ENETUNREACH),
+        // As for connect().
+        (Kind::Stream, Place::Local) if destination.is_ipv6() => match restore(taken.fd.as_fd()) {
+            Some(Err(error)) => Way::Fail(error.raw_os_error()),
+            Some(Ok(())) | None => Way::Continue,
+        },
+        (Kind::Stream, Place::Local) => Way::Continue,
         (Kind::Stream, _) if is_fast_open => Way::Open(taken, destination),
         (Kind::Stream, _) => Way::Continue,
         (Kind::Datagram, Place::Local) if leaves_loopback(taken.fd.as_fd()) => Way::Fail(libc::ENETUNREACH),
