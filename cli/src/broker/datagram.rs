@@ -141,7 +141,8 @@ pub(super) fn connect(
         Place::Resolver => {}
         Place::Elsewhere if !is_refused() => {}
         Place::Elsewhere | Place::Group => {
-            let sink = broker.sinks.connect(socket, destination)?;
+            let is_gate = |address| broker.datagrams.is_gate(address);
+            let sink = broker.sinks.connect(is_gate, socket, destination)?;
             broker.peers.borrow_mut().insert(cookie, destination, sink);
             return Ok(Connected::Sink(sink));
         }
@@ -192,7 +193,8 @@ fn connect_to_gate(
 ) -> io::Result<SocketAddr> {
     must_be_here(broker, socket)?;
     let gates = &broker.datagrams.gates;
-    let gate = connect_here(socket, destination, |source| {
+    let is_ours = |address| broker.sinks.has(address) || broker.datagrams.is_gate(address);
+    let gate = connect_here(is_ours, socket, destination, |source| {
         let source = source.filter(|source| !has_scope(*source)).map(|source| source.ip().to_canonical());
         let is_v6 = source.map_or(destination.ip().to_canonical().is_ipv6(), |source| source.is_ipv6());
         match gates.port(broker, is_v6) {

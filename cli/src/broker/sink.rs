@@ -90,20 +90,28 @@ impl Sinks {
     ///
     /// # Errors
     /// Those of connect(2) for the destination; `ENETUNREACH` when the sink would not be on this machine.
-    pub(super) fn connect(&self, socket: BorrowedFd<'_>, destination: SocketAddr) -> io::Result<SocketAddr> {
+    pub(super) fn connect(
+        &self,
+        is_gate: impl Fn(SocketAddr) -> bool,
+        socket: BorrowedFd<'_>,
+        destination: SocketAddr,
+    ) -> io::Result<SocketAddr> {
         let loopback = self.address_for(destination.ip())?;
-        connect_here(socket, destination, |source| {
+        let is_ours = |address| self.has(address) || is_gate(address);
+        connect_here(is_ours, socket, destination, |source| {
             Ok(source.and_then(|source| self.address_at(source, loopback.port())).unwrap_or(loopback))
         })
     }
 }
 
-/// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the socket's source
-/// address: the one that it has, or that the kernel chooses for the destination; none when there is no route.
+/// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the source address
+/// that the kernel has chosen, now or when it was connected to one of ours (`is_ours`) before; none when the program has bound the socket, or
+/// there is no route.
 ///
 /// # Errors
 /// As [`Sinks::connect`].
 pub(super) fn connect_here(
+    is_ours: impl Fn(SocketAddr) -> bool,
     socket: BorrowedFd<'_>,
     destination: SocketAddr,
     choose: impl FnOnce(Option<SocketAddr>) -> io::Result<SocketAddr>,
@@ -116,7 +124,9 @@ pub(super) fn connect_here(
     if peer_of(socket).is_some() && own_address(socket).is_some_and(|own| is_loopback(own.ip())) {
         dissolve(socket);
     }
+    let here_before = peer_of(socket).filter(|peer| is_ours(*peer));
     let source = match source_towards(socket, destination) {
+        Ok(None) => own_address(socket).filter(|own| here_before.is_some_and(|peer| peer.ip() == own.ip())),
         Ok(source) => source,
         // The proxy may have a route.
         Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ADDRNOTAVAIL) => None,
@@ -148,7 +158,8 @@ pub(super) fn dissolve(socket: BorrowedFd<'_>) {
     }
 }
 
-/// The source address that the socket has, or else that the kernel chooses for `destination`.
+/// The source address that the kernel chooses for `destination`; none for a socket that the program has bound to one, which need not be this
+/// machine's (`IP_FREEBIND`, multicast).
 fn source_towards(socket: BorrowedFd<'_>, destination: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
     const IPV6_ADDR_PREFERENCES: i32 = 72;
     let family = sockopt::socket_domain(socket)?;
@@ -173,7 +184,7 @@ fn source_towards(socket: BorrowedFd<'_>, destination: SocketAddr) -> Result<Opt
         let _ = bind(&probe, &bound);
     }
     connect(&probe, &destination)?;
-    Ok(own(probe.as_fd()))
+    Ok(if bound.is_none() { own(probe.as_fd()) } else { None })
 }
 
 fn sink(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -190,7 +201,7 @@ mod tests {
     fn a_sink_takes_nothing_and_says_so() {
         let sinks = Sinks::reserve().unwrap();
         let sender = UdpSocket::bind("0.0.0.0:0").unwrap();
-        let sink = sinks.connect(sender.as_fd(), "192.0.2.1:9".parse().unwrap()).unwrap();
+        let sink = sinks.connect(|_| false, sender.as_fd(), "192.0.2.1:9".parse().unwrap()).unwrap();
         assert_eq!(sender.peer_addr().unwrap(), sink);
         assert!(sinks.has(sink) && !sinks.has(sender.local_addr().unwrap()));
         sender.send(b"x").unwrap();

@@ -93,6 +93,10 @@ impl Gates {
     /// Is this one of the gates' addresses?
     pub(super) fn has(&self, address: SocketAddr) -> bool {
         let address = canonical(address);
+        // A program may have connected a socket of its own to a group's address, and to this port.
+        if address.ip().is_multicast() {
+            return false;
+        }
         let gate = if address.is_ipv4() { &self.v4 } else { &self.v6 };
         gate.borrow().as_ref().is_some_and(|gate| gate.address.port() == address.port())
             || self.solitary.borrow().contains_key(&address)
