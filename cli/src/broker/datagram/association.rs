@@ -279,15 +279,19 @@ impl Association {
     /// Takes what the relay sends, until there is no relay.
     async fn receive(&self, broker: &Rc<Broker>, relay: &Relay) {
         while relay.socket.readable().await.is_ok() {
+            let mut result = Ok(());
             for _ in 0..TURN {
-                match relay.socket.try_io(Interest::READABLE, || self.take(broker, relay)) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // The relay's host says that nobody is there any more.
-                    Err(_) => return,
+                result = relay.socket.try_io(Interest::READABLE, || self.take(broker, relay));
+                if result.is_err() {
+                    break;
                 }
             }
-            yield_now().await;
+            match result {
+                Ok(()) => yield_now().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The relay's host says that nobody is there any more.
+                Err(_) => return,
+            }
         }
     }
 

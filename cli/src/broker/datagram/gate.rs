@@ -139,15 +139,18 @@ impl Gate {
         let _ = self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
     }
 
-    /// Takes a batch, and sends each datagram on its way.
-    fn forward(&self, broker: &Rc<Broker>) -> io::Result<()> {
+    /// Takes a batch, and sends each datagram on its way. Is there more?
+    fn forward(&self, broker: &Rc<Broker>) -> io::Result<bool> {
         let mut room = broker.datagrams.gates.room.borrow_mut();
         room.resize(BATCH * LONGEST, 0);
         let mut metas = [RecvMeta::default(); BATCH];
         let mut buffers: Vec<_> = room.chunks_mut(LONGEST).map(IoSliceMut::new).collect();
-        let taken = self.socket.try_io(Interest::READABLE, || {
-            self.state.recv(UdpSockRef::from(&self.socket), &mut buffers, &mut metas)
-        })?;
+        let mut taken = 0;
+        let result = self.socket.try_io(Interest::READABLE, || {
+            taken = self.state.recv(UdpSockRef::from(&self.socket), &mut buffers, &mut metas)?;
+            // A batch that is not full was the last: no need to ask the kernel for the next.
+            if taken < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
         drop(buffers);
         for (train, meta) in room.chunks(LONGEST).zip(&metas).take(taken) {
             let own = SocketAddr::new(meta.dst_ip.unwrap_or(self.address.ip()), self.address.port());
@@ -160,7 +163,11 @@ impl Gate {
                 super::forward(broker, own, from, datagram);
             }
         }
-        Ok(())
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -168,9 +175,9 @@ impl Gate {
 async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
     while gate.socket.readable().await.is_ok() {
         match gate.forward(&broker) {
+            Ok(false) => {}
             // Programs can send faster than we forward, and others want their turn.
-            Ok(()) => yield_now().await,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(true) => yield_now().await,
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
