@@ -9,7 +9,7 @@ use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_loopback, is_not_l
 
 use crate::errno::{Errno, fail};
 use crate::sockaddr::{self, Given};
-use crate::{gate, sys};
+use crate::sys;
 
 redhook::hook! {
     // socket(2). Changes: see `presocks_abi::socket::refused`. Passes: TCP, MPTCP, UDP, and every family that carries no IP. Safe in a signal handler. No
@@ -50,7 +50,8 @@ fn address_by(ask: fn(c_int, &mut [u8]) -> Result<usize, Errno>, fd: c_int) -> O
 /// Is the socket connected to an address of this machine that a packet must not leave for elsewhere, whatever the program was told? The
 /// proxy may be at loopback; so are sinks and gates, or at the socket's own address.
 pub(crate) fn stays_here(fd: c_int) -> bool {
-    peer(fd).is_some_and(|peer| is_loopback(peer.ip())) || gate::holds(fd)
+    let is_own = |address| own(fd).is_some_and(|own| own.ip().to_canonical() == address);
+    peer(fd).is_some_and(|peer| is_loopback(peer.ip()) || is_own(peer.ip().to_canonical()))
 }
 
 /// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device, sends by

@@ -320,7 +320,7 @@ pub(super) async fn send(
         forget_connection(broker, socket)?;
     }
     let associations = &broker.datagrams.associations;
-    if place == Place::Elsewhere && associations.is_refused() {
+    if place == Place::Elsewhere && associations.is_refused_to(sockopt::socket_cookie(socket)?) {
         return refused(Refusal::NotServed);
     }
     must_be_here(broker, socket)?;

@@ -163,6 +163,36 @@ fn a_proxy_that_refuses_an_association_is_a_failure_of_the_send() {
 }
 
 #[test]
+fn a_proxy_that_opens_no_more_associations_goes_on_with_those_that_it_has() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Relay::new().opens_at_most(1).start(&lab);
+    let script = "
+import socket
+s, t = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+s.settimeout(15)
+def ask(place): s.sendto(b'hello', place); print(s.recvfrom(100))
+ask(('10.88.0.2', 7)); t.sendto(b'no room', ('10.88.0.2', 7))
+while True:
+    try: t.sendto(b'no room', ('10.88.0.2', 7))
+    except OSError as error: print(error.strerror); break
+ask(('10.88.0.2', 7)); ask(('10.88.0.2', 8))
+";
+    let run = lab.presocks(["/usr/bin/python3", "-c", script]).proxy(&proxy).run();
+    run.success().stdout_is(
+        "(b'hello', ('10.88.0.2', 7))
+Network is unreachable
+(b'hello', ('10.88.0.2', 7))
+(b'hello', ('10.88.0.2', 8))
+",
+    );
+    assert!(run.stderr().contains("general SOCKS server failure (reply 1)"), "{}", run.report());
+    lab.assert_no_leak();
+}
+
+#[test]
 fn a_proxy_that_breaks_off_or_says_nonsense_is_a_failure_of_the_send() {
     if missing(&["python3"]) {
         return;

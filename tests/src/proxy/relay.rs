@@ -67,6 +67,7 @@ pub struct Relay {
     bound: Bound,
     reply: u8,
     hangs_up_after: Option<usize>,
+    most: usize,
     answering: Answering,
 }
 
@@ -85,7 +86,7 @@ impl Relay {
     #[expect(clippy::new_without_default, reason = "it is the beginning of a chain")]
     pub fn new() -> Self {
         let answering = Arc::new(|answer: &[u8]| vec![(From::Relay, answer.to_vec())]);
-        Self { bound: Bound::Own, reply: 0, hangs_up_after: None, answering }
+        Self { bound: Bound::Own, reply: 0, hangs_up_after: None, most: usize::MAX, answering }
     }
 
     /// Says that its address is this.
@@ -98,6 +99,12 @@ impl Relay {
     #[must_use]
     pub fn reply(self, reply: u8) -> Self {
         Self { reply, ..self }
+    }
+
+    /// Opens so many associations, and answers further requests with reply 1.
+    #[must_use]
+    pub fn opens_at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Closes an association's TCP connection once this many datagrams have come, and after the last one's answer.
@@ -155,6 +162,9 @@ impl Relay {
         if command != 3 || self.reply != 0 {
             let code = if command == 3 { self.reply } else { 7 };
             return stream.write_all(&[5, code, 0, 1, 0, 0, 0, 0, 0, 0]);
+        }
+        if associations.lock().expect("no panic").len() >= self.most {
+            return stream.write_all(&[5, 1, 0, 1, 0, 0, 0, 0, 0, 0]);
         }
         let (relay, stranger, neighbour) = door.inside(|| {
             let socket = |port| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port));

@@ -55,6 +55,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 pub(super) struct Associations {
     of: RefCell<HashMap<Cookie, OfSocket>>,
     service: Cell<Service>,
+    has_served: Cell<bool>,
     /// Where a datagram is put together, or taken apart. Nothing stays in it.
     room: RefCell<Vec<u8>>,
 }
@@ -114,6 +115,11 @@ impl Associations {
         }
     }
 
+    /// Is it known that it does not take those of this socket? An association that there is goes on when the proxy opens no more.
+    pub(super) fn is_refused_to(&self, cookie: Cookie) -> bool {
+        self.is_refused() && self.of.borrow().get(&cookie).is_none_or(|of_socket| of_socket.open.is_empty())
+    }
+
     /// Returns when it is known whether the proxy takes datagrams: the first who asks waits until this socket's association is open.
     ///
     /// # Errors
@@ -122,7 +128,7 @@ impl Associations {
         if self.is_served() {
             return Ok(());
         }
-        if self.is_refused() {
+        if self.is_refused_to(cookie) {
             return Err(Refused);
         }
         let association = self.first(broker, cookie).ok_or(Refused)?;
@@ -206,7 +212,9 @@ impl Associations {
     }
 
     fn note(&self, broker: &Broker, failure: &Failure) {
-        let until = if failure.is_lasting() { None } else { Some(Instant::now() + REMEMBERED) };
+        // One that has served may have too many associations now.
+        let is_for_good = failure.is_lasting() && !self.has_served.get();
+        let until = if is_for_good { None } else { Some(Instant::now() + REMEMBERED) };
         self.service.set(Service::Refused(until));
         broker.report.no_association(failure);
     }
@@ -231,6 +239,7 @@ impl Association {
             opened = opened => match opened {
                 Ok((control, relay)) => {
                     all.service.set(Service::Served);
+                    all.has_served.set(true);
                     let relay = Rc::new(relay);
                     self.begin(&broker, &relay);
                     tokio::select! {
