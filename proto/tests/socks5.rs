@@ -473,3 +473,26 @@ fn targets_and_reply_codes_are_shown_as_people_write_them() {
     assert_eq!(ReplyCode(5).to_string(), "connection refused (reply 5)");
     assert_eq!(ReplyCode(91).to_string(), "unassigned (reply 91)");
 }
+
+#[test]
+fn an_association_is_asked_for_without_an_address_and_its_reply_says_where_the_relay_is() {
+    let relays: [(&[u8], Host); 3] = [
+        (&[1, 192, 0, 2, 1], Host::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))),
+        (&[4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Host::Address(Ipv6Addr::LOCALHOST.into())),
+        (&[3, 1, b'r'], Host::Name(Name::new(b"r").unwrap())),
+    ];
+    for (address, host) in relays {
+        let mut handshake = Handshake::associate(None);
+        assert_eq!(handshake.next_step(), Step::Send(&[5, 1, 0]));
+        assert_eq!(handshake.next_step(), Step::Receive(2));
+        handshake.handle_input(&[5, 0]).unwrap();
+        assert_eq!(handshake.next_step(), Step::Send(&[5, 3, 0, 1, 0, 0, 0, 0, 0, 0]));
+        assert_eq!(handshake.bound(), None);
+        for byte in [&[5, 0, 0], address, &[0x12, 0x34]].concat() {
+            assert!(matches!(handshake.next_step(), Step::Receive(1..)));
+            handshake.handle_input(&[byte]).unwrap();
+        }
+        assert_eq!(handshake.next_step(), Step::Connected);
+        assert_eq!(handshake.bound(), Some(Target { host, port: 0x1234 }));
+    }
+}

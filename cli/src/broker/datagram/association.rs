@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_proto::frame::Family;
-use presocks_proto::socks5::datagram::{Header, MAX_HEADER, decode};
+use presocks_proto::socks5::datagram::{Header, decode};
 use presocks_proto::socks5::{Host, Target};
 use presocks_proto::standin::{Kind, kind};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recvfrom, sendmsg_addr, sockopt};
@@ -43,6 +43,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a failure is remembered that may pass.
 const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// The longest datagram that there is.
+const LONGEST: usize = 65_536;
 
 /// A relay that speaks without pause lets others speak after so many datagrams.
 const TURN: usize = 64;
@@ -316,7 +319,7 @@ impl Association {
     /// Takes one datagram to the program.
     fn take(&self, broker: &Rc<Broker>, relay: &Relay) -> io::Result<()> {
         let mut room = broker.datagrams.associations.room.borrow_mut();
-        room.resize(MAX_HEADER + 65_536, 0);
+        room.resize(LONGEST, 0);
         let (len, _, sender) = recvfrom(&relay.socket, &mut room[..], RecvFlags::DONTWAIT)?;
         let sender = sender.and_then(|sender| SocketAddr::try_from(sender).ok()).map(canonical);
         if sender != Some(canonical(relay.address)) {
