@@ -1,24 +1,27 @@
 //! What presocks costs: `cargo run --release -p presocks-bench` prints one table.
 //!
-//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory|udp]...
+//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory|udp|dns]...
 //!
 //! Only the ratios mean something: each row's contestants take turns, a short piece of work at a time, in one run on one machine,
 //! and the medians are compared. Everything happens in a network namespace of its own, whose loopback device has an address that
 //! is not loopback's: presocks takes loopback for direct.
 //!
 //! Reading order: `stage` (what all rows share), `worker` (a contestant, seen from here), `task` (the same, from inside), then any
-//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`, `udp` (with `datagrams`).
+//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`, `udp` (with `datagrams`), `dns` (with
+//! `queries`).
 
 mod backstop;
 mod bulk;
 mod connects;
 mod datagrams;
+mod dns;
 mod established;
 mod memory;
 mod origin;
 mod parallel;
 mod process;
 mod proxy;
+mod queries;
 mod stage;
 mod start;
 mod system;
@@ -41,7 +44,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Group = fn(&Stage) -> Outcome<Vec<Row>>;
 
 /// The names that the command line knows, in the table's order.
-const GROUPS: [(&str, Group); 8] = [
+const GROUPS: [(&str, Group); 9] = [
     ("connects", connects::rows),
     ("parallel", parallel::rows),
     ("bulk", bulk::rows),
@@ -50,6 +53,7 @@ const GROUPS: [(&str, Group); 8] = [
     ("backstop", backstop::rows),
     ("memory", memory::rows),
     ("udp", udp::rows),
+    ("dns", dns::rows),
 ];
 
 /// The bench alone makes a load of about 1 on a machine with two processors.

@@ -1,4 +1,4 @@
-//! The far ends: one that accepts and closes, one that sends many bytes over HTTP, one that sends datagrams back.
+//! The far ends: one that accepts and closes, one that sends many bytes over HTTP, two that send datagrams back.
 //!
 //! They are threads of the bench, which is none of the measured processes.
 
@@ -68,6 +68,23 @@ pub(crate) fn datagrams(ports: usize) -> Outcome<SocketAddrV4> {
         });
     }
     Ok(SocketAddrV4::new(FAR, FIRST))
+}
+
+/// Sends datagrams back, as plainly as can be, from one port of loopback.
+///
+/// # Errors
+/// Those of bind(2).
+pub(crate) fn echo() -> Outcome<SocketAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = socket.local_addr()?;
+    thread::spawn(move || {
+        let mut buffer = vec![0; 2048];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            // A client that goes away early has its own complaint.
+            let _ = socket.send_to(buffer.get(..len).unwrap_or_default(), from);
+        }
+    });
+    Ok(address)
 }
 
 fn send(mut connection: TcpStream, size: u64) -> std::io::Result<()> {

@@ -9,12 +9,14 @@ pub(crate) enum Amount {
     Time(f64),
     /// In bytes.
     Memory(f64),
+    /// Per second.
+    Rate(f64),
 }
 
 impl Amount {
     fn value(self) -> f64 {
         match self {
-            Self::Time(value) | Self::Memory(value) => value,
+            Self::Time(value) | Self::Memory(value) | Self::Rate(value) => value,
         }
     }
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Amount {
             Self::Time(time) => (time, "s"),
             Self::Memory(bytes) if bytes.abs() < 1024.0 * 1024.0 => (bytes / 1024.0, "KiB"),
             Self::Memory(bytes) => (bytes / 1024.0 / 1024.0, "MiB"),
+            Self::Rate(rate) => (rate, "/s"),
         };
         let digits = match value.abs() {
             100.0.. => 0,

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::system::{self, Epoll, poll_readable};
-use crate::{Outcome, datagrams, proxy};
+use crate::{Outcome, datagrams, proxy, queries};
 
 /// Tells this executable that it is a worker.
 pub(crate) const FLAG: &str = "--task";
@@ -49,6 +49,17 @@ pub(crate) const SOCKETS: &str = "sockets";
 /// A new socket each time, none of them closed.
 pub(crate) const KEPT_SOCKETS: &str = "kept-sockets";
 
+/// DNS queries: `queries alone|flight|stream SERVER [echo]`; many in flight as datagrams, or over one connection.
+pub(crate) const QUERIES: &str = "queries";
+/// There and back, one after the other.
+pub(crate) const ALONE: &str = "alone";
+/// Many in flight over TCP.
+pub(crate) const STREAM: &str = "stream";
+/// The server is none, and sends back what it gets.
+pub(crate) const ECHO: &str = "echo";
+/// The names of [`QUERIES`] by getaddrinfo(3): `look-ups`.
+pub(crate) const LOOK_UPS: &str = "look-ups";
+
 /// Does as the words say until standard input ends.
 ///
 /// # Errors
@@ -73,6 +84,9 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
         }
         [DATAGRAMS, way, far] => datagrams::run(way, far.parse()?, None),
         [DATAGRAMS, way, far, proxy] => datagrams::run(way, far.parse()?, Some(proxy.parse()?)),
+        [QUERIES, way, server] => queries::run(way, server.parse()?, queries::is_answer),
+        [QUERIES, way, server, ECHO] => queries::run(way, server.parse()?, queries::is_echo),
+        [LOOK_UPS] => queries::look_up(),
         [NAMES, destination] => {
             let destination: SocketAddr = destination.parse()?;
             let mut number = 0;
