@@ -89,19 +89,29 @@ pub(super) async fn connect(
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
 pub(super) async fn reach(broker: &Broker, proxy: SocketAddr, target: Target) -> Result<TcpStream, Failure> {
-    let limit = broker.settings.connect_timeout;
-    let upstream = match timeout(limit, TcpStream::connect(proxy)).await {
-        Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
-        Err(_) => return Err(Failure::ProxyTimeout(limit)),
-    };
-    // The runtime watches it as a bare descriptor for the handshake, which must not read ahead.
-    let upstream = upstream.into_std().map_err(Failure::Socket)?;
+    let upstream = dial(broker, proxy).await?;
     {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let watched = watch(upstream.as_fd(), interest).map_err(Failure::Socket)?;
         negotiate(broker, &watched, target).await?;
     }
     TcpStream::from_std(upstream).map_err(Failure::Socket)
+}
+
+/// A connection to the proxy, for a handshake: the runtime watches it as a bare descriptor for that, which must not read ahead. What is said
+/// goes at once: its sender has chosen the segments already.
+///
+/// # Errors
+/// [`Failure`] as the network or the clock has it.
+pub(super) async fn dial(broker: &Broker, proxy: SocketAddr) -> Result<std::net::TcpStream, Failure> {
+    let limit = broker.settings.connect_timeout;
+    let stream = match timeout(limit, TcpStream::connect(proxy)).await {
+        Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
+        Err(_) => return Err(Failure::ProxyTimeout(limit)),
+    };
+    // Fails on no TCP socket.
+    let _ = stream.set_nodelay(true);
+    stream.into_std().map_err(Failure::Socket)
 }
 
 /// Connects the program's socket to a fresh listener on loopback.
@@ -125,6 +135,8 @@ async fn accept_only(socket: &Socket) -> io::Result<TcpStream> {
     loop {
         let (downstream, peer) = listener.accept().await?;
         if socket.local_address()? == peer {
+            // What is passed on or answered goes at once, as above.
+            let _ = downstream.set_nodelay(true);
             socket.settle(address);
             return Ok(downstream);
         }

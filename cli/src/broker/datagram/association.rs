@@ -23,12 +23,13 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::flows::Cookie;
 use crate::broker::Broker;
 use crate::broker::connect::associate;
 use crate::broker::failure::Failure;
+use crate::broker::relay::dial;
 use crate::broker::socket::{canonical, set_option, watch};
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
@@ -406,16 +407,10 @@ async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
 }
 
 async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
-    let limit = broker.settings.connect_timeout;
-    let control = match timeout(limit, TcpStream::connect(proxy)).await {
-        Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
-        Err(_) => return Err(Failure::ProxyTimeout(limit)),
-    };
+    let control = dial(broker, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
     let _ = sockopt::set_tcp_keepidle(&control, KEEP_ALIVE);
-    // The runtime watches it as a bare descriptor for the handshake.
-    let control = control.into_std().map_err(Failure::Socket)?;
     let bound = {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let watched = watch(control.as_fd(), interest).map_err(Failure::Socket)?;

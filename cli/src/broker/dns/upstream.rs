@@ -166,8 +166,7 @@ pub(super) async fn connect(broker: &Broker, target: Target) -> Result<TcpStream
         }
     }
     broker.report.name_server_connected(&target, started.elapsed(), result.as_ref().err());
-    // Small messages, and the other side waits for each.
-    result.inspect(|stream| drop(stream.set_nodelay(true)))
+    result
 }
 
 /// Which server answers in the stead of the one that the program has addressed.
