@@ -3,9 +3,14 @@
 //! A source route goes nowhere: its first stop is not the address that is judged. A device other than lo takes a packet for loopback off the
 //! machine. Both are `ENETUNREACH`; all other control messages are the kernel's.
 
+use core::net::Ipv4Addr;
+
 use libc::c_int;
 
 use crate::socket::{self, is_not_loopback};
+
+/// RFC 2292's form of `IPV6_PKTINFO`.
+const IPV6_2292PKTINFO: c_int = 2;
 
 /// How the program that sends lays out `struct cmsghdr` (cmsg(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,80 @@ pub fn judge(bytes: &[u8], width: Width, mut is_local: impl FnMut() -> bool) -> 
     Ok(())
 }
 
+/// lo is the first device of every network namespace.
+const LOOPBACK: c_int = 1;
+
+/// Which control message names the device that a packet leaves by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// To an IPv4 address, mapped or not: `IP_PKTINFO` (ip(7)), or `IPV6_PKTINFO` with a mapped address.
+    V4,
+    /// To an IPv6 address: `IPV6_PKTINFO` (RFC 3542).
+    V6,
+}
+
+/// Room that [`pin`] needs beyond the control messages that there are.
+pub const PIN_ROOM: usize = 48;
+
+/// Makes a packet leave by lo, whatever the socket is bound to, and whoever binds it meanwhile: the first `len` bytes of `bytes` are the program's
+/// control messages, in our own layout. One that names a device names lo from now on; if there is none, one is added. For IPv4 that one names the
+/// source, too: without `source`, the socket's own address, the kernel would choose one. Gives the new length.
+///
+/// # Errors
+/// `EINVAL` for what is malformed, as the kernel has it; `ENOBUFS` when there is no room.
+pub fn pin(bytes: &mut [u8], len: usize, family: Family, source: Ipv4Addr) -> Result<usize, c_int> {
+    let width = Width::OWN;
+    let (mut at, mut is_pinned) = (0, false);
+    while at + width.header() <= len {
+        let given = bytes.get(at..len).ok_or(libc::EINVAL)?;
+        let (header, value) = next(given, width).ok_or(libc::EINVAL)?;
+        let (device, value_len) = (device_at(&header, family), value.len());
+        let value_at = at + width.header();
+        if let Some(device) = device.filter(|device| device + size_of::<c_int>() <= value_len) {
+            put(bytes, value_at + device, &LOOPBACK.to_ne_bytes());
+            is_pinned = true;
+        }
+        at += header.len.next_multiple_of(width.word());
+    }
+    if is_pinned {
+        return Ok(len);
+    }
+    let at = at.min(len.next_multiple_of(width.word()));
+    let (level, kind, size, device) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_PKTINFO, 12, 0),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20, 16),
+    };
+    let header_len = width.header() + size;
+    let end = at + header_len.next_multiple_of(width.word());
+    bytes.get_mut(at..end).ok_or(libc::ENOBUFS)?.fill(0);
+    match width {
+        Width::W32 => put(bytes, at, &(header_len as u32).to_ne_bytes()),
+        Width::W64 => put(bytes, at, &(header_len as u64).to_ne_bytes()),
+    }
+    put(bytes, at + width.word(), &level.to_ne_bytes());
+    put(bytes, at + width.word() + size_of::<c_int>(), &kind.to_ne_bytes());
+    if family == Family::V4 {
+        put(bytes, at + width.header() + size_of::<c_int>(), &source.octets());
+    }
+    put(bytes, at + width.header() + device, &LOOPBACK.to_ne_bytes());
+    Ok(end)
+}
+
+/// Where in its value a control message has the device.
+fn device_at(header: &Header, family: Family) -> Option<usize> {
+    match (family, header.level, header.kind) {
+        (Family::V4, libc::IPPROTO_IP, libc::IP_PKTINFO) => Some(0),
+        (_, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO | IPV6_2292PKTINFO) => Some(16),
+        _ => None,
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    for (to, from) in bytes.iter_mut().skip(at).zip(value) {
+        *to = *from;
+    }
+}
+
 /// `struct cmsghdr`.
 struct Header {
     len: usize,
@@ -85,7 +164,6 @@ enum Way {
 
 fn way(header: &Header, value: &[u8]) -> Way {
     const IP_RETOPTS: c_int = 7;
-    const IPV6_2292PKTINFO: c_int = 2;
     let device = |at: usize| number(value, at).map_or(Way::AsAddressed, Way::Device);
     match (header.level, header.kind) {
         // struct in_pktinfo begins with the index, struct in6_pktinfo ends with it.
@@ -192,5 +270,58 @@ mod tests {
         let mut bytes = v4_device(Width::W64, 2);
         bytes[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
         assert_eq!(judge(&bytes, Width::W64, || true), Ok(()));
+    }
+
+    fn pinned(given: &[u8], family: Family) -> Result<Vec<u8>, c_int> {
+        let mut bytes = given.to_vec();
+        bytes.resize(given.len() + PIN_ROOM, 0xee);
+        let len = pin(&mut bytes, given.len(), family, Ipv4Addr::UNSPECIFIED)?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn a_packet_without_a_device_gets_one() {
+        let lo = LOOPBACK;
+        assert_eq!(pinned(&[], Family::V4), Ok(v4_device(Width::OWN, lo)));
+        assert_eq!(pinned(&[], Family::V6), Ok(v6_device(Width::OWN, lo)));
+        let other = message(Width::OWN, libc::IPPROTO_IP, libc::IP_TOS, &[0; 4]);
+        assert_eq!(pinned(&other, Family::V4), Ok([other.clone(), v4_device(Width::OWN, lo)].concat()));
+        // To an IPv6 address IPv4's device says nothing.
+        let wrong = v4_device(Width::OWN, 7);
+        assert_eq!(pinned(&wrong, Family::V6), Ok([wrong, v6_device(Width::OWN, lo)].concat()));
+    }
+
+    #[test]
+    fn a_device_that_is_named_becomes_loopback_and_a_source_stays() {
+        assert_eq!(pinned(&v4_device(Width::OWN, 7), Family::V4), Ok(v4_device(Width::OWN, LOOPBACK)));
+        assert_eq!(pinned(&v6_device(Width::OWN, 7), Family::V6), Ok(v6_device(Width::OWN, LOOPBACK)));
+        let value = [&[9; 16][..], &7_i32.to_ne_bytes()].concat();
+        let given = message(Width::OWN, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &value);
+        let value = [&[9; 16][..], &LOOPBACK.to_ne_bytes()].concat();
+        let expected = message(Width::OWN, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &value);
+        assert_eq!(pinned(&given, Family::V6), Ok(expected));
+    }
+
+    #[test]
+    fn a_source_is_kept() {
+        let mut bytes = [0; PIN_ROOM];
+        let len = pin(&mut bytes, 0, Family::V4, [10, 0, 0, 2].into()).unwrap();
+        let value = [&LOOPBACK.to_ne_bytes()[..], &[10, 0, 0, 2], &[0; 4]].concat();
+        let expected = message(Width::OWN, libc::IPPROTO_IP, libc::IP_PKTINFO, &value);
+        assert_eq!(bytes[..len], expected);
+    }
+
+    #[test]
+    fn what_is_malformed_or_has_no_room_is_refused() {
+        let mut cut = v4_device(Width::OWN, 7);
+        cut.pop();
+        let long = message(Width::OWN, libc::IPPROTO_IP, libc::IP_TOS, &[0; 4]);
+        let mut wrong = long.clone();
+        wrong[0] = 0xff;
+        assert_eq!(pinned(&wrong, Family::V4), Err(libc::EINVAL));
+        let unspecified = Ipv4Addr::UNSPECIFIED;
+        assert_eq!(pin(&mut long.clone(), long.len(), Family::V4, unspecified), Err(libc::ENOBUFS));
+        assert!(pinned(&cut, Family::V4).is_ok_and(|bytes| bytes.len() >= cut.len()));
     }
 }

@@ -63,7 +63,7 @@ pub enum Request {
         actual: SocketAddr,
     },
     /// A datagram socket's connect(), the socket attached. Answer: [`Reply::Direct`] when the program may connect it
-    /// itself, [`Reply::Gate`] or, when nothing may be sent, [`Reply::Address`] with the sink that it is connected to instead, or
+    /// itself, [`Reply::Gate`], [`Reply::Done`] with 0 when it is connected to a token or, when nothing may be sent, [`Reply::Address`] with the sink that it is connected to instead, or
     /// [`Reply::Done`] with an errno.
     DatagramConnect {
         /// Where the program wants to go.
@@ -74,14 +74,14 @@ pub enum Request {
     DatagramSend {
         /// Where the program wants to send.
         destination: SocketAddr,
+        /// Is the call one that does not wait (`MSG_DONTWAIT`)? The socket tells of itself.
+        is_impatient: bool,
     },
     /// A datagram on a socket that the broker has connected to a gate or a sink; it is attached. Answer: [`Reply::Direct`], [`Reply::Done`] with
     /// 0 when every such socket may send from now on, or with an errno.
-    DatagramOpen,
-    /// Have datagrams of the socket with this cookie been redirected to this machine? Answer: [`Reply::Done`] with 0 or `ENOENT`.
-    Redirected {
-        /// The socket's `SO_COOKIE`.
-        cookie: u64,
+    DatagramOpen {
+        /// As for [`Request::DatagramSend`].
+        is_impatient: bool,
     },
 }
 
@@ -162,7 +162,7 @@ impl Request {
             Self::Connect { .. }
                 | Self::DatagramConnect { .. }
                 | Self::DatagramSend { .. }
-                | Self::DatagramOpen
+                | Self::DatagramOpen { .. }
         )
     }
 
@@ -197,14 +197,14 @@ impl Request {
                 fields.operation = 5;
                 fields.put_socket_address(*destination);
             }
-            Self::DatagramSend { destination } => {
+            Self::DatagramSend { destination, is_impatient } => {
                 fields.operation = 6;
+                fields.family = (*is_impatient).into();
                 fields.put_socket_address(*destination);
             }
-            Self::DatagramOpen => fields.operation = 7,
-            Self::Redirected { cookie } => {
-                fields.operation = 8;
-                fields.cookie = *cookie;
+            Self::DatagramOpen { is_impatient } => {
+                fields.operation = 7;
+                fields.family = (*is_impatient).into();
             }
         }
         fields.encode()
@@ -234,9 +234,11 @@ impl Request {
             3 => Ok(Self::Reverse { address: fields.address.ok_or(Malformed::BadField)? }),
             4 => Ok(Self::Peer { cookie: fields.cookie, actual: fields.socket_address()? }),
             5 => Ok(Self::DatagramConnect { destination: fields.socket_address()? }),
-            6 => Ok(Self::DatagramSend { destination: fields.socket_address()? }),
-            7 => Ok(Self::DatagramOpen),
-            8 => Ok(Self::Redirected { cookie: fields.cookie }),
+            6 => {
+                let is_impatient = fields.flag()?;
+                Ok(Self::DatagramSend { destination: fields.socket_address()?, is_impatient })
+            }
+            7 => Ok(Self::DatagramOpen { is_impatient: fields.flag()? }),
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -290,14 +292,7 @@ impl Reply {
             131 => Ok(Self::Address(fields.socket_address()?)),
             132 => Ok(Self::Addresses(fields.addresses()?)),
             133 => Ok(Self::Name(fields.name()?)),
-            134 => {
-                let is_open = match fields.family {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(Malformed::BadField),
-                };
-                Ok(Self::Gate { address: fields.socket_address()?, is_open })
-            }
+            134 => Ok(Self::Gate { address: fields.socket_address()?, is_open: fields.flag()? }),
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -324,7 +319,8 @@ mod tests {
                 [
                     Request::Connect { destination },
                     Request::DatagramConnect { destination },
-                    Request::DatagramSend { destination },
+                    Request::DatagramSend { destination, is_impatient: false },
+                    Request::DatagramSend { destination, is_impatient: true },
                 ]
             })
             .collect();
@@ -335,8 +331,8 @@ mod tests {
         all.push(Request::Reverse { address: "192.0.2.1".parse().unwrap() });
         let actual = "192.0.2.2:1080".parse().unwrap();
         all.push(Request::Peer { cookie: u64::MAX - 1, actual });
-        all.push(Request::DatagramOpen);
-        all.push(Request::Redirected { cookie: 1 });
+        all.push(Request::DatagramOpen { is_impatient: false });
+        all.push(Request::DatagramOpen { is_impatient: true });
         all
     }
 

@@ -63,8 +63,12 @@ redhook::hook! {
                 // SAFETY: the caller's own arguments.
                 unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
             }
-            Ok(Verdict::Token(_, destination)) if is_too_long(fd, len, destination) => fail(libc::EMSGSIZE) as ssize_t,
-            Ok(Verdict::To(encoded) | Verdict::Token(encoded, _)) => {
+            Ok(Verdict::Token(token, destination)) => {
+                let mut part = libc::iovec { iov_base: data.cast_mut(), iov_len: len };
+                // SAFETY: one part, the caller's.
+                unsafe { send_to_token(fd, &mut message_of(&mut part), token, destination, flags) }
+            }
+            Ok(Verdict::To(encoded)) => {
                 let (address, address_len) = encoded.as_arguments();
                 let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
                 // SAFETY: the caller's own arguments but for the address, which is our copy.
@@ -107,17 +111,11 @@ redhook::hook! {
             Err(error) => return fail(error) as ssize_t,
             Ok(verdict) => verdict,
         };
-        if let Verdict::Token(_, destination) = verdict {
-            // SAFETY: as above.
-            if let Err(error) = unsafe { control::check(&copy, || true) } {
-                return fail(error) as ssize_t;
-            }
-            // SAFETY: sendmsg(2) demands `msg_iovlen` readable parts at `msg_iov`.
-            if copy.msg_controllen == 0 && is_too_long(fd, unsafe { length(&copy) }, destination) {
-                return fail(libc::EMSGSIZE) as ssize_t;
-            }
+        if let Verdict::Token(token, destination) = verdict {
+            // SAFETY: the caller's own message, in our copy.
+            return unsafe { send_to_token(fd, &mut copy, token, destination, flags) };
         }
-        if let Verdict::To(encoded) | Verdict::Token(encoded, _) | Verdict::Unjudged(encoded) = &verdict {
+        if let Verdict::To(encoded) | Verdict::Unjudged(encoded) = &verdict {
             let (address, len) = encoded.as_arguments();
             copy.msg_name = address.cast_mut().cast();
             copy.msg_namelen = len;
@@ -201,7 +199,7 @@ enum Verdict {
     /// Go on to this address, the copy of the one that was judged.
     To(Encoded),
     /// Go on to this token of the broker's, which stands for this address.
-    Token(Encoded, IpAddr),
+    Token(SocketAddr, IpAddr),
     /// Nobody can be asked about this address: the seccomp filter brings the call before the broker.
     Unjudged(Encoded),
     /// Go on without an address: the socket is connected, by now if `MSG_FASTOPEN` asked for it.
@@ -230,8 +228,15 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
             flows::remember_peer(fd, address, destination);
             0
         }
+        // To a token.
+        Ok(Reply::Done { .. }) => 0,
         Ok(_) => fail(libc::ENETUNREACH),
     }
+}
+
+/// Is this a datagram socket that is connected to an address of this machine?
+pub(crate) fn is_connected_here(fd: c_int) -> bool {
+    sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_UDP) && socket::stays_here(fd)
 }
 
 /// Dissolves a connection that the broker has made, before the socket is connected elsewhere. In two steps: a thread that writes meanwhile must not take
@@ -240,7 +245,47 @@ pub(crate) fn disconnect(fd: c_int) {
     if gate::holds(fd) {
         // Fails only on what connect() fails on, too.
         let _ = sys::dissolve(fd);
+        flows::forget();
     }
+}
+
+/// A message of one part.
+fn message_of(part: &mut libc::iovec) -> msghdr {
+    // SAFETY: a message header is integers and pointers, for which zero is a value.
+    let mut message: msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = part;
+    message.msg_iovlen = 1;
+    message
+}
+
+/// Sends to a token, by lo.
+///
+/// # Safety
+/// As sendmsg(2) demands of `message`, but for its address.
+unsafe fn send_to_token(
+    fd: c_int,
+    message: &mut msghdr,
+    token: SocketAddr,
+    destination: IpAddr,
+    flags: c_int,
+) -> ssize_t {
+    // SAFETY: the caller's promise.
+    if message.msg_controllen == 0 && is_too_long(fd, unsafe { length(message) }, destination) {
+        return fail(libc::EMSGSIZE) as ssize_t;
+    }
+    // SAFETY: the caller's promise.
+    let mut control = match unsafe { control::Pinned::new(fd, message, token.ip()) } {
+        Ok(control) => control,
+        Err(error) => return fail(error) as ssize_t,
+    };
+    control.attach(message);
+    let encoded = Encoded::new(token);
+    let (address, len) = encoded.as_arguments();
+    message.msg_name = address.cast_mut().cast();
+    message.msg_namelen = len;
+    let arguments = [int(fd), at(&raw const *message), int(flags), 0, 0, 0];
+    // SAFETY: the caller's own message but for address and control messages, which are ours.
+    returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
 }
 
 /// Is a datagram too long for the header that it is to have on its way to the proxy? Not one that the kernel cuts in segments (`UDP_SEGMENT`).
@@ -303,7 +348,10 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
         Kind::Datagram => match Ticket::open() {
-            Ok(ticket) => match ticket.ask(&Request::DatagramSend { destination }, Some(fd))? {
+            Ok(ticket) => match ticket.ask(
+                &Request::DatagramSend { destination, is_impatient: flags & libc::MSG_DONTWAIT != 0 },
+                Some(fd),
+            )? {
                 Reply::Direct => Ok(Verdict::To(Encoded::new(destination))),
                 Reply::Address(token) => {
                     flows::remember(fd, destination, token);
@@ -328,9 +376,9 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
 }
 
 /// The token in the family in which the program gave the destination, which is the socket's.
-fn as_given(token: SocketAddr, destination: SocketAddr) -> Encoded {
+fn as_given(token: SocketAddr, destination: SocketAddr) -> SocketAddr {
     let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    Encoded::new(sockaddr::in_family(token, family))
+    sockaddr::in_family(token, family)
 }
 
 fn is_v6_datagram(fd: c_int) -> bool {
@@ -341,7 +389,7 @@ fn is_v6_datagram(fd: c_int) -> bool {
 /// Judges a send without an address.
 fn check_connected(fd: c_int, flags: c_int) -> Result<(), Errno> {
     check_pending(fd, flags)?;
-    gate::check(fd)
+    gate::check(fd, flags)
 }
 
 /// Before the connection exists a send says `EAGAIN`, or waits for it.

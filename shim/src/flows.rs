@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use libc::c_int;
 use presocks_proto::frame::{Reply, Request};
 
-use crate::{gate, socket, sys, ticket};
+use crate::{gate, sys, ticket};
 
 /// Seconds for which an entry is believed.
 const BELIEVED: u32 = 30;
@@ -25,9 +25,6 @@ static TABLE: [[Entry; WAYS]; SETS] = [const { [const { Entry::new() }; WAYS] };
 
 /// Has this process, or the one it was forked from, used a token?
 static IS_USED: AtomicBool = AtomicBool::new(false);
-
-/// … one for IPv6 alone? Those are at the one IPv6 loopback address, where other services are too.
-static IS_USED_BY_V6: AtomicBool = AtomicBool::new(false);
 
 /// Which way an entry is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,9 +57,6 @@ pub(crate) fn token(fd: c_int, destination: SocketAddr) -> Option<SocketAddr> {
 pub(crate) fn remember(fd: c_int, destination: SocketAddr, token: SocketAddr) {
     let Ok(cookie) = sys::cookie(fd) else { return };
     IS_USED.store(true, Ordering::Relaxed);
-    if token.ip().to_canonical().is_ipv6() {
-        IS_USED_BY_V6.store(true, Ordering::Relaxed);
-    }
     insert(cookie, Way::There, destination, token);
     insert(cookie, Way::Back, token, destination);
 }
@@ -83,13 +77,14 @@ pub(crate) fn origin(fd: c_int, source: SocketAddr) -> Option<SocketAddr> {
     if let Some(known) = find(cookie, Way::Back, source) {
         return Some(known);
     }
-    match ticket::ask(&Request::Peer { cookie, actual: source }, None) {
-        Ok(Reply::Address(origin)) => {
-            insert(cookie, Way::Back, source, origin);
-            Some(origin)
-        }
-        _ => None,
-    }
+    // Who is nobody's stand-in stands for itself.
+    let origin = match ticket::ask(&Request::Peer { cookie, actual: source }, None) {
+        Ok(Reply::Address(origin)) => origin,
+        Err(libc::ENOENT) => source,
+        _ => return None,
+    };
+    insert(cookie, Way::Back, source, origin);
+    Some(origin)
 }
 
 fn may_be_the_brokers(source: SocketAddr) -> bool {
@@ -98,19 +93,10 @@ fn may_be_the_brokers(source: SocketAddr) -> bool {
     const MASK: u32 = 0xffc0_0000;
     let is_token = match source.ip().to_canonical() {
         IpAddr::V4(v4) => v4.to_bits() & MASK == TOKENS.to_bits(),
-        IpAddr::V6(v6) => v6.is_loopback() && IS_USED_BY_V6.load(Ordering::Relaxed),
+        // Other services are there, too.
+        IpAddr::V6(v6) => v6.is_loopback(),
     };
     is_token || gate::has_port_of_a_gate(source)
-}
-
-/// Are datagrams of this socket sent to a token, by whatever process?
-pub(crate) fn is_redirected(fd: c_int) -> bool {
-    if sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) != Ok(libc::IPPROTO_UDP) {
-        return false;
-    }
-    let Ok(cookie) = sys::cookie(fd) else { return false };
-    // Without a broker nobody knows.
-    ticket::ask(&Request::Redirected { cookie }, None) != Err(libc::ENOENT) && socket::own(fd).is_some()
 }
 
 /// An address in words: its first half, its second, and port and scope. IPv4 ones are mapped.

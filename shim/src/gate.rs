@@ -69,13 +69,15 @@ pub(crate) fn holds(fd: c_int) -> bool {
 ///
 /// # Errors
 /// The broker's errno; `ENETUNREACH` without a broker.
-pub(crate) fn check(fd: c_int) -> Result<(), Errno> {
+pub(crate) fn check(fd: c_int, flags: c_int) -> Result<(), Errno> {
     let asked = if IS_OPEN.load(Ordering::Relaxed) { SINKS } else { SINKS | GATES };
     if !is_connected_to(fd, PORTS.load(Ordering::Relaxed) & asked) {
         return Ok(());
     }
     match Ticket::open() {
-        Ok(ticket) => match ticket.ask(&Request::DatagramOpen, Some(fd))? {
+        Ok(ticket) => match ticket
+            .ask(&Request::DatagramOpen { is_impatient: flags & libc::MSG_DONTWAIT != 0 }, Some(fd))?
+        {
             Reply::Done { .. } => IS_OPEN.store(true, Ordering::Relaxed),
             Reply::Direct => {}
             _ => return Err(libc::ENETUNREACH),

@@ -6,8 +6,8 @@
 use libc::{c_int, c_void, socklen_t};
 use presocks_abi::option::{MAX_LEN, kind, refused};
 
+use crate::datagram;
 use crate::errno::fail;
-use crate::flows;
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
 use crate::socket::stays_here;
@@ -36,7 +36,15 @@ redhook::hook! {
         }
         let arguments = [int(fd), int(level), int(name), at(copy.as_ptr()), read, 0];
         // SAFETY: pointer and length are those of the copy.
-        returned(unsafe { pass::call(libc::SYS_setsockopt, arguments) }) as c_int
+        let result = unsafe { pass::call(libc::SYS_setsockopt, arguments) };
+        // Another thread may have connected it meanwhile. A stream's connect looks once more itself.
+        if result.is_ok()
+            && let Some(error) = refused(kind, copy, || datagram::is_connected_here(fd))
+        {
+            datagram::disconnect(fd);
+            return fail(error);
+        }
+        returned(result) as c_int
     }
 }
 
@@ -45,8 +53,8 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(setsockopt);
 }
 
-/// Does what the socket is connected to, or sends to, have to stay on the machine?
+/// Does what the socket is connected to have to stay on the machine?
 fn needs_loopback(fd: c_int) -> bool {
     let is_pending = pending::any() && matches!(pending::state(fd), State::Waiting(_));
-    is_pending || stays_here(fd) || flows::is_redirected(fd)
+    is_pending || stays_here(fd)
 }

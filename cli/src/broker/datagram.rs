@@ -9,9 +9,9 @@
 mod association;
 mod flows;
 mod gate;
+mod sweep;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -21,7 +21,9 @@ use std::time::Duration;
 use presocks_abi::sockaddr::{in_family, is_local};
 use presocks_abi::socket::is_loopback;
 use presocks_proto::standin::{Kind, kind};
+use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, bind, sockopt};
 use tokio::task::spawn_local;
 
@@ -35,9 +37,15 @@ use crate::args::Udp;
 use association::Associations;
 use flows::{Cookie, Flows, Who};
 use gate::Gates;
+use sweep::keep_swept;
 
-/// How often to look which sockets programs have closed.
-const SWEEP: Duration = Duration::from_secs(2);
+/// Most IPv6 tokens: so many destinations can a socket have at a time. Whoever writes to it unasked takes no more than a few.
+const MOST_V6: usize = 8192;
+const MOST_V6_UNASKED: usize = 64;
+
+/// How long a sender waits to learn whether the proxy takes datagrams, once a session; and one whose call is not to wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+const IMPATIENCE: Duration = Duration::from_millis(250);
 
 /// What the broker keeps for datagrams.
 #[derive(Default)]
@@ -120,6 +128,8 @@ pub(super) enum Connected {
         /// Whether it is known that the proxy takes datagrams.
         is_open: bool,
     },
+    /// To a token.
+    Token,
 }
 
 /// connect() on a datagram socket. Sends nothing, and does not wait: it is how programs learn their source address.
@@ -150,6 +160,9 @@ pub(super) fn connect(
     meant(broker, destination)?;
     let address = connect_to_gate(broker, socket, destination)?;
     broker.peers.borrow_mut().insert(cookie, destination, address);
+    if broker.datagrams.origin(cookie, address).is_some() {
+        return Ok(Connected::Token);
+    }
     let is_open = place == Place::Elsewhere && broker.datagrams.associations.is_served();
     Ok(Connected::Gate { address, is_open })
 }
@@ -195,17 +208,15 @@ fn connect_to_gate(
     let gates = &broker.datagrams.gates;
     let is_ours = |address| broker.sinks.has(address) || broker.datagrams.is_gate(address);
     let gate = connect_here(is_ours, socket, destination, |source| {
-        let source = source.filter(|source| !has_scope(*source)).map(|source| source.ip().to_canonical());
+        let source = source.map(|source| source.ip().to_canonical());
         let is_v6 = source.map_or(destination.ip().to_canonical().is_ipv6(), |source| source.is_ipv6());
-        match gates.port(broker, is_v6) {
-            Ok(port) => {
-                let loopback = if is_v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
-                Ok(SocketAddr::new(source.unwrap_or(loopback), port))
-            }
-            // A machine without IPv6.
-            Err(_) if is_v6 => Ok((Ipv4Addr::LOCALHOST, gates.port(broker, false)?).into()),
-            Err(error) => Err(error),
+        if is_v6 && let Ok(port) = gates.port(broker, true) {
+            // Never at the source address, which may leave this machine: from then on the socket would speak to another.
+            return Ok((Ipv6Addr::LOCALHOST, port).into());
         }
+        let port = gates.port(broker, false)?;
+        let source = source.filter(IpAddr::is_ipv4);
+        Ok(SocketAddr::new(source.unwrap_or(Ipv4Addr::LOCALHOST.into()), port))
     })?;
     // Only now: dissolving an earlier connection may have given the port away.
     let who = identify(socket)?;
@@ -218,15 +229,11 @@ fn connect_to_gate(
         return Ok(gate);
     }
     drop(flows);
-    // Another socket shares its address (SO_REUSEPORT): a token tells them apart.
+    // Another socket shares its address (SO_REUSEPORT): a token tells them apart. It is at loopback, as an IPv6 gate is: a thread that writes
+    // meanwhile finds no half of another address.
     let token = token(broker, who, canonical(destination))?;
     rustix::net::connect(socket, &token)?;
     Ok(token)
-}
-
-/// An address with a scope binds the socket to its device (ipv6(7)), for good.
-fn has_scope(address: SocketAddr) -> bool {
-    matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0)
 }
 
 /// # Errors
@@ -252,38 +259,57 @@ fn identify(socket: BorrowedFd<'_>) -> io::Result<Who> {
         cookie: sockopt::socket_cookie(socket)?,
         inode: rustix::fs::fstat(socket)?.st_ino,
         port: own.port(),
+        ip: Some(own.ip().to_canonical()).filter(|ip| !ip.is_unspecified()),
         is_v6: own.is_ipv6(),
+        speaks_v4: own.is_ipv4() || !sockopt::ipv6_v6only(socket)?,
     })
 }
 
 /// The token for a flow, as the socket can reach it.
 fn token(broker: &Rc<Broker>, who: Who, destination: SocketAddr) -> io::Result<SocketAddr> {
     let known = broker.datagrams.flows.borrow_mut().token(who, destination);
-    let token = known.map_or_else(|| new_token(broker, who, destination), Ok)?;
+    let token = known.map_or_else(|| new_token(broker, who, destination, MOST_V6), Ok)?;
     let family = if who.is_v6 { libc::AF_INET6 } else { libc::AF_INET };
     Ok(in_family(token, family))
 }
 
 /// Of the destination's own family, so that options and control messages mean what they do without us.
-fn new_token(broker: &Rc<Broker>, who: Who, destination: SocketAddr) -> io::Result<SocketAddr> {
+fn new_token(
+    broker: &Rc<Broker>,
+    who: Who,
+    destination: SocketAddr,
+    most_v6: usize,
+) -> io::Result<SocketAddr> {
     let datagrams = &broker.datagrams;
     let token = if destination.is_ipv4() {
         let port = datagrams.gates.port(broker, false)?;
         datagrams.flows.borrow_mut().free_v4(port)
     } else {
-        let free = datagrams.flows.borrow().free_v6(who);
-        match free {
-            Some(token) => token,
-            None => {
-                let token = datagrams.gates.open_solitary(broker)?;
-                datagrams.flows.borrow_mut().share(token);
-                token
-            }
-        }
+        free_v6(broker, who, most_v6)?
     };
     datagrams.flows.borrow_mut().insert(who, destination, token);
     keep_swept(broker);
     Ok(token)
+}
+
+/// An IPv6 token that this socket has not: one that there is, a new one, or another flow's.
+fn free_v6(broker: &Rc<Broker>, who: Who, most: usize) -> io::Result<SocketAddr> {
+    let datagrams = &broker.datagrams;
+    let free = datagrams.flows.borrow().free_v6(who);
+    if let Some(token) = free {
+        return Ok(token);
+    }
+    match datagrams.gates.open_solitary(broker, most) {
+        Ok(token) => {
+            datagrams.flows.borrow_mut().share(token);
+            Ok(token)
+        }
+        Err(error) => {
+            let mut flows = datagrams.flows.borrow_mut();
+            flows.free_one(who.port);
+            flows.free_v6(who).ok_or(error)
+        }
+    }
 }
 
 /// Where a datagram goes.
@@ -294,7 +320,8 @@ pub(super) enum Sent {
     Token(SocketAddr),
 }
 
-/// A datagram with a destination off the machine. The first one of a session waits until it is known whether the proxy takes datagrams.
+/// A datagram with a destination off the machine. The first one of a session waits a moment until it is known whether the proxy takes datagrams;
+/// a call that does not wait (`is_impatient`, or its socket is), a shorter one.
 ///
 /// # Errors
 /// `ENETUNREACH` when it may not be sent; `EHOSTUNREACH` for a stand-in of another session.
@@ -302,6 +329,7 @@ pub(super) async fn send(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
     destination: SocketAddr,
+    is_impatient: bool,
     program: &Program<'_>,
 ) -> io::Result<Sent> {
     let refused = |why| {
@@ -327,10 +355,20 @@ pub(super) async fn send(
     meant(broker, destination)?;
     let who = identify(socket)?;
     let token = token(broker, who, canonical(destination))?;
-    if place == Place::Elsewhere && associations.find_out(broker, who.cookie).await.is_err() {
+    let patience = patience(socket, is_impatient);
+    if place == Place::Elsewhere && associations.find_out(broker, who.cookie, patience).await.is_err() {
         return refused(Refusal::NotServed);
     }
     Ok(Sent::Token(token))
+}
+
+/// How long a sender waits to learn whether the proxy takes datagrams.
+fn patience(socket: BorrowedFd<'_>, is_impatient: bool) -> Duration {
+    let is_impatient =
+        is_impatient || fcntl_getfl(socket).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK));
+    let limit = sockopt::socket_timeout(socket, Timeout::Send).ok().flatten();
+    let patience = if is_impatient { IMPATIENCE } else { PATIENCE };
+    limit.map_or(patience, |limit| limit.min(patience))
 }
 
 /// The socket is not connected, but may have been. Linux lets a dissolved IPv6 socket hear the address of its former peer alone; of ours
@@ -362,6 +400,7 @@ pub(super) enum Opened {
 pub(super) async fn open(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
+    is_impatient: bool,
     program: &Program<'_>,
 ) -> io::Result<Opened> {
     let cookie = sockopt::socket_cookie(socket)?;
@@ -380,8 +419,13 @@ pub(super) async fn open(
         Place::Elsewhere if is_denied(broker) => return refused(Refusal::Denied),
         Place::Elsewhere => {}
     }
-    if broker.datagrams.associations.find_out(broker, cookie).await.is_err() {
+    let associations = &broker.datagrams.associations;
+    if associations.find_out(broker, cookie, patience(socket, is_impatient)).await.is_err() {
         return refused(Refusal::NotServed);
+    }
+    // Not known yet: the datagram waits here.
+    if !associations.is_served() && !broker.sinks.has(actual) {
+        return Ok(Opened::One);
     }
     // Connected when nothing could be sent: now it can.
     if broker.sinks.has(actual) {
@@ -406,55 +450,22 @@ fn forward(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, payload: &[u8
     broker.datagrams.associations.send(broker, cookie, destination, payload);
 }
 
-/// A datagram of `source` for a program's socket.
+/// A datagram of `source` for a program's socket. What the proxy could not have received from there is not believed: a program trusts its own
+/// machine and network more than others.
 fn deliver(broker: &Rc<Broker>, cookie: Cookie, source: SocketAddr, payload: &[u8]) {
     let datagrams = &broker.datagrams;
+    if place(broker, source) != Place::Elsewhere || source.port() == 0 {
+        return;
+    }
     let way = datagrams.flows.borrow().way_back(cookie, source);
     let Some(way) = way else { return };
     let own = way.own.or_else(|| {
         let who = datagrams.flows.borrow().who(cookie)?;
         // An IPv4 socket has no room for an IPv6 address.
         let can_be_shown = who.is_v6 || source.is_ipv4();
-        if can_be_shown { new_token(broker, who, source).ok() } else { None }
+        if can_be_shown { new_token(broker, who, source, MOST_V6_UNASKED).ok() } else { None }
     });
     if let Some(own) = own {
         datagrams.gates.send(own, way.to, payload);
     }
-}
-
-/// Looks from now on which sockets are closed, until none is left.
-fn keep_swept(broker: &Rc<Broker>) {
-    if broker.datagrams.is_swept.replace(true) {
-        return;
-    }
-    let broker = Rc::clone(broker);
-    spawn_local(async move {
-        let datagrams = &broker.datagrams;
-        while !datagrams.flows.borrow().is_empty() {
-            tokio::time::sleep(SWEEP).await;
-            // Without /proc nothing is ever swept, and the oldest flows make room.
-            let Ok(open) = open_sockets() else { continue };
-            for cookie in datagrams.flows.borrow_mut().sweep(&open) {
-                datagrams.associations.let_go(cookie);
-            }
-        }
-        datagrams.is_swept.set(false);
-    });
-}
-
-/// The inodes of all UDP sockets of this network namespace (proc(5)).
-fn open_sockets() -> io::Result<HashSet<u64>> {
-    const INODE: usize = 9;
-    let mut open = HashSet::new();
-    for (table, is_needed) in [("/proc/net/udp", true), ("/proc/net/udp6", false)] {
-        let text = match std::fs::read_to_string(table) {
-            Ok(text) => text,
-            Err(error) if is_needed => return Err(error),
-            // A kernel without IPv6.
-            Err(_) => continue,
-        };
-        let inode = |line: &str| line.split_ascii_whitespace().nth(INODE)?.parse::<u64>().ok();
-        open.extend(text.lines().filter_map(inode));
-    }
-    Ok(open)
 }

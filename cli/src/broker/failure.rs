@@ -74,7 +74,13 @@ impl Failure {
 
     /// Will another attempt end alike?
     pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Self::Handshake(_) | Self::NoRelay(_))
+        use socks5::Error::{AuthenticationRejected, NoAcceptableMethod, NotSocks5, Refused};
+        matches!(
+            self,
+            Self::NoRelay(_)
+                | Self::Handshake(NotSocks5(_) | NoAcceptableMethod | AuthenticationRejected(_))
+                | Self::Handshake(Refused(socks5::ReplyCode(7)))
+        )
     }
 
     /// Is it for the user to know? What a direct connection or the program's own socket lacks, the program says.

@@ -54,12 +54,12 @@ impl Sinks {
         .local_addr()
     }
 
-    /// A sink at the program's own source address, if it can be had.
+    /// A sink at the program's own IPv4 source address, if it can be had.
     fn address_at(&self, mut source: SocketAddr, port: u16) -> Option<SocketAddr> {
         source.set_port(port);
         let ip = source.ip().to_canonical();
-        // An address with a scope binds the socket to its device (ipv6(7)), for good.
-        if matches!(source, SocketAddr::V6(v6) if v6.scope_id() != 0) {
+        // An IPv6 address may leave this machine (as one does that is changed every day), and the socket would speak to it wherever it is then.
+        if ip.is_ipv6() {
             return None;
         }
         let mut elsewhere = self.elsewhere.borrow_mut();
@@ -134,6 +134,9 @@ pub(super) fn connect_here(
     };
     let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let here = in_family(choose(source)?, family);
+    if let Some(source) = source.filter(|_| here.is_ipv6() && is_loopback(here.ip())) {
+        take_source(socket, source);
+    }
     // In two steps when the address changes: a thread that writes meanwhile may take half of one IPv6 address and half of the other.
     if peer_of(socket).is_some_and(|peer| peer.ip() != here.ip()) {
         dissolve(socket);
@@ -145,6 +148,27 @@ pub(super) fn connect_here(
     }
     let _ = connect_unspec(socket);
     Err(unreachable())
+}
+
+/// Binds an IPv6 socket to the source address that the kernel has chosen for it: connected to loopback it would have that.
+fn take_source(socket: BorrowedFd<'_>, mut source: SocketAddr) {
+    let Some(own) = own_address(socket) else { return };
+    if source.ip().to_canonical().is_ipv4() || has_scope(source) || !own.ip().is_unspecified() {
+        return;
+    }
+    // A port that the kernel has chosen is given back so. One that the program has chosen is not, and then the source cannot be had.
+    let _ = connect_unspec(socket);
+    if own_address(socket).is_some_and(|own| own.port() == 0) {
+        source.set_port(own.port());
+        if bind(socket, &source).is_err() {
+            let _ = bind(socket, &own);
+        }
+    }
+}
+
+/// An address with a scope binds the socket to its device (ipv6(7)), for good.
+fn has_scope(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0)
 }
 
 /// Dissolves a connection. The port stays the socket's, as it does when the kernel connects it anew.

@@ -4,16 +4,17 @@
 //! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again later.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use presocks_abi::sockaddr::MAPPED_BROADCAST;
+use presocks_abi::control::{Family, PIN_ROOM, pin};
+use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, connect, connect_unspec, getpeername, getsockname, recv, send,
-    sockopt,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, connect_unspec, getpeername,
+    getsockname, recv, send, socket_with, sockopt,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -287,6 +288,18 @@ pub(super) fn own_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     SocketAddr::try_from(getsockname(fd).ok()?).ok()
 }
 
+/// Is the address one of this machine's own? Then the kernel sends to it from it. Nothing is sent to find out.
+pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
+    const DISCARD: u16 = 9;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let own = || {
+        let probe = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+        connect(&probe, &SocketAddr::new(address, DISCARD)).ok()?;
+        own_address(probe.as_fd())
+    };
+    own().is_some_and(|own| own.ip() == address)
+}
+
 /// Can the IPv6 socket speak to IPv4 addresses, mapped; or be freed to do so (ipv6(7): only while it is unbound)?
 pub(super) fn can_reach_v4(fd: BorrowedFd<'_>) -> bool {
     sockopt::ipv6_v6only(fd) == Ok(false) || sockopt::set_ipv6_v6only(fd, false).is_ok()
@@ -321,6 +334,39 @@ pub(super) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) 
     // SAFETY: an int and its length.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// sendto(2) to an address of this machine, by lo whatever the socket is bound to: who binds it meanwhile leads nothing away.
+///
+/// # Errors
+/// Those of sendmsg(2).
+pub(super) fn send_here(fd: BorrowedFd<'_>, data: &[u8], flags: i32, to: SocketAddr) -> io::Result<usize> {
+    use std::os::fd::AsRawFd as _;
+    let family = if to.ip().to_canonical().is_ipv4() { Family::V4 } else { Family::V6 };
+    let mut control = [0_u64; PIN_ROOM / 8];
+    let mut bytes = [0; PIN_ROOM];
+    let own = own_address(fd).map(|own| own.ip().to_canonical());
+    let source = if let Some(IpAddr::V4(own)) = own { own } else { Ipv4Addr::UNSPECIFIED };
+    let control_len = pin(&mut bytes, 0, family, source).map_err(io::Error::from_raw_os_error)?;
+    for (word, bytes) in control.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = bytes.try_into().map_or(0, u64::from_ne_bytes);
+    }
+    let address = Encoded::new(to);
+    let (name, name_len) = address.as_arguments();
+    let mut part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    #[allow(unsafe_code, reason = "rustix has no way to send this control message")]
+    // SAFETY: a message header is integers and pointers, for which zero is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = name.cast_mut().cast();
+    message.msg_namelen = name_len;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = control_len;
+    #[allow(unsafe_code, reason = "rustix has no way to send this control message")]
+    // SAFETY: all that the header points to lives until the call is over, and is of the length that it says; the kernel only reads it.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// With `TCP_FASTOPEN_CONNECT` (tcp(7)) connect() only pretends, and the first bytes would be ours.

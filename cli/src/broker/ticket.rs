@@ -72,31 +72,29 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                 Ok(Connected::Not) => Reply::Direct,
                 Ok(Connected::Sink(sink)) => Reply::Address(sink),
                 Ok(Connected::Gate { address, is_open }) => Reply::Gate { address, is_open },
+                Ok(Connected::Token) => Reply::Done { errno: 0 },
                 Err(error) => failed(&error),
             }
         }
-        (Request::DatagramSend { destination }, Some(socket)) => {
-            match datagram::send(&broker, socket.as_fd(), destination, &program).await {
+        (Request::DatagramSend { destination, is_impatient }, Some(socket)) => {
+            match datagram::send(&broker, socket.as_fd(), destination, is_impatient, &program).await {
                 Ok(Sent::Direct) => Reply::Direct,
                 Ok(Sent::Token(token)) => Reply::Address(token),
                 Err(error) => failed(&error),
             }
         }
-        (Request::DatagramOpen, Some(socket)) => {
-            match datagram::open(&broker, socket.as_fd(), &program).await {
+        (Request::DatagramOpen { is_impatient }, Some(socket)) => {
+            match datagram::open(&broker, socket.as_fd(), is_impatient, &program).await {
                 Ok(Opened::All) => Reply::Done { errno: 0 },
                 Ok(Opened::One) => Reply::Direct,
                 Err(error) => failed(&error),
             }
         }
-        (Request::Redirected { cookie }, _) => {
-            Reply::Done { errno: if broker.datagrams.has(cookie) { 0 } else { libc::ENOENT } }
-        }
         (
             Request::Connect { .. }
             | Request::DatagramConnect { .. }
             | Request::DatagramSend { .. }
-            | Request::DatagramOpen,
+            | Request::DatagramOpen { .. },
             None,
         ) => return,
     };

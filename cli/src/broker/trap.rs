@@ -338,13 +338,11 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     now(Answer::Value(0))
 }
 
-/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, a sink's or a gate's? Or are its
-/// datagrams sent to one?
+/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, a sink's or a gate's?
 fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
     let is_ours =
         |peer: SocketAddr| is_loopback(peer.ip()) || broker.sinks.has(peer) || broker.datagrams.is_gate(peer);
     peer_of(socket).is_some_and(is_ours)
-        || sockopt::socket_cookie(socket).is_ok_and(|cookie| broker.datagrams.has(cookie))
 }
 
 fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | 0–3 | magic `psk1` |
 //! | 4 | operation |
-//! | 5 | family (0 any, 4, 6); in a list of addresses their number; of a gate whether it is open |
+//! | 5 | family (0 any, 4, 6); in a list of addresses their number; of a gate whether it is open; of a datagram whether its sender is impatient |
 //! | 6 | kind of the address field (0 none, 4, 6) |
 //! | 7 | length of the body in bytes |
 //! | 8–23 | secret: the token in a request, the proof in a reply |
@@ -66,6 +66,15 @@ impl Fields {
         match self.address.ok_or(Malformed::BadField)? {
             IpAddr::V4(v4) => Ok(SocketAddr::from((v4, self.port))),
             IpAddr::V6(v6) => Ok(SocketAddrV6::new(v6, self.port, 0, self.number).into()),
+        }
+    }
+
+    /// The family's field as a yes or no.
+    pub(super) fn flag(&self) -> Result<bool, Malformed> {
+        match self.family {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed::BadField),
         }
     }
 

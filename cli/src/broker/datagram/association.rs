@@ -23,21 +23,21 @@ use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::flows::Cookie;
 use crate::broker::Broker;
 use crate::broker::connect::associate;
 use crate::broker::failure::Failure;
 use crate::broker::relay::dial;
-use crate::broker::socket::{canonical, set_option, watch};
+use crate::broker::socket::{canonical, watch};
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
 const MOST_WAITING: usize = 64;
 const MOST_WAITING_BYTES: usize = 1 << 20;
 
-/// Most associations of one socket. Beyond, a port may have several names, of which the last one is answered.
-const MOST_OF_A_SOCKET: usize = 8;
+/// Most associations of one socket: so many names can it write to at one port. The rest is dropped, rather than taken for another's.
+const MOST_OF_A_SOCKET: usize = 32;
 
 /// An association that ended is not opened anew before this has passed since it was.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -82,6 +82,7 @@ struct OfSocket {
 
 struct Association {
     cookie: Cookie,
+    begun: Instant,
     state: RefCell<State>,
     changed: Notify,
     /// Whose datagrams go to these ports by this association, and come from them.
@@ -124,11 +125,17 @@ impl Associations {
         self.is_refused() && self.of.borrow().get(&cookie).is_none_or(|of_socket| of_socket.open.is_empty())
     }
 
-    /// Returns when it is known whether the proxy takes datagrams: the first who asks waits until this socket's association is open.
+    /// Returns when it is known whether the proxy takes datagrams, by whether this socket's association opens; or when that takes longer than
+    /// `patience` since it was begun. Datagrams wait for it longer than their senders.
     ///
     /// # Errors
     /// It does not.
-    pub(super) async fn find_out(&self, broker: &Rc<Broker>, cookie: Cookie) -> Result<(), Refused> {
+    pub(super) async fn find_out(
+        &self,
+        broker: &Rc<Broker>,
+        cookie: Cookie,
+        patience: Duration,
+    ) -> Result<(), Refused> {
         if self.is_served() {
             return Ok(());
         }
@@ -136,6 +143,7 @@ impl Associations {
             return Err(Refused);
         }
         let association = self.first(broker, cookie).ok_or(Refused)?;
+        let until = association.begun + patience;
         loop {
             let changed = association.changed.notified();
             match &*association.state.borrow() {
@@ -143,7 +151,9 @@ impl Associations {
                 State::Open(_) => return Ok(()),
                 State::Over => return Err(Refused),
             }
-            changed.await;
+            if timeout_at(until, changed).await.is_err() {
+                return Ok(());
+            }
         }
     }
 
@@ -188,7 +198,7 @@ impl Associations {
         }
         let association = all.iter().find(is_free).cloned();
         let one_more = || if all.len() < MOST_OF_A_SOCKET { self.begin(broker, cookie) } else { None };
-        let association = association.or_else(one_more).or_else(|| all.first().cloned())?;
+        let association = association.or_else(one_more)?;
         association.ports.borrow_mut().insert(port, whose);
         Some(association)
     }
@@ -204,6 +214,7 @@ impl Associations {
         let not_before = of_socket.opened.filter(|_| of_socket.open.is_empty()).map(|opened| opened + PAUSE);
         let association = Rc::new(Association {
             cookie,
+            begun: Instant::now(),
             state: RefCell::new(State::Opening { waiting: VecDeque::new(), bytes: 0 }),
             changed: Notify::new(),
             ports: RefCell::default(),
@@ -302,7 +313,6 @@ impl Association {
             match result {
                 Ok(()) => yield_now().await,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The relay's host says that nobody is there any more.
                 Err(_) => return,
             }
         }
@@ -363,13 +373,6 @@ impl Relay {
     fn new(own: SocketAddr, address: SocketAddr) -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind(own)?;
         socket.set_nonblocking(true)?;
-        // So that its host may tell that the relay is gone (ip(7), `IP_RECVERR`), as it does on a connected socket.
-        let (level, name) = if address.is_ipv4() {
-            (libc::IPPROTO_IP, libc::IP_RECVERR)
-        } else {
-            (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
-        };
-        set_option(socket.as_fd(), level, name, 1)?;
         Ok(Self { socket: UdpSocket::from_std(socket)?, address })
     }
 
@@ -383,14 +386,9 @@ impl Relay {
         let header = Header::new(&Target { host, port: destination.port() });
         let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(payload)];
         // As in any network, a datagram may be lost. Not by the runtime, which takes a new socket for unready until it has asked the
-        // kernel. An error may be an earlier datagram's: then this one has not been sent.
-        for _ in 0..2 {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            let control = &mut SendAncillaryBuffer::default();
-            if sendmsg_addr(&self.socket, &self.address, &parts, control, flags).is_ok() {
-                return;
-            }
-        }
+        // kernel.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = sendmsg_addr(&self.socket, &self.address, &parts, &mut SendAncillaryBuffer::default(), flags);
     }
 }
 
@@ -426,7 +424,8 @@ async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, R
     Ok((TcpStream::from_std(control).map_err(Failure::Socket)?, relay))
 }
 
-/// Where the relay is. An unspecified address means the proxy's own; so does a loopback address, which is that of the proxy's host.
+/// Where the relay is: at the proxy. An unspecified address means that, and so does one of a private network, which the proxy sees itself by behind a
+/// translator of addresses. Another host's is refused: nothing leaves for anybody but the proxy.
 fn relay_of(bound: Option<Target>, proxy: SocketAddr) -> Result<SocketAddr, Failure> {
     let bound = bound.ok_or(Failure::NoRelay(None))?;
     let unusable = || Failure::NoRelay(Some(Box::new(bound)));
@@ -434,20 +433,29 @@ fn relay_of(bound: Option<Target>, proxy: SocketAddr) -> Result<SocketAddr, Fail
     if bound.port == 0 {
         return Err(unusable());
     }
+    let own = canonical(proxy);
     let address = address.to_canonical();
-    let is_the_proxys = address.is_unspecified()
-        || address.is_loopback() && !proxy.ip().to_canonical().is_loopback()
-        || address == proxy.ip().to_canonical();
+    let is_the_proxys = address == own.ip() || is_private(address);
+    if !is_the_proxys {
+        return Err(unusable());
+    }
+    // With its scope, should it have one.
+    let mut relay = own;
+    relay.set_port(bound.port);
+    Ok(relay)
+}
+
+/// Does the address mean something in one network only (RFC 1918, RFC 4193, RFC 6598, RFC 3927, RFC 4291)?
+fn is_private(address: IpAddr) -> bool {
     match address {
-        // With its scope, should it have one.
-        _ if is_the_proxys => {
-            let mut relay = canonical(proxy);
-            relay.set_port(bound.port);
-            Ok(relay)
+        IpAddr::V4(v4) => {
+            let is_shared =
+                v4.octets().starts_with(&[100]) && v4.octets().get(1).is_some_and(|b| b & 0xc0 == 64);
+            v4.is_unspecified() || v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_shared
         }
-        IpAddr::V4(v4) if v4.is_multicast() || v4.is_broadcast() => Err(unusable()),
-        IpAddr::V6(v6) if v6.is_multicast() => Err(unusable()),
-        address => Ok(SocketAddr::new(address, bound.port)),
+        IpAddr::V6(v6) => {
+            v6.is_unspecified() || v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! the token's own socket.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// IPv4 tokens are in 127.192.0.0/10, where nothing else has ever been seen.
 const FIRST_TOKEN: u32 = 0x7fc0_0000;
@@ -31,8 +31,19 @@ pub(super) struct Who {
     pub(super) inode: u64,
     /// The port from which it sends.
     pub(super) port: u16,
+    /// The address that it is bound to, if it is to one.
+    pub(super) ip: Option<IpAddr>,
     /// Is it an IPv6 socket?
     pub(super) is_v6: bool,
+    /// Does it speak IPv4?
+    pub(super) speaks_v4: bool,
+}
+
+impl Who {
+    /// Does it speak both families?
+    fn speaks_both(&self) -> bool {
+        self.is_v6 && self.speaks_v4 && self.ip.is_none()
+    }
 }
 
 /// A session's flows.
@@ -60,9 +71,7 @@ impl Key {
 }
 
 struct Entry {
-    inode: u64,
-    port: u16,
-    is_v6: bool,
+    who: Who,
     /// The address from which the program was heard last.
     heard: Option<SocketAddr>,
     peer: Option<Peer>,
@@ -135,7 +144,7 @@ impl Flows {
     /// Gives a flow its token.
     pub(super) fn insert(&mut self, who: Who, destination: SocketAddr, token: SocketAddr) {
         if self.tokens.len() >= MOST {
-            self.make_room();
+            self.make_room(|_| true);
         }
         self.entry(who).tokens.insert(destination, token);
         let key = Key::new(token, who.port);
@@ -147,29 +156,35 @@ impl Flows {
     fn entry(&mut self, who: Who) -> &mut Entry {
         let tokens = &mut self.tokens;
         let entry = self.sockets.entry(who.cookie).or_insert_with(|| Entry {
-            inode: who.inode,
-            port: who.port,
-            is_v6: who.is_v6,
+            who,
             heard: None,
             peer: None,
             tokens: HashMap::new(),
             is_missed: false,
         });
-        if entry.port != who.port {
-            let before = entry.port;
+        let before = entry.who.port;
+        if before != who.port {
             entry
                 .tokens
                 .retain(|_, token| token.is_ipv4() || tokens.remove(&Key::new(*token, before)).is_none());
-            entry.port = who.port;
         }
+        entry.who = who;
         entry
     }
 
-    fn make_room(&mut self) {
-        while let Some(key) = self.turns.pop_front() {
+    /// Takes an IPv6 token from the flow of this port that was not used for longest.
+    pub(super) fn free_one(&mut self, port: u16) {
+        self.make_room(|key| key.1 == port);
+    }
+
+    fn make_room(&mut self, may_go: impl Fn(Key) -> bool) {
+        // Twice round: whoever was used has lost that by the second time.
+        for _ in 0..2 * self.turns.len() {
+            let Some(key) = self.turns.pop_front() else { return };
             match self.tokens.get_mut(&key) {
                 // Of a socket that is gone.
                 None => {}
+                Some(_) if !may_go(key) => self.turns.push_back(key),
                 Some(used) if used.is_used => {
                     used.is_used = false;
                     self.turns.push_back(key);
@@ -222,7 +237,8 @@ impl Flows {
                 (cookie, peer.destination)
             }
         };
-        let entry = self.sockets.get_mut(&cookie).filter(|entry| entry.port == from.port())?;
+        let is_from = |who: Who| who.port == from.port() && who.ip.is_none_or(|ip| ip == from.ip());
+        let entry = self.sockets.get_mut(&cookie).filter(|entry| is_from(entry.who))?;
         entry.heard = Some(from);
         Some((cookie, destination))
     }
@@ -239,28 +255,29 @@ impl Flows {
             return None;
         }
         let heard = entry.heard?;
-        // A socket of both families has an address in each.
+        // A socket of both families has an address in each. Another's address in the other family is somebody else's.
         let to = match own.unwrap_or(source) {
-            SocketAddr::V4(_) if heard.is_ipv6() => (Ipv4Addr::LOCALHOST, heard.port()).into(),
-            SocketAddr::V6(_) if heard.is_ipv4() => {
-                (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1_u16]), heard.port()).into()
-            }
-            _ => heard,
+            SocketAddr::V4(_) if heard.is_ipv4() => heard,
+            SocketAddr::V6(_) if heard.is_ipv6() => heard,
+            _ if !entry.who.speaks_both() => return None,
+            SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, heard.port()).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, heard.port()).into(),
         };
         Some(WayBack { own, to })
     }
 
     /// Whom `address` stands for to this socket.
     pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
-        let port = self.sockets.get(&cookie)?.port;
-        let token = self.tokens.get(&Key::new(address, port)).filter(|token| token.cookie == cookie)?;
-        Some(token.destination)
+        let port = self.sockets.get(&cookie)?.who.port;
+        let token = self.tokens.get(&Key::new(address, port))?;
+        // Sockets that share a port (SO_REUSEPORT) may get each other's answers.
+        let is_of_port = self.sockets.get(&token.cookie).is_some_and(|entry| entry.who.port == port);
+        is_of_port.then_some(token.destination)
     }
 
     /// As the book has it.
     pub(super) fn who(&self, cookie: Cookie) -> Option<Who> {
-        let entry = self.sockets.get(&cookie)?;
-        Some(Who { cookie, inode: entry.inode, port: entry.port, is_v6: entry.is_v6 })
+        Some(self.sockets.get(&cookie)?.who)
     }
 
     /// Has this socket a flow?
@@ -279,7 +296,7 @@ impl Flows {
         let mut gone = Vec::new();
         for (cookie, entry) in &mut self.sockets {
             let was_missed = entry.is_missed;
-            entry.is_missed = !open.contains(&entry.inode);
+            entry.is_missed = !open.contains(&entry.who.inode);
             if entry.is_missed && was_missed {
                 gone.push(*cookie);
             }
@@ -288,7 +305,7 @@ impl Flows {
             self.forget_peer(*cookie);
             if let Some(entry) = self.sockets.remove(cookie) {
                 for token in entry.tokens.into_values() {
-                    self.tokens.remove(&Key::new(token, entry.port));
+                    self.tokens.remove(&Key::new(token, entry.who.port));
                 }
             }
         }
@@ -312,7 +329,7 @@ mod tests {
 
     fn who(cookie: Cookie) -> Who {
         let port = 5000 + u16::try_from(cookie).unwrap();
-        Who { cookie, inode: cookie + 1000, port, is_v6: false }
+        Who { cookie, inode: cookie + 1000, port, ip: None, is_v6: true, speaks_v4: true }
     }
 
     fn given(flows: &mut Flows, who: Who, destination: SocketAddr) -> SocketAddr {
@@ -337,7 +354,33 @@ mod tests {
         assert_eq!(flows.way_back(1, destination), back(Some(token), "127.0.0.1:5001"));
         assert_eq!(flows.way_back(1, address("192.0.2.2:7")), back(None, "127.0.0.1:5001"));
         assert_eq!(flows.way_back(1, address("[2001:db8::1]:7")), back(None, "[::1]:5001"));
+        given(&mut flows, who(2), destination);
         assert_eq!((flows.origin(1, token), flows.origin(2, token)), (Some(destination), None));
+    }
+
+    #[test]
+    fn a_stranger_at_another_address_of_the_same_port_is_not_the_socket() {
+        let mut flows = Flows::default();
+        let bound = Who { ip: Some([10, 0, 0, 2].into()), is_v6: false, ..who(1) };
+        let token = given(&mut flows, bound, address("192.0.2.1:7"));
+        assert_eq!(flows.recognise(token, address("127.0.0.1:5001")), None);
+        assert!(flows.recognise(token, address("10.0.0.2:5001")).is_some());
+        assert_eq!(flows.way_back(1, address("[2001:db8::1]:7")), None);
+    }
+
+    #[test]
+    fn an_ipv6_token_is_taken_from_the_flow_that_was_not_used() {
+        let mut flows = Flows::default();
+        let destinations = ["[2001:db8::1]:7", "[2001:db8::2]:7"].map(address);
+        for (destination, token) in destinations.iter().zip(["[::1]:4001", "[::1]:4002"].map(address)) {
+            flows.share(token);
+            flows.insert(who(1), *destination, token);
+        }
+        flows.free_one(who(2).port);
+        assert_eq!(flows.free_v6(who(1)), None);
+        flows.free_one(who(1).port);
+        assert_eq!(flows.free_v6(who(1)), Some(address("[::1]:4001")));
+        assert_eq!(flows.token(who(1), destinations[0]), None);
     }
 
     #[test]

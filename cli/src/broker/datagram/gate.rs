@@ -1,7 +1,7 @@
 //! The gates: the broker's own UDP sockets, to which programs' datagrams go instead of to their destination.
 //!
-//! One for IPv4 and one for IPv6, at every address of this machine: tokens on loopback for sockets that are not connected, and the
-//! program's own source address for one that is, so that getsockname(2) tells the truth. There is but one IPv6 loopback address, so
+//! One for IPv4 and one for IPv6, at every address of this machine: tokens on loopback for sockets that are not connected, and for one that is
+//! the program's own IPv4 source address, so that getsockname(2) tells the truth. There is but one IPv6 loopback address, so
 //! each IPv6 token is a gate of its own.
 //!
 //! A gate is deaf to the network: its filter takes only what came by way of the loopback device.
@@ -16,22 +16,23 @@ use std::rc::Rc;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use rustix::process::{Resource, getrlimit};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
 use crate::broker::ACCEPT_PAUSE;
-use crate::broker::socket::canonical;
+use crate::broker::socket::{canonical, is_of_this_machine};
+
+/// lo is the first device of every network namespace.
+const LOOPBACK: u32 = 1;
 
 /// Datagrams (or, by `UDP_GRO`, trains of them) that are taken at once.
 const BATCH: usize = 8;
 
 /// The longest that a train can be.
 const LONGEST: usize = 65_536;
-
-/// Most IPv6 tokens: so many destinations can one socket have at a time.
-const MOST_SOLITARY: usize = 8192;
 
 /// As much as may wait for the broker; the kernel has its own limit (`net.core.rmem_max`).
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -75,12 +76,15 @@ impl Gates {
         Ok(port)
     }
 
-    /// A new IPv6 token.
+    /// A new IPv6 token, unless there are `most` already.
     ///
     /// # Errors
     /// `ENOBUFS` when there are too many; those of socket(2) and bind(2).
-    pub(super) fn open_solitary(&self, broker: &Rc<Broker>) -> io::Result<SocketAddr> {
-        if self.solitary.borrow().len() >= MOST_SOLITARY {
+    pub(super) fn open_solitary(&self, broker: &Rc<Broker>, most: usize) -> io::Result<SocketAddr> {
+        // Descriptors are needed for other things, too.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
+        let most = most.min(usize::try_from(limit).unwrap_or(usize::MAX));
+        if self.solitary.borrow().len() >= most {
             return Err(Errno::NOBUFS.into());
         }
         let gate = Rc::new(Gate::open(Ipv6Addr::LOCALHOST.into())?);
@@ -104,6 +108,10 @@ impl Gates {
 
     /// Sends a program what came for it, from `own`, an address of a gate.
     pub(super) fn send(&self, own: SocketAddr, to: SocketAddr, payload: &[u8]) {
+        // An IPv6 address may have left this machine. (From an IPv4 loopback address nothing leaves.)
+        if to.is_ipv6() && !to.ip().is_loopback() && !is_of_this_machine(to.ip()) {
+            return;
+        }
         let solitary = self.solitary.borrow();
         let place = if own.is_ipv4() { self.v4.borrow() } else { self.v6.borrow() };
         let gate = solitary.get(&own).or(place.as_ref());
@@ -189,8 +197,6 @@ async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
 /// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) that drops whatever another device than lo has brought.
 fn hear_loopback_alone(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
-    /// lo is the first device of every network namespace.
-    const LOOPBACK: u32 = 1;
     const WHOLE: u32 = u32::MAX;
     const DEVICE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
     let instruction = |code: u32, yes, no, k| libc::sock_filter {

@@ -12,14 +12,14 @@ use presocks_abi::sockaddr::Given;
 use presocks_abi::socket::{Kind, is_loopback};
 use presocks_proto::socks5::datagram::max_payload;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, sendto};
+use rustix::net::SendFlags;
 use tokio::task::spawn_local;
 
 use super::{Caller, Judged, Taken, errno, now, stays_here};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
 use crate::broker::datagram::{self, Connected, Place, Sent, place};
-use crate::broker::socket::{leaves_loopback, option, peer_of, restore};
+use crate::broker::socket::{leaves_loopback, option, peer_of, restore, send_here};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///
@@ -28,7 +28,7 @@ use crate::broker::socket::{leaves_loopback, option, peer_of, restore};
 pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
     let (broker, fd) = (&caller.broker, taken.fd.as_fd());
     match datagram::connect(broker, fd, destination)? {
-        Connected::Sink(_) | Connected::Gate { .. } => Ok(()),
+        Connected::Sink(_) | Connected::Gate { .. } | Connected::Token => Ok(()),
         Connected::Not if is_loopback(destination.ip()) && leaves_loopback(fd) => {
             Err(Errno::NETUNREACH.into())
         }
@@ -222,7 +222,8 @@ async fn redirect(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, mes
     if message.len() > max_payload(destination.ip()) && !is_cut(fd) {
         return caller.answer(Answer::Errno(libc::EMSGSIZE));
     }
-    let to = match datagram::send(&caller.broker, fd, destination, &caller.program()).await {
+    let is_impatient = message.flags & libc::MSG_DONTWAIT != 0;
+    let to = match datagram::send(&caller.broker, fd, destination, is_impatient, &caller.program()).await {
         Ok(Sent::Token(token)) => token,
         // Another rule than a moment ago there is not.
         Ok(Sent::Direct) => return caller.answer(Answer::Errno(libc::ENETUNREACH)),
@@ -277,7 +278,7 @@ impl Message {
         );
         let flags = kept | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         Ok(match to {
-            Some(to) => sendto(socket, &data, flags, &to)?,
+            Some(to) => send_here(socket.as_fd(), &data, flags.bits().cast_signed(), to)?,
             None => rustix::net::send(socket, &data, flags)?,
         })
     }
