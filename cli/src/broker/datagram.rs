@@ -43,6 +43,9 @@ use sweep::keep_swept;
 const MOST_V6: usize = 8192;
 const MOST_V6_UNASKED: usize = 64;
 
+/// Most queries to name servers that are being answered; more are lost, as by any server that has too many.
+const MOST_QUERIES: usize = 4096;
+
 /// How long a sender waits to learn whether the proxy takes datagrams, once a session; and one whose call is not to wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 const IMPATIENCE: Duration = Duration::from_millis(250);
@@ -54,6 +57,8 @@ pub(super) struct Datagrams {
     flows: RefCell<Flows>,
     associations: Associations,
     is_swept: Cell<bool>,
+    /// Queries to name servers that are being answered.
+    queries: Cell<usize>,
     /// Our network namespace, where the kernel tells.
     namespace: OnceCell<Option<u64>>,
 }
@@ -439,11 +444,17 @@ fn forward(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, payload: &[u8
     let recognised = broker.datagrams.flows.borrow_mut().recognise(own, from);
     let Some((cookie, destination)) = recognised else { return };
     if destination.port() == resolver::PORT {
+        let queries = &broker.datagrams.queries;
+        if queries.get() >= MOST_QUERIES {
+            return;
+        }
+        queries.update(|queries| queries + 1);
         let (broker, query) = (Rc::clone(broker), payload.to_vec());
         spawn_local(async move {
             if let Some(answer) = dns::answer(&broker, &query, destination, Transport::Udp).await {
                 broker.datagrams.gates.send(own, from, &answer);
             }
+            broker.datagrams.queries.update(|queries| queries - 1);
         });
         return;
     }

@@ -353,6 +353,8 @@ impl Association {
             return Some(*name);
         }
         let address = match source.host {
+            // A stand-in is an address that nobody has.
+            Host::Address(address) if kind(address) != Kind::Ordinary => return None,
             Host::Address(address) => address.to_canonical(),
             Host::Name(name) => broker.names.borrow_mut().resolve(&name, Family::Any).ok()?.iter().next()?,
         };
