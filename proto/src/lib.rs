@@ -7,6 +7,8 @@
 //! * [`frame`]: the requests and replies between shim and broker, one of each per ticket.
 //! * [`name`]: a host name as it may stand in a frame and in a SOCKS request.
 //! * [`standin`]: the reserved addresses that stand for names.
+//! * [`target`]: what a proxy is asked to connect to.
+//! * [`handshake`]: what a handshake with a proxy asks of its caller.
 //! * [`socks5`]: the client's side of RFC 1928 and RFC 1929 with an exact-read contract.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -14,8 +16,11 @@
 #[cfg(test)]
 extern crate std;
 
+mod buffer;
 pub mod frame;
+pub mod handshake;
 pub mod name;
 pub mod session;
 pub mod socks5;
 pub mod standin;
+pub mod target;

@@ -8,9 +8,12 @@
 pub mod datagram;
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::buffer::Buffer;
+pub use crate::handshake::Step;
 use crate::name::Name;
+pub use crate::target::{Host, Target};
 
 const VERSION: u8 = 5;
 const AUTH_VERSION: u8 = 1;
@@ -27,34 +30,6 @@ const TYPE_V6: u8 = 4;
 const MAX_MESSAGE: usize = 3 + 255 + 255;
 /// Longest message that we receive: a reply with a bound address of 255 bytes by name.
 const MAX_REPLY: usize = 4 + 1 + 255 + 2;
-
-/// Where the proxy is asked to connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    /// Name or address.
-    pub host: Host,
-    /// TCP port.
-    pub port: u16,
-}
-
-/// A host as a SOCKS5 request can carry it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(clippy::large_enum_variant, reason = "a name is its largest part, and nothing here can allocate")]
-pub enum Host {
-    /// An address; IPv4-mapped ones are sent as IPv4.
-    Address(IpAddr),
-    /// A name, resolved by the proxy.
-    Name(Name),
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host {
-            Host::Address(address) => SocketAddr::new(address, self.port).fmt(f),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-        }
-    }
-}
 
 /// User name and password of RFC 1929: 1 to 255 bytes and 0 to 255 bytes.
 ///
@@ -77,17 +52,6 @@ impl fmt::Debug for Credentials<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(…)")
     }
-}
-
-/// What the caller does next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Send all of these bytes, then ask again.
-    Send(&'a [u8]),
-    /// Receive between one and this many bytes, hand them to [`Handshake::handle_input`], then ask again.
-    Receive(usize),
-    /// The far end is connected, and the next byte from the proxy is the program's; or there is an association.
-    Connected,
 }
 
 /// Why the proxy did not connect us.
@@ -333,30 +297,7 @@ fn read_target(bytes: &[u8]) -> Option<(Target, &[u8])> {
     Some((Target { host, port: u16::from_be_bytes(*port) }, rest))
 }
 
-/// Bytes up to a known maximum.
-#[derive(Clone)]
-struct Buffer<const N: usize> {
-    len: usize,
-    bytes: [u8; N],
-}
-
 impl<const N: usize> Buffer<N> {
-    fn new() -> Self {
-        Self { len: 0, bytes: [0; N] }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&[])
-    }
-
-    /// Appends; what does not fit is dropped, and nothing that fits a message of the protocol ever does not fit.
-    fn push(&mut self, more: &[u8]) {
-        for (to, from) in self.bytes.iter_mut().skip(self.len).zip(more) {
-            *to = *from;
-            self.len += 1;
-        }
-    }
-
     /// Appends address type, address and port (RFC 1928 section 5).
     fn push_target(&mut self, target: &Target) {
         match target.host {
@@ -382,12 +323,5 @@ impl<const N: usize> Buffer<N> {
     fn push_counted(&mut self, more: &[u8]) {
         self.push(&[u8::try_from(more.len()).unwrap_or(u8::MAX)]);
         self.push(more);
-    }
-}
-
-impl<const N: usize> fmt::Debug for Buffer<N> {
-    /// Lengths only: the bytes may be a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({} of {N})", self.len)
     }
 }
