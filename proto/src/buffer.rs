@@ -33,3 +33,10 @@ impl<const N: usize> fmt::Debug for Buffer<N> {
         write!(f, "Buffer({} of {N})", self.len)
     }
 }
+
+impl<const N: usize> fmt::Write for Buffer<N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}

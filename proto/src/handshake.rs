@@ -1,4 +1,10 @@
-//! What a handshake with a proxy asks of its caller.
+//! A handshake with a proxy of any kind, and what it asks of its caller.
+//!
+//! Its caller asks [`Handshake::next_step`] what to do, sends what it is told to send, receives *at most* as many bytes as it is told to,
+//! and hands them to [`Handshake::handle_input`] in pieces of any size. No handshake asks for a byte beyond the proxy's reply: the
+//! byte after it belongs to the program, and may already be waiting.
+
+use crate::{http, socks4, socks5};
 
 /// What the caller does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,4 +15,49 @@ pub enum Step<'a> {
     Receive(usize),
     /// The far end is connected, and the next byte from the proxy is the program's; or there is an association.
     Connected,
+}
+
+/// One request to one proxy.
+#[derive(Debug)]
+pub enum Handshake<'a> {
+    /// By RFC 1928.
+    Socks5(socks5::Handshake<'a>),
+    /// By SOCKS4 or SOCKS4a.
+    Socks4(socks4::Handshake),
+    /// By HTTP CONNECT.
+    Http(http::Handshake),
+}
+
+/// Why the proxy did not connect us, or was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// By RFC 1928.
+    Socks5(socks5::Error),
+    /// By SOCKS4 or SOCKS4a.
+    Socks4(socks4::Error),
+    /// By HTTP CONNECT.
+    Http(http::Error),
+}
+
+impl Handshake<'_> {
+    /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
+    pub fn next_step(&mut self) -> Step<'_> {
+        match self {
+            Self::Socks5(handshake) => handshake.next_step(),
+            Self::Socks4(handshake) => handshake.next_step(),
+            Self::Http(handshake) => handshake.next_step(),
+        }
+    }
+
+    /// Takes bytes from the proxy: any number up to the last [`Step::Receive`].
+    ///
+    /// # Errors
+    /// [`Error`] when the proxy refuses or does not speak its protocol, at the earliest byte that shows it. The handshake is over then.
+    pub fn handle_input(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Socks5(handshake) => handshake.handle_input(bytes).map_err(Error::Socks5),
+            Self::Socks4(handshake) => handshake.handle_input(bytes).map_err(Error::Socks4),
+            Self::Http(handshake) => handshake.handle_input(bytes).map_err(Error::Http),
+        }
+    }
 }

@@ -8,8 +8,10 @@
 //! * [`name`]: a host name as it may stand in a frame and in a SOCKS request.
 //! * [`standin`]: the reserved addresses that stand for names.
 //! * [`target`]: what a proxy is asked to connect to.
-//! * [`handshake`]: what a handshake with a proxy asks of its caller.
-//! * [`socks5`]: the client's side of RFC 1928 and RFC 1929 with an exact-read contract.
+//! * [`handshake`]: the client's side of what proxies of every kind speak, with an exact-read contract.
+//! * [`socks5`]: that of RFC 1928 and RFC 1929.
+//! * [`socks4`]: that of SOCKS4 and SOCKS4a.
+//! * [`http`]: that of HTTP CONNECT.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -19,8 +21,10 @@ extern crate std;
 mod buffer;
 pub mod frame;
 pub mod handshake;
+pub mod http;
 pub mod name;
 pub mod session;
+pub mod socks4;
 pub mod socks5;
 pub mod standin;
 pub mod target;
