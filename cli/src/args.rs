@@ -67,12 +67,14 @@ pub(crate) enum Udp {
     Deny,
 }
 
-const ABOUT: &str = "Run COMMAND so that its connections go through a SOCKS proxy and its names are resolved on the far \
+const ABOUT: &str = "Run COMMAND so that its connections go through a SOCKS or HTTP proxy and its names are resolved on the far \
 side. What cannot be proxied fails.";
 
 const AFTER: &str = "\
 The proxy comes from -p, --proxy-file, PRESOCKS_PROXY, ALL_PROXY or all_proxy, in this order:
   socks5://[USER[:PASSWORD]@]HOST[:PORT]   (socks5h:// means the same; names always go to the proxy)
+  socks4a://[USER@]HOST[:PORT]             (without IPv6 destinations; socks4:// without names, too)
+  http://[USER[:PASSWORD]@]HOST[:PORT]     (CONNECT; the port is 80 if there is none)
 
 Exit status: COMMAND's own; 125 when presocks fails, 126 when COMMAND cannot be executed, 127 when it is not found.
 

@@ -1,4 +1,4 @@
-//! `presocks COMMAND`: runs a program so that all its connections go through a SOCKS proxy.
+//! `presocks COMMAND`: runs a program so that all its connections go through a SOCKS or HTTP proxy.
 //!
 //! Reading order: `args` (what was typed), `settings` (what it means), `launch` (three processes), `broker` (all policy
 //! and protocol).

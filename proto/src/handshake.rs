@@ -4,6 +4,7 @@
 //! and hands them to [`Handshake::handle_input`] in pieces of any size. No handshake asks for a byte beyond the proxy's reply: the
 //! byte after it belongs to the program, and may already be waiting.
 
+use crate::target::Target;
 use crate::{http, socks4, socks5};
 
 /// What the caller does next.
@@ -40,6 +41,15 @@ pub enum Error {
 }
 
 impl Handshake<'_> {
+    /// The bound address of a SOCKS5 reply: for UDP ASSOCIATE where the datagrams are to be sent.
+    #[must_use]
+    pub fn bound(&self) -> Option<Target> {
+        match self {
+            Self::Socks5(handshake) => handshake.bound(),
+            Self::Socks4(_) | Self::Http(_) => None,
+        }
+    }
+
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
     pub fn next_step(&mut self) -> Step<'_> {
         match self {

@@ -58,9 +58,13 @@ fn without_a_proxy_the_command_is_not_run() {
     let lab = Lab::new();
     let run = lab.presocks(["touch", "it-ran"]).run();
     run.code(125).stdout_is("").stderr_has("PRESOCKS_PROXY").stderr_has("-p ").stderr_has("--proxy-file");
-    for wrong in
-        ["http://10.77.0.1:1080", "10.77.0.1:1080", "socks5://", "socks5://10.77.0.1:99999", "socks4://h:1"]
-    {
+    for wrong in [
+        "https://10.77.0.1:1080",
+        "10.77.0.1:1080",
+        "socks5://",
+        "socks5://10.77.0.1:99999",
+        "socks4://a:b@h:1",
+    ] {
         lab.presocks(["touch", "it-ran"]).proxy(wrong).run().code(125).stdout_is("");
     }
     assert!(!lab.directory().join("it-ran").exists());
@@ -79,9 +83,12 @@ fn an_error_about_a_proxy_never_shows_its_password() {
         let run = lab.presocks(["curl", "-sS", "http://origin.test/"]).options(options).run();
         assert!(!run.code(7).stderr().contains("hunter2"), "{}", run.report());
     }
-    for wrong in
-        ["socks5://user:hunter2@", "socks6://user:hunter2@10.77.0.1:1", "socks5://user:hunter2@10.77.0.1:x"]
-    {
+    for wrong in [
+        "socks5://user:hunter2@",
+        "socks6://user:hunter2@10.77.0.1:1",
+        "socks5://user:hunter2@10.77.0.1:x",
+        "socks4://user:hunter2@10.77.0.1",
+    ] {
         let run = lab.presocks(["true"]).proxy(wrong).run();
         assert!(!run.code(125).stderr().contains("hunter2"), "{}", run.report());
     }

@@ -1,5 +1,6 @@
 //! Proxies that lie, stall and vanish, brokers that die, sessions that are not ours: an errno, one line, no connection.
 
 mod broker;
+mod kinds;
 mod proxy;
 mod session;

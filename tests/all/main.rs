@@ -21,6 +21,7 @@ mod ftp;
 mod git;
 mod hostile;
 mod job_control;
+mod kinds;
 mod laboratory;
 mod library;
 mod lookup;

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use presocks_abi::socket::is_loopback;
-use presocks_proto::socks5::{Handshake, Host, Step, Target};
+use presocks_proto::handshake::{Handshake, Step};
+use presocks_proto::socks5;
 use presocks_proto::standin::{Kind, kind};
+use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
@@ -173,6 +175,7 @@ async fn through(
     address: SocketAddr,
     target: Target,
 ) -> Result<(), Failure> {
+    let handshake = handshake(broker, target)?;
     let limit = broker.settings.connect_timeout;
     match timeout(limit, socket.connect(address)).await {
         Ok(Ok(())) => {}
@@ -183,7 +186,7 @@ async fn through(
     }
     let interest = Interest::READABLE | Interest::WRITABLE;
     let watched = watch(socket.as_fd(), interest).map_err(Failure::Socket)?;
-    negotiate(broker, &watched, target).await?;
+    negotiate(broker, &watched, handshake).await?;
     drop(watched);
     socket.settle(address);
     Ok(())
@@ -196,16 +199,26 @@ fn is_own_fault(error: &std::io::Error) -> bool {
     )
 }
 
-/// The handshake on a socket that is connected to the proxy, limited in time.
+/// The handshake that connects to `target`.
+///
+/// # Errors
+/// The proxy cannot be asked for this target.
+pub(super) fn handshake(broker: &Broker, target: Target) -> Result<Handshake<'_>, Failure> {
+    if broker.pipelining.is_proven() {
+        return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
+    }
+    broker.settings.proxy.handshake(target).map_err(Failure::Handshake)
+}
+
+/// Does what the handshake says on a socket that is connected to the proxy, limited in time.
 ///
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn negotiate(broker: &Broker, socket: &Watched<'_>, target: Target) -> Result<(), Failure> {
-    let handshake = if broker.pipelining.is_proven() {
-        Handshake::pipelined(target)
-    } else {
-        Handshake::new(target, broker.settings.proxy.credentials())
-    };
+pub(super) async fn negotiate(
+    broker: &Broker,
+    socket: &Watched<'_>,
+    handshake: Handshake<'_>,
+) -> Result<(), Failure> {
     let limit = broker.settings.timeout;
     match timeout(limit, converse(socket, handshake)).await {
         Ok(result) => result,
@@ -220,11 +233,14 @@ pub(super) async fn negotiate(broker: &Broker, socket: &Watched<'_>, target: Tar
 ///
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn associate(broker: &Broker, socket: &Watched<'_>) -> Result<Option<Target>, Failure> {
-    let mut handshake = Handshake::associate(broker.settings.proxy.credentials());
+pub(super) async fn associate(
+    broker: &Broker,
+    socket: &Watched<'_>,
+    mut association: Handshake<'_>,
+) -> Result<Option<Target>, Failure> {
     let limit = broker.settings.timeout;
-    match timeout(limit, drive(socket, &mut handshake)).await {
-        Ok(result) => result.map(|()| handshake.bound()),
+    match timeout(limit, drive(socket, &mut association)).await {
+        Ok(result) => result.map(|()| association.bound()),
         Err(_) => Err(Failure::AnswerTimeout(limit)),
     }
 }

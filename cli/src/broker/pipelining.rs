@@ -1,4 +1,4 @@
-//! Whether the proxy takes greeting and request in one flight, which saves a round trip of every connect.
+//! Whether a SOCKS5 proxy takes greeting and request in one flight, which saves a round trip of every connect.
 //!
 //! Most servers do; some lose the request and never answer, so it is not guessed on a program's connection. A session that has made a few
 //! connects asks once, in the background, on a connection of its own: the proxy is to connect to itself, and any reply at all proves
@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
-use presocks_proto::socks5::{Error, Handshake, Host, Target};
+use presocks_proto::handshake::{Error, Handshake};
+use presocks_proto::socks5;
+use presocks_proto::target::{Host, Target};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -19,6 +21,7 @@ use super::Broker;
 use super::connect::converse;
 use super::failure::Failure;
 use super::socket::watch;
+use crate::proxy::Kind;
 
 /// A session with fewer connects would not get the question's cost back.
 const CONNECTS_BEFORE_ASKING: u32 = 4;
@@ -46,7 +49,9 @@ impl Pipelining {
 pub(super) fn count(broker: &Rc<Broker>, proxy: SocketAddr) {
     let connects = broker.pipelining.connects.get().saturating_add(1);
     broker.pipelining.connects.set(connects);
-    if connects == CONNECTS_BEFORE_ASKING && broker.settings.proxy.credentials().is_none() {
+    let settings = &broker.settings;
+    let may_serve = settings.proxy.kind() == Kind::Socks5 && settings.proxy.is_open();
+    if connects == CONNECTS_BEFORE_ASKING && may_serve {
         spawn_local(ask(Rc::clone(broker), proxy));
     }
 }
@@ -54,7 +59,8 @@ pub(super) fn count(broker: &Rc<Broker>, proxy: SocketAddr) {
 async fn ask(broker: Rc<Broker>, proxy: SocketAddr) {
     let limit = broker.settings.connect_timeout;
     let answer = timeout(limit, try_once(proxy)).await;
-    let is_reply = matches!(answer, Ok(Ok(()) | Err(Failure::Handshake(Error::Refused(_)))));
+    let is_reply =
+        matches!(answer, Ok(Ok(()) | Err(Failure::Handshake(Error::Socks5(socks5::Error::Refused(_))))));
     broker.pipelining.is_proven.set(is_reply);
 }
 
@@ -64,5 +70,5 @@ async fn try_once(proxy: SocketAddr) -> Result<(), Failure> {
     let interest = Interest::READABLE | Interest::WRITABLE;
     let watched = watch(stream.as_fd(), interest).map_err(Failure::Socket)?;
     let itself = Target { host: Host::Address(proxy.ip()), port: proxy.port() };
-    converse(&watched, Handshake::pipelined(itself)).await
+    converse(&watched, Handshake::Socks5(socks5::Handshake::pipelined(itself))).await
 }

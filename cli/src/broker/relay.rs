@@ -21,7 +21,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::Broker;
-use super::connect::negotiate;
+use super::connect::{handshake, negotiate};
 use super::failure::Failure;
 use super::socket::{Socket, watch};
 
@@ -89,11 +89,12 @@ pub(super) async fn connect(
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
 pub(super) async fn reach(broker: &Broker, proxy: SocketAddr, target: Target) -> Result<TcpStream, Failure> {
+    let handshake = handshake(broker, target)?;
     let upstream = dial(broker, proxy).await?;
     {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let watched = watch(upstream.as_fd(), interest).map_err(Failure::Socket)?;
-        negotiate(broker, &watched, target).await?;
+        negotiate(broker, &watched, handshake).await?;
     }
     TcpStream::from_std(upstream).map_err(Failure::Socket)
 }

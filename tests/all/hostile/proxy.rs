@@ -4,23 +4,23 @@
 use presocks_tests::lab::{ORIGIN, PROXY, REFUSED_PORT, UNREACHABLE};
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script, reply};
-use presocks_tests::proxy::{Microsocks, ScriptedProxy, Upstream, url};
+use presocks_tests::proxy::{Microsocks, ScriptedProxy, Upstream, of_kind, url};
 use presocks_tests::{Lab, Outcome, missing};
 
 use crate::behaviour::program::compile;
 
-const PORT: u16 = 7000;
-const MODES: [&str; 3] = ["blocking", "poll", "epoll"];
+pub(super) const PORT: u16 = 7000;
+pub(super) const MODES: [&str; 3] = ["blocking", "poll", "epoll"];
 
 /// A lab with the probe and an origin that counts its connections.
-struct Scene {
+pub(super) struct Scene {
     probe: std::path::PathBuf,
     origin: Service,
-    lab: Lab,
+    pub(super) lab: Lab,
 }
 
 impl Scene {
-    fn set() -> Option<Self> {
+    pub(super) fn set() -> Option<Self> {
         if missing(&["cc"]) {
             return None;
         }
@@ -28,8 +28,18 @@ impl Scene {
         Some(Self { probe: compile(&lab, "probe"), origin: Service::echo(&lab, PORT), lab })
     }
 
-    fn probe(&self, upstream: &impl Upstream, options: &[&str], arguments: &[&str]) -> Outcome {
-        let to = format!("to={ORIGIN}:{PORT}");
+    pub(super) fn probe(&self, upstream: &impl Upstream, options: &[&str], arguments: &[&str]) -> Outcome {
+        self.probe_at(&format!("{ORIGIN}:{PORT}"), upstream, options, arguments)
+    }
+
+    pub(super) fn probe_at(
+        &self,
+        destination: &str,
+        upstream: &impl Upstream,
+        options: &[&str],
+        arguments: &[&str],
+    ) -> Outcome {
+        let to = format!("to={destination}");
         let words = [self.probe.to_str().unwrap(), &to];
         self.lab
             .presocks(words.iter().chain(arguments))
@@ -53,10 +63,24 @@ impl Scene {
         options: &[&str],
         credentials: Option<(&str, &str)>,
     ) {
+        self.fails_as("socks5", what, script, errno, options, credentials);
+    }
+
+    /// The same with a proxy of any kind.
+    #[track_caller]
+    pub(super) fn fails_as(
+        &self,
+        scheme: &str,
+        what: &str,
+        script: Script,
+        errno: &str,
+        options: &[&str],
+        credentials: Option<(&str, &str)>,
+    ) {
         let proxy = script.start(&self.lab);
         for mode in MODES {
             let mode = format!("mode={mode}");
-            let upstream = url(credentials, proxy.port());
+            let upstream = of_kind(scheme, &url(credentials, proxy.port()));
             let outcome = self.probe(&upstream, options, &[&mode, "times=3"]);
             let expected = format!("connect: {errno}\nunusable\n").repeat(3);
             assert!(
@@ -70,7 +94,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn assert_untouched(&self, what: &str) {
+    pub(super) fn assert_untouched(&self, what: &str) {
         assert_eq!(self.origin.connections(), 0, "{what}: the destination saw a connection");
         self.lab.assert_no_leak();
     }

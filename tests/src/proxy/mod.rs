@@ -6,6 +6,7 @@ pub mod microsocks;
 pub mod relay;
 pub mod scripted;
 pub mod ssh_dynamic;
+pub mod tinyproxy;
 
 pub use dante::Dante;
 pub use embedded::Embedded;
@@ -13,6 +14,7 @@ pub use microsocks::Microsocks;
 pub use relay::ScriptedRelay;
 pub use scripted::ScriptedProxy;
 pub use ssh_dynamic::SshDynamic;
+pub use tinyproxy::Tinyproxy;
 
 use std::process::Command;
 
@@ -70,6 +72,12 @@ pub fn url(credentials: Option<(&str, &str)>, port: u16) -> String {
         Some((user, password)) => format!("socks5://{user}:{password}@{PROXY}:{port}"),
         None => format!("socks5://{PROXY}:{port}"),
     }
+}
+
+/// The same URL with another scheme: several servers speak more than SOCKS5.
+#[must_use]
+pub fn of_kind(scheme: &str, url: &str) -> String {
+    url.replacen("socks5:", &format!("{scheme}:"), 1)
 }
 
 fn program(name: &str) -> Command {

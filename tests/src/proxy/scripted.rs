@@ -10,7 +10,7 @@ use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use super::{Upstream, url};
+use super::{Upstream, of_kind, url};
 use crate::host::Door;
 use crate::lab::Lab;
 use crate::patience;
@@ -28,6 +28,7 @@ pub fn reply(code: u8) -> [u8; 10] {
 #[derive(Clone, Debug)]
 enum Step {
     Expect(usize),
+    Until(Vec<u8>),
     Greeting,
     Request,
     Send(Vec<u8>),
@@ -60,6 +61,12 @@ impl Script {
     #[must_use]
     pub fn expect(self, count: usize) -> Self {
         self.with(Step::Expect(count))
+    }
+
+    /// Receives bytes up to these.
+    #[must_use]
+    pub fn until(self, end: impl AsRef<[u8]>) -> Self {
+        self.with(Step::Until(end.as_ref().to_owned()))
     }
 
     /// Receives a SOCKS5 greeting, however many methods it offers.
@@ -179,6 +186,12 @@ impl ScriptedProxy {
         self.port
     }
 
+    /// The URL that says that it is of this kind.
+    #[must_use]
+    pub fn url_as(&self, scheme: &str) -> String {
+        of_kind(scheme, &self.url())
+    }
+
     /// What is known of each connection so far, in the order of their arrival.
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
@@ -262,6 +275,12 @@ fn perform(
     for step in &script.0 {
         match step {
             Step::Expect(count) => drop(receive(*count)?),
+            Step::Until(end) => {
+                let mut text = Vec::new();
+                while !text.ends_with(end) {
+                    text.extend(receive(1)?);
+                }
+            }
             Step::Greeting => {
                 let methods = receive(2)?[1];
                 receive(methods.into())?;

@@ -407,6 +407,7 @@ async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
 }
 
 async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
+    let association = broker.settings.proxy.association().ok_or(Failure::NoDatagrams)?;
     let control = dial(broker, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
@@ -414,7 +415,7 @@ async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, R
     let bound = {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let watched = watch(control.as_fd(), interest).map_err(Failure::Socket)?;
-        associate(broker, &watched).await?
+        associate(broker, &watched, association).await?
     };
     let relay = relay_of(bound, proxy)?;
     let mut own = control.local_addr().map_err(Failure::Socket)?;
