@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use libc::c_int;
 use presocks_proto::frame::{Reply, Request};
 
-use crate::{gate, sys, ticket};
+use crate::{gate, socket, sys, ticket};
 
 /// Seconds for which an entry is believed.
 const BELIEVED: u32 = 30;
@@ -70,7 +70,7 @@ pub(crate) fn remember_peer(fd: c_int, gate: SocketAddr, destination: SocketAddr
 
 /// Whom the source of a datagram stands for, if it is the broker.
 pub(crate) fn origin(fd: c_int, source: SocketAddr) -> Option<SocketAddr> {
-    if !may_be_the_brokers(source) {
+    if !may_be_the_brokers(fd, source) {
         return None;
     }
     let cookie = sys::cookie(fd).ok()?;
@@ -87,7 +87,7 @@ pub(crate) fn origin(fd: c_int, source: SocketAddr) -> Option<SocketAddr> {
     Some(origin)
 }
 
-fn may_be_the_brokers(source: SocketAddr) -> bool {
+fn may_be_the_brokers(fd: c_int, source: SocketAddr) -> bool {
     /// 127.192.0.0/10
     const TOKENS: Ipv4Addr = Ipv4Addr::new(127, 192, 0, 0);
     const MASK: u32 = 0xffc0_0000;
@@ -96,7 +96,12 @@ fn may_be_the_brokers(source: SocketAddr) -> bool {
         // Other services are there, too.
         IpAddr::V6(v6) => v6.is_loopback(),
     };
-    is_token || gate::has_port_of_a_gate(source)
+    // A socket that was inherited may be connected to a gate that this process never heard of.
+    let is_own = || {
+        !source.ip().to_canonical().is_loopback()
+            && socket::own(fd).is_some_and(|own| own.ip() == source.ip())
+    };
+    is_token || gate::has_port_of_a_gate(source) || is_own()
 }
 
 /// An address in words: its first half, its second, and port and scope. IPv4 ones are mapped.

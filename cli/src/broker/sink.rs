@@ -15,7 +15,7 @@ use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket_with, sockopt};
 
-use super::socket::{leaves_loopback, option, own_address, peer_of, set_option};
+use super::socket::{attach_filter, leaves_loopback, option, own_address, peer_of, set_option};
 
 /// Most addresses of this machine at which there is a sink.
 const MOST: usize = 256;
@@ -211,9 +211,15 @@ fn source_towards(socket: BorrowedFd<'_>, destination: SocketAddr) -> Result<Opt
     Ok(if bound.is_none() { own(probe.as_fd()) } else { None })
 }
 
+/// An IPv6 one is silent: the kernel would refuse a datagram to its sender's address, which may have left this machine.
 fn sink(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
-    socket.connect(socket.local_addr()?)?;
+    if address.is_ipv4() {
+        socket.connect(socket.local_addr()?)?;
+    } else {
+        let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default();
+        attach_filter(socket.as_fd(), &mut [libc::sock_filter { code, jt: 0, jf: 0, k: 0 }])?;
+    }
     Ok(socket)
 }
 

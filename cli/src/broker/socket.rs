@@ -328,11 +328,30 @@ pub(super) fn option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]
 
 /// setsockopt(2) with an int, for options that rustix has not.
 pub(super) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    set_option_bytes(fd, level, name, &value.to_ne_bytes())
+}
+
+/// setsockopt(2) with any value.
+pub(super) fn set_option_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
-    let len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
+    let len = libc::socklen_t::try_from(value.len()).unwrap_or_default();
     #[allow(unsafe_code, reason = "rustix has no way to set any option")]
-    // SAFETY: an int and its length.
-    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), len) };
+    // SAFETY: a value and its length.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) to a socket of ours.
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, filter: &mut [libc::sock_filter]) -> io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let len = libc::c_ushort::try_from(filter.len()).unwrap_or_default();
+    let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    let len = size_of_val(&program) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER);
+    #[allow(unsafe_code, reason = "rustix has no way to attach a filter")]
+    // SAFETY: the kernel copies the program and its instructions during the call.
+    let result =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const program).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -24,7 +24,7 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 
 use super::report::Program;
-use super::socket::{dissolve, leaves_loopback, peer_of, restore, watch};
+use super::socket::{dissolve, leaves_loopback, peer_of, restore, set_option_bytes, watch};
 use super::{ACCEPT_PAUSE, Broker, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
@@ -354,5 +354,18 @@ fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span
         let cookie = sockopt::socket_cookie(&taken.fd).unwrap_or_default();
         caller.broker.connecting.borrow().contains(&cookie) || stays_here(&caller.broker, taken.fd.as_fd())
     };
-    now(option::refused(kind, value, needs_loopback).map_or(Answer::Continue, Answer::Errno))
+    if let Some(error) = option::refused(kind, value, needs_loopback) {
+        return errno(error);
+    }
+    let is_device =
+        matches!(kind, option::Kind::Device | option::Kind::DeviceName | option::Kind::DeviceInNetworkOrder);
+    // What is bound already only a privileged program may bind anew, as the kernel knows.
+    if !is_device || leaves_loopback(taken.fd.as_fd()) {
+        return now(Answer::Continue);
+    }
+    // Done here: meanwhile nothing can connect it to loopback, as only we do.
+    match set_option_bytes(taken.fd.as_fd(), level, name, value) {
+        Ok(()) => now(Answer::Value(0)),
+        Err(error) => errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
+    }
 }

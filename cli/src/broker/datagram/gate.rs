@@ -23,7 +23,7 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
 use crate::broker::ACCEPT_PAUSE;
-use crate::broker::socket::{canonical, is_of_this_machine};
+use crate::broker::socket::{attach_filter, canonical, is_of_this_machine};
 
 /// lo is the first device of every network namespace.
 const LOOPBACK: u32 = 1;
@@ -196,7 +196,6 @@ async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
 
 /// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) that drops whatever another device than lo has brought.
 fn hear_loopback_alone(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    use std::os::fd::AsRawFd as _;
     const WHOLE: u32 = u32::MAX;
     const DEVICE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
     let instruction = |code: u32, yes, no, k| libc::sock_filter {
@@ -211,18 +210,5 @@ fn hear_loopback_alone(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, WHOLE),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
-    let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
-    let len = size_of_val(&program) as libc::socklen_t;
-    #[allow(unsafe_code, reason = "rustix has no way to attach a filter")]
-    // SAFETY: the kernel copies the program and its four instructions during the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            len,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    attach_filter(socket, &mut filter)
 }
