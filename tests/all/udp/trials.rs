@@ -143,6 +143,40 @@ print(ask(udp(six), far6), ask(udp(four), far))
     lab.assert_no_leak();
 }
 
+/// What comes to a sink is refused by the kernel, which tells whom it is from.
+#[test]
+fn an_address_that_leaves_the_machine_takes_no_refusal_with_it() {
+    if missing(&["python3"]) {
+        return;
+    }
+    for (proxy, options) in [(Relay::new(), &["--udp=deny"][..]), (Relay::new().reply(7), &[])] {
+        let lab = Lab::new();
+        ip(&lab.client, MORE);
+        let proxy = proxy.start(&lab);
+        let script = "
+six, far6 = FAMILIES[1]
+def refused(send):
+    try: send(); print('sent')
+    except OSError as error: print(error.strerror)
+refused(lambda: udp(six).sendto(b'before', far6))
+chosen, fixed = udp(six), udp(six, ('fd77::9', 5000))
+for s in chosen, fixed: s.connect(far6)
+step()
+for _ in range(20):
+    for s in chosen, fixed:
+        try: os.write(s.fileno(), b'after')
+        except OSError: pass
+";
+        let mut program = lab.presocks(python(script)).proxy(&proxy).options(options.iter().copied()).start();
+        assert_eq!(program.line(), "Network is unreachable");
+        ready(&mut program);
+        move_away(&lab.client);
+        program.write("\n");
+        program.finish().success();
+        lab.assert_no_leak();
+    }
+}
+
 #[test]
 fn a_thread_that_binds_a_socket_to_a_device_while_another_sends_leads_nothing_away() {
     if missing(&["cc"]) {
@@ -150,7 +184,9 @@ fn a_thread_that_binds_a_socket_to_a_device_while_another_sends_leads_nothing_aw
     }
     let lab = Lab::new();
     let (proxy, _relay) = deaf(&lab);
-    trial(&lab, Build::Shared, &["trial=races"], &proxy, &[]).success();
+    for build in [Build::Shared, Build::Static] {
+        trial(&lab, build, &["trial=races"], &proxy, &[]).success();
+    }
     lab.assert_no_leak();
 }
 
@@ -246,6 +282,18 @@ fn nobody_whom_the_proxy_could_not_hear_is_shown_as_a_sender() {
         ("localhost", 22),
         ("origin.test", 53),
         ("origin.test", 0),
+    ]);
+}
+
+/// They are names, of which the program may trust one more than another.
+#[test]
+fn no_stand_in_is_shown_as_a_sender_because_the_proxy_says_so() {
+    only_answers_come(&[
+        ("198.18.0.1", 7000),
+        ("198.18.0.77", 7000),
+        ("198.19.255.254", 9),
+        ("::ffff:198.18.0.1", 7000),
+        ("fd70:7265:736f:636b:7300::1", 7000),
     ]);
 }
 
@@ -396,6 +444,28 @@ for word in sys.argv[1:]:
 ";
     let expected = "('10.88.0.2', 7000)\n('fd88::2', 7000)\n('::ffff:10.88.0.2', 7000)\n";
     lab.presocks(python(script)).proxy(&proxy).run().success().stdout_is(expected);
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_socket_that_was_inherited_with_its_peer_shows_the_true_sender() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Relay::new().start(&lab);
+    let script = "
+if len(sys.argv) == 1:
+    words = []
+    for family, place in FAMILIES:
+        s = udp(family); s.connect(place); s.send(b'x'); os.set_inheritable(s.fileno(), True); words.append(str(s.detach()))
+    script = open('/proc/self/cmdline').read().split('\\0')[2]
+    os.execv(sys.executable, [sys.executable, '-c', script] + words)
+for word in sys.argv[1:]:
+    s = socket.socket(fileno=int(word)); s.settimeout(15); print(s.recvfrom(100)[1][:2], s.getpeername()[:2])
+";
+    let expected = ["('10.88.0.2', 7000)", "('fd88::2', 7000)"].map(|place| format!("{place} {place}\n"));
+    lab.presocks(python(script)).proxy(&proxy).run().success().stdout_is(expected.concat());
     lab.assert_no_leak();
 }
 
