@@ -1,8 +1,8 @@
 //! Addresses of this machine where datagrams end.
 //!
 //! A program's datagram socket is connected to a sink instead of its destination, so that nothing it sends can leave the machine by
-//! whatever call. A sink is a UDP socket connected to itself: it takes nothing from anybody else, and the kernel answers each
-//! datagram with "port unreachable", so the program learns of it.
+//! whatever call. An IPv4 sink is a UDP socket connected to itself: it takes nothing from anybody else, and the kernel answers each
+//! datagram with "port unreachable", so the program learns of it. An IPv6 one takes nothing, and says nothing.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
