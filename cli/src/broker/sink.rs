@@ -120,9 +120,10 @@ pub(super) fn connect_here(
     if leaves_loopback(socket) {
         return Err(unreachable());
     }
+    let port = own_address(socket).map_or(0, |own| own.port());
     // Loopback is the source of a socket that was connected when there was no route; from there the kernel finds none at all.
     if peer_of(socket).is_some() && own_address(socket).is_some_and(|own| is_loopback(own.ip())) {
-        dissolve(socket);
+        let _ = connect_unspec(socket);
     }
     let here_before = peer_of(socket).filter(|peer| is_ours(*peer));
     let source = match source_towards(socket, destination) {
@@ -135,8 +136,9 @@ pub(super) fn connect_here(
     let family = if destination.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     let here = in_family(choose(source)?, family);
     if let Some(source) = source.filter(|_| here.is_ipv6() && is_loopback(here.ip())) {
-        take_source(socket, source);
+        take_source(socket, source, port);
     }
+    take_port(socket, port);
     // In two steps when the address changes: a thread that writes meanwhile may take half of one IPv6 address and half of the other.
     if peer_of(socket).is_some_and(|peer| peer.ip() != here.ip()) {
         dissolve(socket);
@@ -151,18 +153,35 @@ pub(super) fn connect_here(
 }
 
 /// Binds an IPv6 socket to the source address that the kernel has chosen for it: connected to loopback it would have that.
-fn take_source(socket: BorrowedFd<'_>, mut source: SocketAddr) {
-    let Some(own) = own_address(socket) else { return };
-    if source.ip().to_canonical().is_ipv4() || has_scope(source) || !own.ip().is_unspecified() {
+fn take_source(socket: BorrowedFd<'_>, mut source: SocketAddr, port: u16) {
+    /// A thread that writes meanwhile has the kernel give the socket a port again, and again.
+    const TRIES: usize = 1000;
+    source.set_port(port);
+    let has_one = own_address(socket).is_none_or(|own| !own.ip().is_unspecified());
+    if has_one || source.ip().to_canonical().is_ipv4() || has_scope(source) || bind(socket, &source).is_ok() {
         return;
     }
     // A port that the kernel has chosen is given back so. One that the program has chosen is not, and then the source cannot be had.
     let _ = connect_unspec(socket);
-    if own_address(socket).is_some_and(|own| own.port() == 0) {
-        source.set_port(own.port());
-        if bind(socket, &source).is_err() {
-            let _ = bind(socket, &own);
+    if own_address(socket).is_none_or(|own| own.port() == port && port != 0) {
+        return;
+    }
+    for _ in 0..TRIES {
+        if bind(socket, &source).is_ok() {
+            return;
         }
+        let _ = connect_unspec(socket);
+    }
+}
+
+/// Gives the socket the port that it had before, if it has none: it keeps it when the kernel connects it anew. Should somebody else have it
+/// by now, there will be another.
+fn take_port(socket: BorrowedFd<'_>, port: u16) {
+    if port != 0
+        && let Some(mut own) = own_address(socket).filter(|own| own.port() == 0)
+    {
+        own.set_port(port);
+        let _ = bind(socket, &own);
     }
 }
 
@@ -171,15 +190,11 @@ fn has_scope(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0)
 }
 
-/// Dissolves a connection. The port stays the socket's, as it does when the kernel connects it anew.
+/// Dissolves a connection. The port stays the socket's.
 pub(super) fn dissolve(socket: BorrowedFd<'_>) {
     let port = own_address(socket).map_or(0, |own| own.port());
     let _ = connect_unspec(socket);
-    // A port that the kernel has chosen is given back with the connection. Should somebody else have it by now, there will be another.
-    if let Some(mut own) = own_address(socket).filter(|own| own.port() == 0) {
-        own.set_port(port);
-        let _ = bind(socket, &own);
-    }
+    take_port(socket, port);
 }
 
 /// The source address that the kernel chooses for `destination`; none for a socket that the program has bound to one, which need not be this
