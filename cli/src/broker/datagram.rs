@@ -4,7 +4,8 @@
 //! is refused. The program sends it to an address of the broker's (`gate`), which knows by its book whose it is and where it is to go
 //! (`flows`), and hands it to the proxy (`association`). Payloads are never changed, so a program's own calls see datagrams as they are.
 //!
-//! A socket is redirected only while nothing leads its packets off the loopback device; what would, is refused to it from then on.
+//! Nothing leads a redirected packet off the loopback device: one for a token is sent by lo, whatever its socket is bound to; a socket that is connected
+//! to us is refused every other device.
 
 mod association;
 mod flows;
@@ -16,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use presocks_abi::sockaddr::{in_family, is_local};
 use presocks_abi::socket::is_loopback;
@@ -81,7 +82,7 @@ impl Datagrams {
 
     /// Whom an address of ours stands for to this socket.
     pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
-        self.flows.borrow().origin(cookie, canonical(address))
+        self.flows.borrow_mut().origin(cookie, canonical(address))
     }
 }
 
@@ -311,7 +312,7 @@ fn free_v6(broker: &Rc<Broker>, who: Who, most: usize) -> io::Result<SocketAddr>
         }
         Err(error) => {
             let mut flows = datagrams.flows.borrow_mut();
-            flows.free_one(who.port);
+            flows.free_one(who.port, Instant::now());
             flows.free_v6(who).ok_or(error)
         }
     }

@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 /// IPv4 tokens are in 127.192.0.0/10, where nothing else has ever been seen.
 const FIRST_TOKEN: u32 = 0x7fc0_0000;
@@ -19,6 +20,9 @@ const TOKENS: u32 = 1 << 22;
 
 /// Most tokens at once: some 15 MB. Beyond, those that were not used for long make room.
 const MOST: usize = 65_536;
+
+/// A shim believes what it was told of a token for 30 s (`shim/src/flows.rs`), by a coarse clock.
+const KNOWN: Duration = Duration::from_secs(40);
 
 /// `SO_COOKIE` (socket(7)).
 pub(super) type Cookie = u64;
@@ -94,6 +98,8 @@ struct Token {
     cookie: Cookie,
     destination: SocketAddr,
     is_used: bool,
+    /// When a shim, which then knows it for a while, was told of it last.
+    told: Instant,
 }
 
 /// How a datagram comes to a program's socket.
@@ -109,7 +115,8 @@ impl Flows {
     /// The token for a flow, if it has one.
     pub(super) fn token(&mut self, who: Who, destination: SocketAddr) -> Option<SocketAddr> {
         let token = *self.entry(who).tokens.get(&destination)?;
-        self.tokens.get_mut(&Key::new(token, who.port))?.is_used = true;
+        let known = self.tokens.get_mut(&Key::new(token, who.port))?;
+        (known.is_used, known.told) = (true, Instant::now());
         Some(token)
     }
 
@@ -144,11 +151,12 @@ impl Flows {
     /// Gives a flow its token.
     pub(super) fn insert(&mut self, who: Who, destination: SocketAddr, token: SocketAddr) {
         if self.tokens.len() >= MOST {
-            self.make_room(|_| true);
+            self.make_room(|_, _| true);
         }
         self.entry(who).tokens.insert(destination, token);
         let key = Key::new(token, who.port);
-        self.tokens.insert(key, Token { cookie: who.cookie, destination, is_used: true });
+        let told = Instant::now();
+        self.tokens.insert(key, Token { cookie: who.cookie, destination, is_used: true, told });
         self.turns.push_back(key);
     }
 
@@ -172,19 +180,20 @@ impl Flows {
         entry
     }
 
-    /// Takes an IPv6 token from the flow of this port that was not used for longest.
-    pub(super) fn free_one(&mut self, port: u16) {
-        self.make_room(|key| key.1 == port);
+    /// Takes an IPv6 token from the flow of this port that was not used for longest; not from one that a shim may still know: its datagrams would
+    /// go to whoever has the token then.
+    pub(super) fn free_one(&mut self, port: u16, now: Instant) {
+        self.make_room(|key, token| key.1 == port && now.saturating_duration_since(token.told) > KNOWN);
     }
 
-    fn make_room(&mut self, may_go: impl Fn(Key) -> bool) {
+    fn make_room(&mut self, may_go: impl Fn(Key, &Token) -> bool) {
         // Twice round: whoever was used has lost that by the second time.
         for _ in 0..2 * self.turns.len() {
             let Some(key) = self.turns.pop_front() else { return };
             match self.tokens.get_mut(&key) {
                 // Of a socket that is gone.
                 None => {}
-                Some(_) if !may_go(key) => self.turns.push_back(key),
+                Some(token) if !may_go(key, token) => self.turns.push_back(key),
                 Some(used) if used.is_used => {
                     used.is_used = false;
                     self.turns.push_back(key);
@@ -267,9 +276,10 @@ impl Flows {
     }
 
     /// Whom `address` stands for to this socket.
-    pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn origin(&mut self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
         let port = self.sockets.get(&cookie)?.who.port;
-        let token = self.tokens.get(&Key::new(address, port))?;
+        let token = self.tokens.get_mut(&Key::new(address, port))?;
+        token.told = Instant::now();
         // Sockets that share a port (SO_REUSEPORT) may get each other's answers.
         let is_of_port = self.sockets.get(&token.cookie).is_some_and(|entry| entry.who.port == port);
         is_of_port.then_some(token.destination)
@@ -376,9 +386,11 @@ mod tests {
             flows.share(token);
             flows.insert(who(1), *destination, token);
         }
-        flows.free_one(who(2).port);
-        assert_eq!(flows.free_v6(who(1)), None);
-        flows.free_one(who(1).port);
+        let later = Instant::now() + 2 * KNOWN;
+        flows.free_one(who(2).port, later);
+        flows.free_one(who(1).port, Instant::now());
+        assert_eq!(flows.free_v6(who(1)), None, "another's, and those that a shim may know");
+        flows.free_one(who(1).port, later);
         assert_eq!(flows.free_v6(who(1)), Some(address("[::1]:4001")));
         assert_eq!(flows.token(who(1), destinations[0]), None);
     }
