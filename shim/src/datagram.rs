@@ -111,10 +111,6 @@ redhook::hook! {
             Err(error) => return fail(error) as ssize_t,
             Ok(verdict) => verdict,
         };
-        if let Verdict::Token(token, destination) = verdict {
-            // SAFETY: the caller's own message, in our copy.
-            return unsafe { send_to_token(fd, &mut copy, token, destination, flags) };
-        }
         if let Verdict::To(encoded) | Verdict::Unjudged(encoded) = &verdict {
             let (address, len) = encoded.as_arguments();
             copy.msg_name = address.cast_mut().cast();
@@ -127,7 +123,11 @@ redhook::hook! {
                 // SAFETY: the caller's own message, in our copy.
                 unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
             }
-            Verdict::Pass | Verdict::To(_) | Verdict::Token(..) => {
+            Verdict::Token(token, destination) => {
+                // SAFETY: the caller's own message, in our copy.
+                unsafe { send_to_token(fd, &mut copy, token, destination, flags) }
+            }
+            Verdict::Pass | Verdict::To(_) => {
                 // SAFETY: the caller's own message but for the address, of which there is none, or our copy.
                 returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
             }

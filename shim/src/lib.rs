@@ -8,7 +8,8 @@
 //!    its connect and the question how it ended. Hooks may run before our constructor, after atexit, in a vfork child, in a signal handler.
 //! 4. errno is kept on success, set only with a failure, never set to 0.
 //! 5. A descriptor number means nothing from one call to the next: `SO_COOKIE` tells sockets apart.
-//! 6. A hook with nothing to do costs a relaxed atomic load (the send family: two) and a tail call. Exceptions: getpeername on a connected
+//! 6. A hook with nothing to do costs a relaxed atomic load (the send family: a few) and a tail call. Exceptions: a datagram with an address of the
+//!    broker's asks for the socket's cookie and looks up whom it is from or for; getpeername on a connected
 //!    IP socket asks the broker; epoll_wait and its kin look through the events that they return; a send to a loopback
 //!    address asks the kernel by which device the socket speaks.
 //! 7. A call carries the session's pass only if it has been judged here, and only by `pass`: the seccomp filter lets it go unseen. What has not

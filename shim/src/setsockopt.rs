@@ -6,11 +6,11 @@
 use libc::{c_int, c_void, socklen_t};
 use presocks_abi::option::{MAX_LEN, kind, refused};
 
-use crate::datagram;
 use crate::errno::fail;
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
 use crate::socket::stays_here;
+use crate::{datagram, flows, sys};
 
 redhook::hook! {
     // setsockopt(2). Changes: the options that are looked at. Passes: every other one. Errno: `ENODEV`, `EPERM`. Safe in a signal handler. No
@@ -41,7 +41,8 @@ redhook::hook! {
         if result.is_ok()
             && let Some(error) = refused(kind, copy, || datagram::is_connected_here(fd))
         {
-            datagram::disconnect(fd);
+            let _ = sys::dissolve(fd);
+            flows::forget();
             return fail(error);
         }
         returned(result) as c_int

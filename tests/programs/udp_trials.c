@@ -91,14 +91,22 @@ static void *binds_each(void *unused) {
 }
 
 /* A thread binds the socket while another sends, or connects it and sends. Each tenth is left alone, so that it is known that they would send. */
-static void races(const char *label, const endpoint *to, int (*how)(int fd), int is_connected) {
+static void races(const char *label, const endpoint *to, int (*how)(int fd), int is_connected, int is_shared) {
     pthread_t other;
     unsigned seed = 99;
-    int bound = 0, alone = 0;
+    int bound = 0, alone = 0, one = 1;
+    endpoint any = parse_endpoint(to->address.ss_family == AF_INET ? "0.0.0.0:5001" : "[::]:5001");
+    int sharer = udp(to->address.ss_family);
+    setsockopt(sharer, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    if (is_shared)
+        GIVES(NAMED("its address is taken"), 0, bind_to(sharer, &any) || connect_to(sharer, to));
     binds = how;
     pthread_create(&other, NULL, binds_each, NULL);
     for (int i = 0; i < TRIES; i++) {
         contended = udp(to->address.ss_family);
+        setsockopt(contended, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+        if (is_shared)
+            bind_to(contended, &any);
         pthread_barrier_wait(&together);
         dawdle(&seed);
         int is_sent = is_connected ? !connect_to(contended, to) && write(contended, "leak", 4) == 4 : send_to(contended, "leak", to);
@@ -110,6 +118,7 @@ static void races(const char *label, const endpoint *to, int (*how)(int fd), int
         close(contended);
     }
     pthread_join(other, NULL);
+    close(sharer);
     check(NAMED("all that were left alone were sent"), alone == TRIES / 10, "%d", alone);
     check(NAMED("others were bound"), bound > 0, "none");
 }
@@ -174,12 +183,14 @@ int main(int argc, char **argv) {
             writes_from(*each + 6);
     if (trial && !strcmp(trial, "races")) {
         pthread_barrier_init(&together, NULL, 2);
-        races("IPv4, a device", &far, binds_to_device, 0);
-        races("IPv6, a device", &far6, binds_to_device, 0);
-        races("IPv6, a link", &far6, binds_to_link, 0);
-        races("IPv4, a device, connected", &far, binds_to_device, 1);
-        races("IPv6, a device, connected", &far6, binds_to_device, 1);
-        races("IPv6, a link, connected", &far6, binds_to_link, 1);
+        races("IPv4, a device", &far, binds_to_device, 0, 0);
+        races("IPv6, a device", &far6, binds_to_device, 0, 0);
+        races("IPv6, a link", &far6, binds_to_link, 0, 0);
+        races("IPv4, a device, connected", &far, binds_to_device, 1, 0);
+        races("IPv6, a device, connected", &far6, binds_to_device, 1, 0);
+        races("IPv6, a link, connected", &far6, binds_to_link, 1, 0);
+        races("IPv4, a device, connected, address shared", &far, binds_to_device, 1, 1);
+        races("IPv6, a device, connected, address shared", &far6, binds_to_device, 1, 1);
     }
     if (trial && !strcmp(trial, "children")) {
         behind_the_back("IPv4, a device", &far, binds_to_device);
