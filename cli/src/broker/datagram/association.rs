@@ -60,7 +60,7 @@ pub(super) struct Associations {
     of: RefCell<HashMap<Cookie, OfSocket>>,
     service: Cell<Service>,
     has_served: Cell<bool>,
-    /// Where a datagram is put together, or taken apart. Nothing stays in it.
+    /// Where datagrams are taken apart. Nothing stays in it.
     room: RefCell<Vec<u8>>,
 }
 
@@ -269,6 +269,10 @@ impl Association {
         self.change(State::Over);
         if let Some(of_socket) = all.of.borrow_mut().get_mut(&self.cookie) {
             of_socket.open.retain(|other| !Rc::ptr_eq(other, &self));
+        }
+        // One that has no flow, as its datagram was refused, is never swept.
+        if !broker.datagrams.has(self.cookie) {
+            all.let_go(self.cookie);
         }
     }
 
