@@ -10,6 +10,7 @@
 mod association;
 mod flows;
 mod gate;
+pub(super) mod source;
 mod sweep;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -30,7 +31,6 @@ use tokio::task::spawn_local;
 
 use super::dns::Transport;
 use super::report::{Program, Refusal};
-use super::sink::{connect_here, dissolve};
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use super::ticket::is_direct;
 use super::{Broker, dns, resolver};
@@ -38,6 +38,7 @@ use crate::args::Udp;
 use association::Associations;
 use flows::{Cookie, Flows, Who};
 use gate::Gates;
+use source::{connect_here, dissolve};
 use sweep::keep_swept;
 
 /// Most IPv6 tokens: so many destinations can a socket have at a time. Whoever writes to it unasked takes no more than a few.
