@@ -71,6 +71,8 @@ static void queries(void) {
 
     failed("no such name", res_query("none.mail.test", ns_c_in, ns_t_mx, answer, sizeof answer), HOST_NOT_FOUND);
     failed("no such record", res_query("mx1.mail.test", ns_c_in, ns_t_mx, answer, sizeof answer), NO_DATA);
+    /* As Firefox asks, in a thread of its own: what there is to connect to, the proxy finds. */
+    failed("an HTTPS record", res_query("mx1.mail.test", ns_c_in, 65, answer, sizeof answer), NO_DATA);
     /* Over UDP, libc takes a refusal for no answer at all. */
     failed("refused", res_query("elsewhere.test", ns_c_in, ns_t_mx, answer, sizeof answer), argument("proxied") ? NO_RECOVERY : TRY_AGAIN);
     char longest[1100];
