@@ -6,6 +6,7 @@
 mod children;
 mod connect;
 mod datagram;
+mod destination;
 mod dns;
 mod failure;
 mod hosts;
@@ -83,7 +84,7 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     raise_descriptor_limit();
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let report = Report::new(settings.talk, &settings.proxy);
+    let report = Report::new(settings.talk, &settings.routes);
     let broker = Rc::new(Broker {
         settings,
         session,

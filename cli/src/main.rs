@@ -16,6 +16,7 @@ mod exit;
 mod launch;
 mod library;
 mod proxy;
+mod route;
 mod serve;
 mod settings;
 mod streams;

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,23 +14,27 @@ use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
 use crate::proxy::{Host, Proxy};
+use crate::route::{Chain, Criteria, Order, Routes, Rule, Verdict};
 
 /// The environment variables that can name a proxy, strongest first. None of them reaches the command.
 pub(crate) const PROXY_VARIABLES: [&str; 3] = ["PRESOCKS_PROXY", "ALL_PROXY", "all_proxy"];
 
+/// Limit for what precedes a request to a proxy.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How a session works.
 pub(crate) struct Settings {
-    /// The proxy.
-    pub(crate) proxy: Proxy,
-    /// Its addresses, never empty, in the order in which they are tried.
+    /// Where connections go.
+    pub(crate) routes: Routes,
+    /// The addresses of the default chain's first proxy, never empty, in the order in which they are tried.
     pub(crate) proxy_addresses: Vec<SocketAddr>,
-    /// Networks that are connected to without the proxy.
-    pub(crate) direct: Vec<IpNet>,
     /// The name server that is asked through the proxy, in the stead of any other.
     pub(crate) dns: Option<Target>,
-    /// Limit for the connection to the proxy.
+    /// Limit for the TCP connection to a chain's first proxy.
     pub(crate) connect_timeout: Duration,
-    /// Limit for the proxy's answer.
+    /// Limit for each of: TLS with a proxy, its greeting, the answer of one that is not a chain's last.
+    pub(crate) handshake_timeout: Duration,
+    /// Limit for the whole: until the last proxy has connected us to the destination.
     pub(crate) timeout: Duration,
     /// What becomes of UDP datagrams.
     pub(crate) udp: Udp,
@@ -65,11 +69,11 @@ impl Settings {
             _ => Talk::Normal,
         };
         let settings = Self {
-            proxy,
+            routes: routes(proxy, typed.direct),
             proxy_addresses,
-            direct: typed.direct,
             dns: typed.dns,
             connect_timeout: typed.connect_timeout,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
             timeout: typed.timeout,
             udp: typed.udp,
             backstop: typed.backstop,
@@ -77,12 +81,22 @@ impl Settings {
         };
         Ok((settings, typed.command))
     }
+}
 
-    /// Did the user declare this address direct?
-    pub(crate) fn is_direct(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.direct.iter().any(|network| network.contains(&address))
-    }
+fn routes(proxy: Proxy, direct: Vec<IpNet>) -> Routes {
+    let chain = Chain {
+        name: "proxy".into(),
+        proxies: vec![proxy],
+        order: Order::Strict,
+        passes_over_refusals: false,
+    };
+    let rule = |addresses| Rule {
+        criteria: Criteria { addresses, ..Criteria::default() },
+        via: Verdict::Direct,
+        source: "--direct".into(),
+    };
+    let rules = if direct.is_empty() { Vec::new() } else { vec![rule(direct)] };
+    Routes { chains: vec![chain], rules, fallback: Verdict::Chain(0) }
 }
 
 fn find_proxy(typed: &Typed) -> Result<Proxy, String> {

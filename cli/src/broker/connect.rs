@@ -6,29 +6,20 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
-use presocks_abi::socket::is_loopback;
 use presocks_proto::handshake::{Handshake, Step};
 use presocks_proto::socks5;
-use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::destination::{Route, route};
 use super::failure::Failure;
 use super::report::{Program, Via};
 use super::socket::{Socket, Watched, receive, send_all, watch};
-use super::{Broker, pipelining, relay, resolver, ticket};
-
-/// Where a connection goes.
-#[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
-enum Route {
-    Direct(SocketAddr),
-    Proxy(Target),
-    /// The broker's own name server, in the stead of this one.
-    Resolver(SocketAddr),
-}
+use super::{Broker, pipelining, relay, resolver};
+use crate::proxy::Proxy;
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
 pub(super) async fn serve(
@@ -50,7 +41,7 @@ pub(super) async fn serve(
         return Some(libc::EISCONN);
     }
     let started = Instant::now();
-    let (route, result) = match route(broker, destination) {
+    let (route, result) = match route(broker, destination, &|| program.names()) {
         Err(failure) => (None, Err(failure)),
         Ok(route) => tokio::select! {
             result = attempt(broker, &socket, &route) => (Some(route), result),
@@ -61,13 +52,13 @@ pub(super) async fn serve(
         },
     };
     let shown: &dyn fmt::Display = match &route {
-        Some(Route::Proxy(target)) => target,
-        Some(Route::Direct(_) | Route::Resolver(_)) | None => &destination,
+        Some(Route::Chain(_, target) | Route::Direct(target)) => target,
+        Some(Route::Resolver(_)) | None => &destination,
     };
     let via = match route {
         Some(Route::Direct(_)) => Via::Direct,
         Some(Route::Resolver(_)) => Via::Resolver,
-        Some(Route::Proxy(_)) | None => Via::Proxy,
+        Some(Route::Chain(..)) | None => Via::Proxy,
     };
     broker.report.connected(program, shown, via, started.elapsed(), &result);
     Some(match result {
@@ -108,32 +99,13 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// # Errors
-/// A stand-in that this session has not given out.
-fn route(broker: &Broker, destination: SocketAddr) -> Result<Route, Failure> {
-    let address = destination.ip().to_canonical();
-    // Port 53 is the only one on loopback that we are asked about: a resolver there would ask the network itself.
-    let is_name_server = destination.port() == resolver::PORT && !ticket::is_direct(broker, address);
-    if is_loopback(address) || is_name_server {
-        return Ok(Route::Resolver(destination));
-    }
-    let host = match kind(destination.ip()) {
-        Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(Failure::UnknownStandIn)?),
-        Kind::Reserved => return Err(Failure::UnknownStandIn),
-        Kind::Ordinary if broker.settings.is_direct(destination.ip()) => {
-            return Ok(Route::Direct(destination));
-        }
-        Kind::Ordinary => Host::Address(destination.ip()),
-    };
-    Ok(Route::Proxy(Target { host, port: destination.port() }))
-}
-
 async fn attempt(broker: &Rc<Broker>, socket: &Socket, route: &Route) -> Result<(), Failure> {
     let target = match route {
-        Route::Proxy(target) => *target,
-        Route::Direct(address) => {
+        Route::Chain(_, target) => *target,
+        Route::Direct(target) => {
             let unreachable = || Failure::Direct(Errno::NETUNREACH.into());
-            let address = socket.reach(*address).ok_or_else(unreachable)?;
+            let Host::Address(address) = target.host else { return Err(unreachable()) };
+            let address = socket.reach(SocketAddr::new(address, target.port)).ok_or_else(unreachable)?;
             socket.connect(address).await.map_err(Failure::Direct)?;
             socket.settle(address);
             return Ok(());
@@ -207,7 +179,17 @@ pub(super) fn handshake(broker: &Broker, target: Target) -> Result<Handshake<'_>
     if broker.pipelining.is_proven() {
         return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
     }
-    broker.settings.proxy.handshake(target).map_err(Failure::Handshake)
+    let proxy = proxy(broker)?;
+    proxy.handshake(target).map_err(Failure::Handshake)
+}
+
+/// The first proxy of the default chain.
+///
+/// # Errors
+/// There is none.
+pub(super) fn proxy(broker: &Broker) -> Result<&Proxy, Failure> {
+    let first = broker.settings.routes.chain(0).and_then(|chain| chain.proxies.first());
+    first.ok_or_else(|| Failure::ProxyUnreachable(Errno::NETUNREACH.into()))
 }
 
 /// Does what the handshake says on a socket that is connected to the proxy, limited in time.

@@ -29,10 +29,10 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, bind, sockopt};
 use tokio::task::spawn_local;
 
+use super::destination::is_direct;
 use super::dns::Transport;
 use super::report::{Program, Refusal};
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
-use super::ticket::is_direct;
 use super::{Broker, dns, resolver};
 use crate::args::Udp;
 use association::Associations;

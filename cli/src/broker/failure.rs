@@ -31,6 +31,8 @@ pub(super) enum Failure {
     NoRelay(Option<Box<Target>>),
     /// The proxy's protocol carries no datagrams.
     NoDatagrams,
+    /// A rule forbids it.
+    Denied,
     /// A direct connection failed as the kernel says.
     Direct(io::Error),
     /// The program's socket cannot be used.
@@ -46,6 +48,7 @@ impl Failure {
             }
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake::errno(error),
+            Self::Denied => libc::EACCES,
             Self::UnknownStandIn => libc::EHOSTUNREACH,
             Self::Direct(error) | Self::Socket(error) => error.raw_os_error().unwrap_or(libc::ENETUNREACH),
         }
@@ -64,6 +67,7 @@ impl Failure {
             Self::Socket(_) => 10,
             Self::NoRelay(_) => 11,
             Self::NoDatagrams => 12,
+            Self::Denied => 13,
         }
     }
 
@@ -120,6 +124,7 @@ impl fmt::Display for Failure {
                 write!(f, "the proxy gives {target} as its UDP relay, which cannot be sent to")
             }
             Self::NoDatagrams => f.write_str("this kind of proxy carries no datagrams; SOCKS5 does"),
+            Self::Denied => f.write_str("a rule denies it"),
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
         }
     }

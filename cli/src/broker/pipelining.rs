@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::Broker;
-use super::connect::converse;
+use super::connect::{self, converse};
 use super::failure::Failure;
 use super::socket::watch;
 use crate::proxy::Kind;
@@ -49,8 +49,7 @@ impl Pipelining {
 pub(super) fn count(broker: &Rc<Broker>, proxy: SocketAddr) {
     let connects = broker.pipelining.connects.get().saturating_add(1);
     broker.pipelining.connects.set(connects);
-    let settings = &broker.settings;
-    let may_serve = settings.proxy.kind() == Kind::Socks5 && settings.proxy.is_open();
+    let may_serve = connect::proxy(broker).is_ok_and(|proxy| proxy.kind() == Kind::Socks5 && proxy.is_open());
     if connects == CONNECTS_BEFORE_ASKING && may_serve {
         spawn_local(ask(Rc::clone(broker), proxy));
     }

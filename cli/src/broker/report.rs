@@ -22,7 +22,7 @@ use tokio_seqpacket::UnixSeqpacket;
 use super::dns::upstream::Trouble;
 use super::failure::Failure;
 use crate::backstop::target::process_of;
-use crate::proxy::Proxy;
+use crate::route::Routes;
 use crate::settings::Talk;
 
 /// Causes that have no [`Failure`].
@@ -88,23 +88,44 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for Program<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pid = match self {
+impl Program<'_> {
+    /// Its process.
+    pub(super) fn process(&self) -> Option<i32> {
+        match self {
             Self::Behind(ticket) => ticket.peer_cred().ok().and_then(|who| who.pid()),
             Self::Thread(thread) => process_of(*thread).ok(),
-        };
-        let Some(pid) = pid else { return f.write_str("?") };
-        match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-            Ok(name) => write!(f, "{}[{pid}]", name.trim_end().escape_debug()),
-            Err(_) => write!(f, "[{pid}]"),
+        }
+    }
+
+    /// What rules may call it: the name of its file, and of its process (proc(5): exe, comm).
+    pub(super) fn names(&self) -> Vec<String> {
+        let Some(pid) = self.process() else { return Vec::new() };
+        let file = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let file = file.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        file.into_iter().chain(name_of_process(pid)).collect()
+    }
+}
+
+impl fmt::Display for Program<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(pid) = self.process() else { return f.write_str("?") };
+        match name_of_process(pid) {
+            Some(name) => write!(f, "{}[{pid}]", name.escape_debug()),
+            None => write!(f, "[{pid}]"),
         }
     }
 }
 
+fn name_of_process(pid: i32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
 impl Report {
-    pub(super) fn new(talk: Talk, proxy: &Proxy) -> Self {
-        Self { talk, proxy: proxy.to_string(), said: RefCell::default(), voice: RefCell::new(Voice::Unused) }
+    pub(super) fn new(talk: Talk, routes: &Routes) -> Self {
+        let proxy = routes.chain(0).and_then(|chain| chain.proxies.first());
+        let proxy = proxy.map(ToString::to_string).unwrap_or_default();
+        Self { talk, proxy, said: RefCell::default(), voice: RefCell::new(Voice::Unused) }
     }
 
     /// A connect has ended.

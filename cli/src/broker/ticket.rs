@@ -1,13 +1,12 @@
 //! One ticket: a request in, a reply out.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_proto::frame::{self, Malformed, Reply, Request};
-use presocks_proto::standin::{self, Kind};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::time::timeout;
@@ -134,9 +133,4 @@ fn failed(error: &io::Error) -> Reply {
 pub(super) fn peer(broker: &Broker, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
     let asked = broker.peers.borrow().destination(cookie, actual);
     asked.or_else(|| broker.datagrams.origin(cookie, actual))
-}
-
-/// A stand-in is never direct, whatever networks the user declared.
-pub(super) fn is_direct(broker: &Broker, address: IpAddr) -> bool {
-    standin::kind(address) == Kind::Ordinary && broker.settings.is_direct(address)
 }

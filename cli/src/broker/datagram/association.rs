@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::flows::Cookie;
 use crate::broker::Broker;
-use crate::broker::connect::associate;
+use crate::broker::connect::{associate, proxy as proxy_of};
 use crate::broker::failure::Failure;
 use crate::broker::relay::dial;
 use crate::broker::socket::{canonical, watch};
@@ -411,7 +411,7 @@ async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
 }
 
 async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
-    let association = broker.settings.proxy.association().ok_or(Failure::NoDatagrams)?;
+    let association = proxy_of(broker)?.association().ok_or(Failure::NoDatagrams)?;
     let control = dial(broker, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
