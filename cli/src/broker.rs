@@ -3,14 +3,19 @@
 //! It answers tickets (see `presocks_proto::frame`), each in a task of its own, until the last descendant of the command is gone. It
 //! holds a program's socket only while that socket is being connected: a copy held longer would hold back the FIN.
 
+mod chain;
 mod children;
 mod connect;
 mod datagram;
 mod destination;
 mod dns;
 mod failure;
+mod hop;
 mod hosts;
+mod isolation;
 mod names;
+mod negotiate;
+mod path;
 mod peers;
 mod pipelining;
 mod relay;
@@ -19,7 +24,9 @@ mod resolver;
 mod sink;
 mod socket;
 mod strangers;
+mod stream;
 mod ticket;
+mod tls;
 mod trap;
 
 use std::cell::RefCell;
@@ -38,15 +45,16 @@ use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::settings::Settings;
+use chain::Chains;
 use datagram::Datagrams;
 use dns::upstream::Upstreams;
 use names::Names;
 use peers::Peers;
-use pipelining::Pipelining;
 use relay::Relays;
 use report::Report;
 use sink::Sinks;
 use strangers::Strangers;
+use tls::Authorities;
 use trap::Attempts;
 
 /// How long to wait when no ticket can be accepted, as when no descriptors are left.
@@ -58,7 +66,8 @@ struct Broker {
     session: Session,
     names: RefCell<Names>,
     peers: RefCell<Peers>,
-    pipelining: Pipelining,
+    chains: Chains,
+    authorities: Authorities,
     /// Cookies of the sockets that are being connected.
     connecting: RefCell<HashSet<u64>>,
     relays: Relays,
@@ -85,12 +94,14 @@ pub(crate) fn run(
     raise_descriptor_limit();
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let report = Report::new(settings.talk, &settings.routes);
+    let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
     let broker = Rc::new(Broker {
         settings,
         session,
         names: RefCell::default(),
         peers: RefCell::default(),
-        pipelining: Pipelining::default(),
+        chains,
+        authorities: Authorities::default(),
         connecting: RefCell::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,

@@ -1,24 +1,31 @@
-//! A proxy's URL: `KIND://[USER[:PASSWORD]@]HOST[:PORT]`.
+//! A proxy: what it speaks, where it is, and what it is told of us.
 //!
-//! USER and PASSWORD are percent-decoded (RFC 3986 section 2.1); HOST is a name, an IPv4 address or an IPv6 address in brackets. A
-//! [`Proxy`] shows itself without its credentials, everywhere and always.
+//! A [`Proxy`] shows itself without its credentials, everywhere and always.
+
+mod credentials;
+mod url;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
-use percent_encoding::percent_decode_str;
 use presocks_proto::handshake::{Error, Handshake};
-use presocks_proto::target::Target;
+use presocks_proto::name::Name;
+use presocks_proto::target::{self, Target};
 use presocks_proto::{http, socks4, socks5};
-use zeroize::Zeroizing;
+use rustls_pki_types::ServerName;
+
+use credentials::Credentials;
 
 /// A proxy.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
     kind: Kind,
-    host: Host,
-    port: u16,
+    place: Place,
+    tls: Option<Tls>,
     credentials: Option<Credentials>,
+    /// Must it ask for them?
+    insists: bool,
 }
 
 /// What a proxy speaks.
@@ -30,47 +37,38 @@ pub(crate) enum Kind {
     Http,
 }
 
+/// Where a proxy is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// At a host's TCP port.
+    Tcp(Host, u16),
+    /// At a Unix socket.
+    Unix(PathBuf),
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Host {
     Address(IpAddr),
     Name(String),
 }
 
-/// As the kind has them: [`Proxy::parse`] sees to it.
-#[derive(Clone)]
-struct Credentials {
-    user: Zeroizing<Vec<u8>>,
-    password: Zeroizing<Vec<u8>>,
+/// How TLS with a proxy is checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Tls {
+    /// Whom its certificate must name.
+    pub(crate) server_name: ServerName<'static>,
+    /// Certificates of the authorities that may have signed it, in PEM, in the stead of this machine's.
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl Kind {
-    fn parse(scheme: &str) -> Option<Self> {
-        match scheme.to_ascii_lowercase().as_str() {
-            "socks5" | "socks5h" => Some(Self::Socks5),
-            "socks4" => Some(Self::Socks4),
-            "socks4a" => Some(Self::Socks4a),
-            "http" => Some(Self::Http),
-            _ => None,
-        }
-    }
-
-    /// The port of a URL that names none (RFC 1928 section 3; RFC 9110 section 4.2.1).
-    fn default_port(self) -> u16 {
+    fn as_str(self) -> &'static str {
         match self {
-            Self::Socks5 | Self::Socks4 | Self::Socks4a => 1080,
-            Self::Http => 80,
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
             Self::Socks5 => "socks5",
             Self::Socks4 => "socks4",
             Self::Socks4a => "socks4a",
             Self::Http => "http",
-        })
+        }
     }
 }
 
@@ -80,18 +78,7 @@ impl Proxy {
     /// # Errors
     /// What is wrong with it and what to write instead, without any part of its credentials.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = url.split_once("://").ok_or("it has no scheme; write socks5://HOST:PORT")?;
-        let kind = Kind::parse(scheme).ok_or_else(|| {
-            let scheme = scheme.escape_default();
-            format!("the scheme \"{scheme}\" is not supported; socks5, socks5h, socks4, socks4a and http are")
-        })?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (credentials, authority) = match rest.rsplit_once('@') {
-            Some((credentials, authority)) => (Some(Credentials::parse(kind, credentials)?), authority),
-            None => (None, rest),
-        };
-        let (host, port) = host_and_port(authority, kind.default_port())?;
-        Ok(Self { kind, host, port, credentials })
+        url::parse(url)
     }
 
     /// What it speaks.
@@ -99,14 +86,21 @@ impl Proxy {
         self.kind
     }
 
-    /// Name or address.
-    pub(crate) fn host(&self) -> &Host {
-        &self.host
+    /// Where it is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// TCP port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    /// With TLS, how.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// These authorities are asked about its certificate, unless its own URL names others.
+    pub(crate) fn default_ca_file(&mut self, file: &std::path::Path) {
+        if let Some(Tls { ca_file: ca_file @ None, .. }) = &mut self.tls {
+            *ca_file = Some(file.to_owned());
+        }
     }
 
     /// Does it let us in without more?
@@ -114,13 +108,35 @@ impl Proxy {
         self.credentials.is_none()
     }
 
-    /// A request to connect to `target`.
+    /// Is there something in it that others must not read?
+    pub(crate) fn has_password(&self) -> bool {
+        self.credentials.as_ref().is_some_and(Credentials::have_password)
+    }
+
+    /// It as the destination of another proxy; `None` when no other can reach it.
+    pub(crate) fn as_target(&self) -> Option<Target> {
+        let Place::Tcp(host, port) = &self.place else { return None };
+        let host = match host {
+            Host::Address(address) => target::Host::Address(*address),
+            Host::Name(name) => target::Host::Name(Name::new(name.as_bytes())?),
+        };
+        Some(Target { host, port: *port })
+    }
+
+    /// A request to connect to `target`. `stranger`: by which credentials a SOCKS5 proxy is to tell us from others if we have none of our own.
     ///
     /// # Errors
     /// Its protocol has no way to ask for this target.
-    pub(crate) fn handshake(&self, target: Target) -> Result<Handshake<'_>, Error> {
+    pub(crate) fn handshake<'a>(
+        &'a self,
+        target: Target,
+        stranger: Option<socks5::Credentials<'a>>,
+    ) -> Result<Handshake<'a>, Error> {
         match self.kind {
-            Kind::Socks5 => Ok(Handshake::Socks5(socks5::Handshake::new(target, self.socks5_credentials()))),
+            Kind::Socks5 => {
+                let handshake = socks5::Handshake::new(target, self.socks5_credentials().or(stranger));
+                Ok(Handshake::Socks5(self.insist(handshake)))
+            }
             Kind::Socks4 => self.socks4(socks4::Version::V4, &target),
             Kind::Socks4a => self.socks4(socks4::Version::V4a, &target),
             Kind::Http => {
@@ -133,7 +149,12 @@ impl Proxy {
     /// A request for an association; `None` when its protocol carries no datagrams.
     pub(crate) fn association(&self) -> Option<Handshake<'_>> {
         let is_served = self.kind == Kind::Socks5;
-        is_served.then(|| Handshake::Socks5(socks5::Handshake::associate(self.socks5_credentials())))
+        let associate = || self.insist(socks5::Handshake::associate(self.socks5_credentials()));
+        is_served.then(|| Handshake::Socks5(associate()))
+    }
+
+    fn insist<'a>(&self, handshake: socks5::Handshake<'a>) -> socks5::Handshake<'a> {
+        if self.insists { handshake.insisting() } else { handshake }
     }
 
     fn socks4(&self, version: socks4::Version, target: &Target) -> Result<Handshake<'_>, Error> {
@@ -148,11 +169,17 @@ impl Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, port, .. } = self;
-        match &self.host {
-            Host::Address(IpAddr::V6(address)) => write!(f, "{kind}://[{address}]:{port}"),
-            Host::Address(IpAddr::V4(address)) => write!(f, "{kind}://{address}:{port}"),
-            Host::Name(name) => write!(f, "{kind}://{}:{port}", name.escape_default()),
+        match (self.kind, &self.tls) {
+            (Kind::Http, Some(_)) => f.write_str("https://")?,
+            (kind, Some(_)) => write!(f, "{}+tls://", kind.as_str())?,
+            (kind, None) if matches!(self.place, Place::Unix(_)) => write!(f, "{}+unix://", kind.as_str())?,
+            (kind, None) => write!(f, "{}://", kind.as_str())?,
+        }
+        match &self.place {
+            Place::Tcp(Host::Address(IpAddr::V6(address)), port) => write!(f, "[{address}]:{port}"),
+            Place::Tcp(Host::Address(IpAddr::V4(address)), port) => write!(f, "{address}:{port}"),
+            Place::Tcp(Host::Name(name), port) => write!(f, "{}:{port}", name.escape_default()),
+            Place::Unix(path) => write!(f, "{}", path.to_string_lossy().escape_debug()),
         }
     }
 }
@@ -160,90 +187,6 @@ impl fmt::Display for Proxy {
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({self})")
-    }
-}
-
-impl Credentials {
-    fn parse(kind: Kind, text: &str) -> Result<Self, String> {
-        let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        let credentials = Self { user: decode(user)?, password: decode(password)? };
-        let (fits, rule) = match kind {
-            Kind::Socks5 => (
-                credentials.for_socks5().is_some(),
-                "user and password must have 1 to 255 and 0 to 255 bytes (RFC 1929)",
-            ),
-            Kind::Socks4 | Kind::Socks4a if text.contains(':') => {
-                (false, "SOCKS4 has no passwords; write the user alone, as socks4a://USER@HOST:PORT")
-            }
-            Kind::Socks4 | Kind::Socks4a => (
-                credentials.for_socks4().is_some(),
-                "the user must have at most 255 bytes, and none of them 0 (SOCKS4)",
-            ),
-            Kind::Http => (
-                credentials.for_http().is_some(),
-                "user and password must have at most 255 bytes each, and the user no colon (RFC 7617)",
-            ),
-        };
-        if fits { Ok(credentials) } else { Err(rule.into()) }
-    }
-
-    fn for_socks5(&self) -> Option<socks5::Credentials<'_>> {
-        socks5::Credentials::new(&self.user, &self.password)
-    }
-
-    fn for_socks4(&self) -> Option<socks4::User<'_>> {
-        socks4::User::new(&self.user)
-    }
-
-    fn for_http(&self) -> Option<http::Credentials<'_>> {
-        http::Credentials::new(&self.user, &self.password)
-    }
-}
-
-fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    if !text.split('%').skip(1).all(is_escape) {
-        return Err("a % in user or password must be written as %25".into());
-    }
-    Ok(Zeroizing::new(percent_decode_str(text).collect()))
-}
-
-fn host_and_port(authority: &str, default_port: u16) -> Result<(Host, u16), String> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or("an IPv6 address must end with \"]\"")?;
-            let address = address.parse().map_err(|_| "between the brackets must be an IPv6 address")?;
-            (Host::Address(IpAddr::V6(address)), port)
-        }
-        None => {
-            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            (Host::parse(host)?, port)
-        }
-    };
-    let port = match port.strip_prefix(':') {
-        None if port.is_empty() => default_port,
-        None => return Err("after the host may only come a colon and a port".into()),
-        Some(port) if port.contains(':') => {
-            return Err("an IPv6 address must stand in brackets: [::1]:1080".into());
-        }
-        Some(port) => match port.parse::<u16>() {
-            Ok(number @ 1..) if !port.starts_with('+') => number,
-            _ => return Err("the port must be a number from 1 to 65535".into()),
-        },
-    };
-    Ok((host, port))
-}
-
-impl Host {
-    fn parse(text: &str) -> Result<Self, String> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Address(address));
-        }
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if text.is_empty() || text.len() > 253 || !text.bytes().all(is_name) {
-            return Err("the host must be a name, an IPv4 address, or an IPv6 address in brackets".into());
-        }
-        Ok(Self::Name(text.to_ascii_lowercase()))
     }
 }
 
@@ -269,6 +212,30 @@ mod tests {
         assert_eq!(shown("http://user:pass@192.0.2.1/"), "http://192.0.2.1:80");
         assert_eq!(shown("http://:@h:3128"), "http://h:3128");
         assert_eq!(shown("socks4://@h"), "socks4://h:1080");
+        assert_eq!(shown("https://h"), "https://h:443");
+        assert_eq!(shown("http+tls://h:8443"), "https://h:8443");
+        assert_eq!(shown("socks5h+tls://u:p@[::1]"), "socks5+tls://[::1]:1080");
+        assert_eq!(shown("socks4a+tls://192.0.2.1/?server-name=h"), "socks4a+tls://192.0.2.1:1080");
+        assert_eq!(shown("socks5+unix:///run/tor/socks"), "socks5+unix:///run/tor/socks");
+        assert_eq!(shown("http+unix://u:p@/run/a%20b"), "http+unix:///run/a b");
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_host_or_for_the_name_that_the_url_says() {
+        let tls = |url: &str| Proxy::parse(url).unwrap().tls.unwrap();
+        assert_eq!(tls("https://proxy.example").server_name.to_str(), "proxy.example");
+        assert_eq!(tls("https://192.0.2.1").server_name.to_str(), "192.0.2.1");
+        let chosen = tls("socks5+tls://u:p?q@192.0.2.1?server-name=inner.example&ca-file=/etc/my%20ca.pem");
+        assert_eq!(chosen.server_name.to_str(), "inner.example");
+        assert_eq!(chosen.ca_file.unwrap().to_str(), Some("/etc/my ca.pem"));
+    }
+
+    #[test]
+    fn a_proxy_is_asked_for_another_by_its_name() {
+        let target = |url: &str| Proxy::parse(url).unwrap().as_target().map(|target| target.to_string());
+        assert_eq!(target("https://Proxy.example").as_deref(), Some("proxy.example:443"));
+        assert_eq!(target("socks5://[::1]:9").as_deref(), Some("[::1]:9"));
+        assert_eq!(target("socks5+unix:///run/tor/socks"), None);
     }
 
     #[test]
@@ -285,7 +252,7 @@ mod tests {
             ("http://h", [true, true, true], false),
         ] {
             let proxy = Proxy::parse(url).unwrap();
-            assert_eq!([name, v4, v6].map(|target| proxy.handshake(target).is_ok()), carries, "{url}");
+            assert_eq!([name, v4, v6].map(|target| proxy.handshake(target, None).is_ok()), carries, "{url}");
             assert_eq!(proxy.association().is_some(), has_datagrams, "{url}");
         }
     }
@@ -308,7 +275,7 @@ mod tests {
     fn what_is_wrong_is_said_without_the_password() {
         for (url, word) in [
             ("h:1080", "scheme"),
-            ("https://u:secret@h", "http are"),
+            ("ftp://u:secret@h", "http are"),
             ("socks4://u:secret@h", "no passwords"),
             ("socks4a://:secret@h", "no passwords"),
             ("socks4://u%00secret@h", "none of them 0"),
@@ -325,6 +292,18 @@ mod tests {
             ("socks5://[::1", "]"),
             ("socks5://[h]:1", "IPv6"),
             ("socks5://h/path", "host"),
+            ("socks5+ssl://u:secret@h", "+tls"),
+            ("https+tls://h", "+tls"),
+            ("socks5+unix://u:secret@run", "whole path"),
+            ("socks5+unix:///%00", "none of them 0"),
+            ("socks5://u:secret@h?auth=no", "required"),
+            ("socks5://h?auth=required", "USER:PASSWORD"),
+            ("http://u:secret@h?auth=required", "for SOCKS5"),
+            ("socks5://h?server-name=x", "TLS"),
+            ("socks5+unix:///x?ca-file=/y", "TLS"),
+            ("https://h?server-name=", "no value"),
+            ("https://h?server-name=a%20b", "DNS name"),
+            ("https://u:secret@h?secure", "unknown"),
             ("socks5://h h", "host"),
         ] {
             let error = Proxy::parse(url).expect_err(url);

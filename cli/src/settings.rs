@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
-use crate::proxy::{Host, Proxy};
+use crate::proxy::{Host, Place, Proxy};
 use crate::route::{Chain, Criteria, Order, Routes, Rule, Verdict};
 
 /// The environment variables that can name a proxy, strongest first. None of them reaches the command.
@@ -26,7 +26,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Settings {
     /// Where connections go.
     pub(crate) routes: Routes,
-    /// The addresses of the default chain's first proxy, never empty, in the order in which they are tried.
+    /// The addresses of the default chain's first proxy, in the order in which they are tried; empty where they are not known yet.
     pub(crate) proxy_addresses: Vec<SocketAddr>,
     /// The name server that is asked through the proxy, in the stead of any other.
     pub(crate) dns: Option<Target>,
@@ -126,13 +126,15 @@ fn read_proxy(file: &Path) -> Result<Proxy, String> {
     Proxy::parse(text.lines().next().unwrap_or_default().trim())
 }
 
-/// A proxy's name is resolved here, once, by this machine's resolver: the one look-up that is not the proxy's to make.
+/// A proxy's name is resolved here, once, by this machine's resolver: the one look-up that is not the proxy's to make. None for a proxy at a
+/// Unix socket.
 fn addresses(proxy: &Proxy) -> Result<Vec<SocketAddr>, String> {
-    let name = match proxy.host() {
-        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, proxy.port())]),
-        Host::Name(name) => name,
+    let (name, port) = match proxy.place() {
+        Place::Unix(_) => return Ok(Vec::new()),
+        Place::Tcp(Host::Address(address), port) => return Ok(vec![SocketAddr::new(*address, *port)]),
+        Place::Tcp(Host::Name(name), port) => (name, *port),
     };
-    let found: Vec<_> = (name.as_str(), proxy.port())
+    let found: Vec<_> = (name.as_str(), port)
         .to_socket_addrs()
         .map_err(|error| format!("the proxy's name \"{name}\" cannot be resolved here: {error}"))?
         .collect();

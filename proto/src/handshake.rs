@@ -50,6 +50,15 @@ impl Handshake<'_> {
         }
     }
 
+    /// Has the request itself been sent? What is waited for then is the proxy's connection to the target, not the proxy.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        match self {
+            Self::Socks5(handshake) => handshake.has_asked(),
+            Self::Socks4(_) | Self::Http(_) => true,
+        }
+    }
+
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
     pub fn next_step(&mut self) -> Step<'_> {
         match self {

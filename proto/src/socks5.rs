@@ -100,6 +100,7 @@ pub struct Handshake<'a> {
     bound: Option<Target>,
     credentials: Option<Credentials<'a>>,
     is_pipelined: bool,
+    insists: bool,
     state: State,
     output: Buffer<MAX_MESSAGE>,
     input: Buffer<MAX_REPLY>,
@@ -131,7 +132,39 @@ impl<'a> Handshake<'a> {
         }
         let state = State::Sending(Answer::Method);
         let (command, bound, input) = (CONNECT, None, Buffer::new());
-        Self { command, target, bound, credentials, is_pipelined: false, state, output, input }
+        Self {
+            command,
+            target,
+            bound,
+            credentials,
+            is_pipelined: false,
+            insists: false,
+            state,
+            output,
+            input,
+        }
+    }
+
+    /// Offers user and password alone, so that a proxy which would let anybody in, and may be another than it is taken for, is refused. Only
+    /// where there are credentials, and before the first step.
+    #[must_use]
+    pub fn insisting(self) -> Self {
+        if self.credentials.is_none() {
+            return self;
+        }
+        let mut output = Buffer::new();
+        output.push(&[VERSION, 1, METHOD_PASSWORD]);
+        Self { output, insists: true, ..self }
+    }
+
+    /// Has the request itself been sent? What is waited for then is the proxy's connection to the target, not the proxy.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.is_pipelined
+            || matches!(
+                self.state,
+                State::Sending(Answer::Reply) | State::Awaiting(Answer::Reply) | State::Connected
+            )
     }
 
     /// A handshake for UDP ASSOCIATE. It does not say where the datagrams will come from: behind a translator of addresses (NAT)
@@ -230,7 +263,7 @@ impl<'a> Handshake<'a> {
     fn handle_method(&mut self) -> Result<(), Error> {
         match (self.input.as_slice().get(1).copied(), self.credentials) {
             (Some(METHOD_NONE), _) if self.is_pipelined => self.state = State::Awaiting(Answer::Reply),
-            (Some(METHOD_NONE), _) => self.send_request(),
+            (Some(METHOD_NONE), _) if !self.insists => self.send_request(),
             (Some(METHOD_PASSWORD), Some(credentials)) => self.send_credentials(credentials),
             (Some(METHOD_REFUSED), _) | (None, _) => return Err(Error::NoAcceptableMethod),
             (Some(other), _) => return Err(Error::UnofferedMethod(other)),

@@ -6,20 +6,21 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
-use presocks_proto::handshake::{Handshake, Step};
-use presocks_proto::socks5;
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
-use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::destination::{Route, route};
 use super::failure::Failure;
+use super::hop::Hop;
+use super::isolation::Stranger;
+use super::negotiate::{Limits, negotiate};
 use super::report::{Program, Via};
-use super::socket::{Socket, Watched, receive, send_all, watch};
-use super::{Broker, pipelining, relay, resolver};
-use crate::proxy::Proxy;
+use super::socket::Socket;
+use super::stream::Stream;
+use super::{Broker, path, relay, resolver};
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
 pub(super) async fn serve(
@@ -41,10 +42,10 @@ pub(super) async fn serve(
         return Some(libc::EISCONN);
     }
     let started = Instant::now();
-    let (route, result) = match route(broker, destination, &|| program.names()) {
-        Err(failure) => (None, Err(failure)),
+    let (route, path, result) = match route(broker, destination, &|| program.names()) {
+        Err(failure) => (None, None, Err(failure)),
         Ok(route) => tokio::select! {
-            result = attempt(broker, &socket, &route) => (Some(route), result),
+            (path, result) = attempt(broker, &socket, &route, program) => (Some(route), path, result),
             () = given_up => {
                 socket.reset();
                 return None;
@@ -58,7 +59,8 @@ pub(super) async fn serve(
     let via = match route {
         Some(Route::Direct(_)) => Via::Direct,
         Some(Route::Resolver(_)) => Via::Resolver,
-        Some(Route::Chain(..)) | None => Via::Proxy,
+        Some(Route::Chain(..)) => Via::Chain(path.as_deref().unwrap_or_default()),
+        None => Via::Nowhere,
     };
     broker.report.connected(program, shown, via, started.elapsed(), &result);
     Some(match result {
@@ -99,160 +101,72 @@ impl Drop for Turn<'_> {
     }
 }
 
-async fn attempt(broker: &Rc<Broker>, socket: &Socket, route: &Route) -> Result<(), Failure> {
-    let target = match route {
-        Route::Chain(_, target) => *target,
-        Route::Direct(target) => {
-            let unreachable = || Failure::Direct(Errno::NETUNREACH.into());
-            let Host::Address(address) = target.host else { return Err(unreachable()) };
-            let address = socket.reach(SocketAddr::new(address, target.port)).ok_or_else(unreachable)?;
-            socket.connect(address).await.map_err(Failure::Direct)?;
-            socket.settle(address);
-            return Ok(());
+/// What became of an attempt, and by which proxies it was made.
+async fn attempt(
+    broker: &Rc<Broker>,
+    socket: &Socket,
+    route: &Route,
+    program: &Program<'_>,
+) -> (Option<String>, Result<(), Failure>) {
+    match route {
+        Route::Chain(chain, target) => {
+            let stranger = Stranger::new(broker, || program.process(), target);
+            let outcome = path::connect(broker, socket, *chain, *target, stranger.as_ref()).await;
+            (Some(outcome.path), outcome.result)
         }
-        Route::Resolver(server) => {
-            let program = relay::meet(broker, socket).await?;
-            spawn_local(resolver::converse(Rc::clone(broker), program, *server));
-            return Ok(());
+        Route::Direct(target) => (None, directly(broker, socket, target).await),
+        Route::Resolver(server) => (None, to_resolver(broker, socket, *server).await),
+    }
+}
+
+/// A name that the user declared direct is looked up by this machine's resolver.
+async fn directly(broker: &Broker, socket: &Socket, target: &Target) -> Result<(), Failure> {
+    let addresses: Vec<_> = match target.host {
+        Host::Address(address) => vec![SocketAddr::new(address, target.port)],
+        Host::Name(name) => {
+            let look_up = tokio::net::lookup_host((name.to_string(), target.port));
+            let found = timeout(broker.settings.connect_timeout, look_up).await;
+            found.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::DirectName)?.collect()
         }
     };
-    let proxies = &broker.settings.proxy_addresses;
-    let mut last = Failure::ProxyUnreachable(Errno::NETUNREACH.into());
-    // The addresses that the socket itself can reach come first.
-    for (proxy, address) in proxies.iter().filter_map(|proxy| Some((proxy, socket.reach(*proxy)?))) {
-        match through(broker, socket, address, target).await {
+    let mut last = Failure::Direct(Errno::NETUNREACH.into());
+    for address in addresses.into_iter().filter_map(|address| socket.reach(address)) {
+        match socket.connect(address).await {
             Ok(()) => {
-                pipelining::count(broker, *proxy);
+                socket.settle(address);
                 return Ok(());
             }
-            Err(failure) if failure.is_of_one_address() => last = failure,
-            Err(failure) => return Err(failure),
+            Err(error) => last = Failure::Direct(error),
         }
-        socket.reset();
-    }
-    for proxy in proxies.iter().filter(|proxy| socket.reach(**proxy).is_none()) {
-        match relay::connect(broker, socket, *proxy, target).await {
-            Err(failure) if failure.is_of_one_address() => last = failure,
-            result => return result,
+        if last.errno() == libc::EISCONN {
+            break;
         }
         socket.reset();
     }
     Err(last)
 }
 
-/// Connects the socket to the proxy at `address` and negotiates on it.
-async fn through(
-    broker: &Broker,
-    socket: &Socket,
-    address: SocketAddr,
-    target: Target,
-) -> Result<(), Failure> {
-    let handshake = handshake(broker, target)?;
-    let limit = broker.settings.connect_timeout;
-    match timeout(limit, socket.connect(address)).await {
-        Ok(Ok(())) => {}
-        // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
-        Ok(Err(error)) if is_own_fault(&error) => return Err(Failure::Socket(error)),
-        Ok(Err(error)) => return Err(Failure::ProxyUnreachable(error)),
-        Err(_) => return Err(Failure::ProxyTimeout(limit)),
-    }
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    let watched = watch(socket.as_fd(), interest).map_err(Failure::Socket)?;
-    negotiate(broker, &watched, handshake).await?;
-    drop(watched);
-    socket.settle(address);
+async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: SocketAddr) -> Result<(), Failure> {
+    let program = relay::meet(broker, socket).await?;
+    spawn_local(resolver::converse(Rc::clone(broker), program, server));
     Ok(())
 }
 
-fn is_own_fault(error: &std::io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EISCONN | libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL | libc::EAFNOSUPPORT)
-    )
-}
-
-/// The handshake that connects to `target`.
-///
-/// # Errors
-/// The proxy cannot be asked for this target.
-pub(super) fn handshake(broker: &Broker, target: Target) -> Result<Handshake<'_>, Failure> {
-    if broker.pipelining.is_proven() {
-        return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
-    }
-    let proxy = proxy(broker)?;
-    proxy.handshake(target).map_err(Failure::Handshake)
-}
-
-/// The first proxy of the default chain.
-///
-/// # Errors
-/// There is none.
-pub(super) fn proxy(broker: &Broker) -> Result<&Proxy, Failure> {
-    let first = broker.settings.routes.chain(0).and_then(|chain| chain.proxies.first());
-    first.ok_or_else(|| Failure::ProxyUnreachable(Errno::NETUNREACH.into()))
-}
-
-/// Does what the handshake says on a socket that is connected to the proxy, limited in time.
-///
-/// # Errors
-/// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn negotiate(
-    broker: &Broker,
-    socket: &Watched<'_>,
-    handshake: Handshake<'_>,
-) -> Result<(), Failure> {
-    let limit = broker.settings.timeout;
-    match timeout(limit, converse(socket, handshake)).await {
-        Ok(result) => result,
-        Err(_) => {
-            broker.pipelining.disprove();
-            Err(Failure::AnswerTimeout(limit))
-        }
-    }
-}
-
-/// UDP ASSOCIATE on a socket that is connected to the proxy, limited in time. The relay's address, as the proxy gave it.
+/// UDP ASSOCIATE with a proxy. Its connection, and the relay's address as it gave it.
 ///
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
 pub(super) async fn associate(
     broker: &Broker,
-    socket: &Watched<'_>,
-    mut association: Handshake<'_>,
-) -> Result<Option<Target>, Failure> {
-    let limit = broker.settings.timeout;
-    match timeout(limit, drive(socket, &mut association)).await {
-        Ok(result) => result.map(|()| association.bound()),
-        Err(_) => Err(Failure::AnswerTimeout(limit)),
-    }
-}
-
-/// Does what the handshake says until it ends.
-///
-/// # Errors
-/// [`Failure`] as the proxy has it.
-pub(super) async fn converse(socket: &Watched<'_>, mut handshake: Handshake<'_>) -> Result<(), Failure> {
-    drive(socket, &mut handshake).await
-}
-
-async fn drive(socket: &Watched<'_>, handshake: &mut Handshake<'_>) -> Result<(), Failure> {
-    let broken = |error| Failure::ProxyClosed(Some(error));
-    let mut buffer = [0; 512];
-    loop {
-        let wanted = match handshake.next_step() {
-            Step::Connected => return Ok(()),
-            Step::Send(bytes) => {
-                send_all(socket, bytes).await.map_err(broken)?;
-                continue;
-            }
-            Step::Receive(wanted) => wanted,
-        };
-        // Not one byte more: the next one belongs to the program.
-        let room = buffer.get_mut(..wanted).ok_or(Failure::ProxyClosed(None))?;
-        let len = receive(socket, room).await.map_err(broken)?;
-        if len == 0 {
-            return Err(Failure::ProxyClosed(None));
-        }
-        handshake.handle_input(buffer.get(..len).unwrap_or(&[])).map_err(Failure::Handshake)?;
+    hop: &Hop,
+    proxy: SocketAddr,
+) -> Result<(TcpStream, Option<Target>), Failure> {
+    let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams)?;
+    let limits = Limits::new(&broker.settings);
+    let mut control = Stream::Tcp(path::dial(&limits, proxy).await?);
+    negotiate(&mut control, &mut association, &limits, true).await.map_err(|broken| broken.failure)?;
+    match control {
+        Stream::Tcp(control) => Ok((control, association.bound())),
+        Stream::Unix(_) | Stream::Tls(_) => Err(Failure::NoDatagrams),
     }
 }

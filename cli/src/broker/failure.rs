@@ -2,6 +2,7 @@
 //!
 //! docs/errors.md has the same table for users.
 
+mod chain;
 mod handshake;
 
 use std::fmt;
@@ -12,9 +13,15 @@ use presocks_proto::handshake::Error;
 use presocks_proto::socks5;
 use presocks_proto::target::Target;
 
+pub(super) use chain::At;
+
+use super::tls::Trouble;
+
 /// A failed attempt.
 #[derive(Debug)]
 pub(super) enum Failure {
+    /// The proxy's own name cannot be resolved on this machine.
+    ProxyName(io::Error),
     /// The connection to the proxy itself failed.
     ProxyUnreachable(io::Error),
     /// The proxy did not accept the connection in time.
@@ -31,8 +38,14 @@ pub(super) enum Failure {
     NoRelay(Option<Box<Target>>),
     /// The proxy's protocol carries no datagrams.
     NoDatagrams,
+    /// There is no TLS with the proxy.
+    Tls(Box<Trouble>),
+    /// In a chain of several proxies: one of them.
+    At(Box<At>),
     /// A rule forbids it.
     Denied,
+    /// A name that a rule calls direct cannot be resolved on this machine.
+    DirectName(io::Error),
     /// A direct connection failed as the kernel says.
     Direct(io::Error),
     /// The program's socket cannot be used.
@@ -43,13 +56,17 @@ impl Failure {
     /// The errno for the program.
     pub(super) fn errno(&self) -> i32 {
         match self {
-            Self::ProxyUnreachable(_) | Self::ProxyClosed(_) | Self::NoRelay(_) | Self::NoDatagrams => {
-                libc::ENETUNREACH
-            }
+            Self::ProxyName(_)
+            | Self::ProxyUnreachable(_)
+            | Self::ProxyClosed(_)
+            | Self::Tls(_)
+            | Self::NoRelay(_)
+            | Self::NoDatagrams => libc::ENETUNREACH,
+            Self::At(at) => at.errno(),
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake::errno(error),
             Self::Denied => libc::EACCES,
-            Self::UnknownStandIn => libc::EHOSTUNREACH,
+            Self::UnknownStandIn | Self::DirectName(_) => libc::EHOSTUNREACH,
             Self::Direct(error) | Self::Socket(error) => error.raw_os_error().unwrap_or(libc::ENETUNREACH),
         }
     }
@@ -68,12 +85,35 @@ impl Failure {
             Self::NoRelay(_) => 11,
             Self::NoDatagrams => 12,
             Self::Denied => 13,
+            Self::ProxyName(_) => 14,
+            Self::DirectName(_) => 15,
+            Self::Tls(trouble) => 16 + trouble.cause(),
+            Self::At(at) => at.cause(),
         }
     }
 
     /// Might another address of the proxy do better?
     pub(super) fn is_of_one_address(&self) -> bool {
-        matches!(self, Self::ProxyUnreachable(_) | Self::ProxyTimeout(_))
+        match self {
+            Self::ProxyUnreachable(_) | Self::ProxyTimeout(_) => true,
+            Self::At(at) => at.failure.is_of_one_address(),
+            _ => false,
+        }
+    }
+
+    /// Is it what the proxy answers, in its protocol, rather than that it is none?
+    pub(super) fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Handshake(error) if handshake::is_an_answer(error))
+    }
+
+    /// Does it say that the proxy does not reach what it was asked for, if that can be told from what the proxy is itself? `has_asked`: had
+    /// it been asked already?
+    pub(super) fn is_about_the_target(&self, has_asked: bool) -> bool {
+        match self {
+            Self::Handshake(error) => handshake::is_about_the_target(error),
+            Self::AnswerTimeout(_) => has_asked,
+            _ => false,
+        }
     }
 
     /// Has the proxy refused, in its way?
@@ -106,6 +146,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ProxyName(error) => write!(f, "the proxy's name cannot be resolved here: {}", Plain(error)),
             Self::ProxyUnreachable(error) => write!(f, "the proxy cannot be reached: {}", Plain(error)),
             Self::ProxyTimeout(limit) => {
                 write!(f, "the proxy did not accept the connection within {limit:?}")
@@ -124,7 +165,12 @@ impl fmt::Display for Failure {
                 write!(f, "the proxy gives {target} as its UDP relay, which cannot be sent to")
             }
             Self::NoDatagrams => f.write_str("this kind of proxy carries no datagrams; SOCKS5 does"),
+            Self::Tls(trouble) => trouble.fmt(f),
+            Self::At(at) => at.fmt(f),
             Self::Denied => f.write_str("a rule denies it"),
+            Self::DirectName(error) => {
+                write!(f, "a rule calls it direct, but the name cannot be resolved here: {}", Plain(error))
+            }
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
         }
     }

@@ -6,21 +6,18 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
 use presocks_proto::handshake::{Error, Handshake};
 use presocks_proto::socks5;
 use presocks_proto::target::{Host, Target};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
-use super::Broker;
-use super::connect::{self, converse};
 use super::failure::Failure;
-use super::socket::watch;
+use super::hop::Hop;
+use super::negotiate::{Limits, negotiate};
+use super::stream::Stream;
+use super::{Broker, path};
 use crate::proxy::Kind;
 
 /// A session with fewer connects would not get the question's cost back.
@@ -46,28 +43,26 @@ impl Pipelining {
 }
 
 /// A connect through the proxy has succeeded; asks, when enough have.
-pub(super) fn count(broker: &Rc<Broker>, proxy: SocketAddr) {
-    let connects = broker.pipelining.connects.get().saturating_add(1);
-    broker.pipelining.connects.set(connects);
-    let may_serve = connect::proxy(broker).is_ok_and(|proxy| proxy.kind() == Kind::Socks5 && proxy.is_open());
+pub(super) fn count(broker: &Rc<Broker>, hop: &Rc<Hop>, address: SocketAddr) {
+    let connects = hop.pipelining.connects.get().saturating_add(1);
+    hop.pipelining.connects.set(connects);
+    let may_serve = hop.proxy.kind() == Kind::Socks5 && hop.proxy.is_open();
     if connects == CONNECTS_BEFORE_ASKING && may_serve {
-        spawn_local(ask(Rc::clone(broker), proxy));
+        spawn_local(ask(Rc::clone(broker), Rc::clone(hop), address));
     }
 }
 
-async fn ask(broker: Rc<Broker>, proxy: SocketAddr) {
-    let limit = broker.settings.connect_timeout;
-    let answer = timeout(limit, try_once(proxy)).await;
+async fn ask(broker: Rc<Broker>, hop: Rc<Hop>, address: SocketAddr) {
+    let limits = Limits::new(&broker.settings);
+    let answer = limits.within(limits.connect, try_once(&limits, address)).await;
     let is_reply =
         matches!(answer, Ok(Ok(()) | Err(Failure::Handshake(Error::Socks5(socks5::Error::Refused(_))))));
-    broker.pipelining.is_proven.set(is_reply);
+    hop.pipelining.is_proven.set(is_reply);
 }
 
-async fn try_once(proxy: SocketAddr) -> Result<(), Failure> {
-    let stream = TcpStream::connect(proxy).await.map_err(Failure::ProxyUnreachable)?;
-    let stream = stream.into_std().map_err(Failure::Socket)?;
-    let interest = Interest::READABLE | Interest::WRITABLE;
-    let watched = watch(stream.as_fd(), interest).map_err(Failure::Socket)?;
+async fn try_once(limits: &Limits, proxy: SocketAddr) -> Result<(), Failure> {
+    let mut stream = Stream::Tcp(path::dial(limits, proxy).await?);
     let itself = Target { host: Host::Address(proxy.ip()), port: proxy.port() };
-    converse(&watched, Handshake::Socks5(socks5::Handshake::pipelined(itself))).await
+    let mut handshake = Handshake::Socks5(socks5::Handshake::pipelined(itself));
+    negotiate(&mut stream, &mut handshake, limits, true).await.map_err(|broken| broken.failure)
 }

@@ -1,35 +1,34 @@
-//! For a program's socket that cannot reach the proxy itself, an IPv4 socket and an IPv6 proxy: a relay over loopback.
+//! A relay over loopback, where the program's own socket cannot carry the connection: the proxy is of another address family or at a Unix socket,
+//! or wants TLS.
 //!
 //! The program's socket is connected to a loopback listener that lives for this one connection; then the proxy is connected and negotiated
-//! with, on a socket of the broker's; then the bytes are copied for as long as the connection lasts.
+//! with, on a connection of the broker's (`path`); then the bytes are carried for as long as the connection lasts: by the kernel (`splice`), or,
+//! where they must change, by us (`copy`).
 //! What a program has sent before it exits is on its way, as in the kernel's own buffers: the broker does not end before the relays have.
+
+mod copy;
+mod splice;
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use presocks_proto::socks5::Target;
 use rustix::io::Errno;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::Broker;
-use super::connect::{handshake, negotiate};
 use super::failure::Failure;
-use super::socket::{Socket, watch};
+use super::socket::Socket;
+use super::stream::Stream;
 
 /// How long the last relays may stand still once every program is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Bytes that are under way in a relay, each way.
-const BUFFER: usize = 16 * 1024;
 
 /// The relays of a session.
 #[derive(Default)]
@@ -41,6 +40,11 @@ pub(super) struct Relays {
 }
 
 impl Relays {
+    /// So many bytes have been carried.
+    fn count(&self, carried: usize) {
+        self.carried.update(|before| before.wrapping_add(carried));
+    }
+
     /// Returns when no relay is left, or none has carried a byte for [`PATIENCE`]: a server that has got everything but does not close
     /// is not waited for.
     pub(super) async fn finish(&self) {
@@ -71,48 +75,9 @@ impl Drop for Open {
     }
 }
 
-/// Connects `socket` to `target` by way of this process.
-pub(super) async fn connect(
-    broker: &Rc<Broker>,
-    socket: &Socket,
-    proxy: SocketAddr,
-    target: Target,
-) -> Result<(), Failure> {
-    let downstream = meet(broker, socket).await?;
-    let upstream = reach(broker, proxy, target).await?;
-    spawn_local(copy(Open::new(broker), downstream, upstream));
-    Ok(())
-}
-
-/// A connection of the broker's own to `target`, through the proxy.
-///
-/// # Errors
-/// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn reach(broker: &Broker, proxy: SocketAddr, target: Target) -> Result<TcpStream, Failure> {
-    let handshake = handshake(broker, target)?;
-    let upstream = dial(broker, proxy).await?;
-    {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let watched = watch(upstream.as_fd(), interest).map_err(Failure::Socket)?;
-        negotiate(broker, &watched, handshake).await?;
-    }
-    TcpStream::from_std(upstream).map_err(Failure::Socket)
-}
-
-/// A connection to the proxy, for a handshake: the runtime watches it as a bare descriptor for that, which must not read ahead. What is said
-/// goes at once: its sender has chosen the segments already.
-///
-/// # Errors
-/// [`Failure`] as the network or the clock has it.
-pub(super) async fn dial(broker: &Broker, proxy: SocketAddr) -> Result<std::net::TcpStream, Failure> {
-    let limit = broker.settings.connect_timeout;
-    let stream = match timeout(limit, TcpStream::connect(proxy)).await {
-        Ok(result) => result.map_err(Failure::ProxyUnreachable)?,
-        Err(_) => return Err(Failure::ProxyTimeout(limit)),
-    };
-    // Fails on no TCP socket.
-    let _ = stream.set_nodelay(true);
-    stream.into_std().map_err(Failure::Socket)
+/// From now on what comes on one side goes to the other.
+pub(super) fn begin(broker: &Rc<Broker>, downstream: TcpStream, upstream: Stream) {
+    spawn_local(carry(Open::new(broker), downstream, upstream));
 }
 
 /// Connects the program's socket to a fresh listener on loopback.
@@ -145,34 +110,31 @@ async fn accept_only(socket: &Socket) -> io::Result<TcpStream> {
 }
 
 /// Until both sides have ended. An error on one side ends the other, as a reset would.
-async fn copy(open: Open, mut downstream: TcpStream, mut upstream: TcpStream) {
+async fn carry(open: Open, downstream: TcpStream, upstream: Stream) {
     let relays = &open.0.relays;
-    let result = {
-        let (from_program, to_program) = downstream.split();
-        let (from_proxy, to_proxy) = upstream.split();
-        tokio::try_join!(carry(relays, from_program, to_proxy), carry(relays, from_proxy, to_program))
-    };
-    if result.is_err() {
-        for side in [&downstream, &upstream] {
-            // Already closed is closed enough.
-            let _ = rustix::net::sockopt::set_socket_linger(side.as_fd(), Some(Duration::ZERO));
+    match upstream {
+        Stream::Tcp(upstream) => {
+            if splice::both_ways(relays, &downstream, &upstream).await.is_err() {
+                reset(downstream.as_fd());
+                reset(upstream.as_fd());
+            }
+        }
+        Stream::Unix(upstream) => {
+            if splice::both_ways(relays, &downstream, &upstream).await.is_err() {
+                reset(downstream.as_fd());
+            }
+        }
+        mut upstream @ Stream::Tls(_) => {
+            let mut downstream = downstream;
+            if copy::both_ways(relays, &mut downstream, &mut upstream).await.is_err() {
+                reset(downstream.as_fd());
+            }
         }
     }
 }
 
-/// One direction, to its end, which is passed on.
-async fn carry(relays: &Relays, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let len = from.read(&mut buffer).await?;
-        if len == 0 {
-            return to.shutdown().await;
-        }
-        let mut left = buffer.get(..len).unwrap_or(&[]);
-        while !left.is_empty() {
-            let written = to.write(left).await?;
-            left = left.get(written..).unwrap_or(&[]);
-            relays.carried.update(|carried| carried.wrapping_add(written));
-        }
-    }
+/// Closing it is a reset from now on.
+fn reset(socket: BorrowedFd<'_>) {
+    // Already closed is closed enough.
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }

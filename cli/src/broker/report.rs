@@ -62,11 +62,14 @@ pub(super) enum Program<'a> {
 
 /// Which way a connection was to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Via {
-    Proxy,
+pub(super) enum Via<'a> {
+    /// By these proxies.
+    Chain(&'a str),
     Direct,
     /// No further than our own name server.
     Resolver,
+    /// A stand-in that stands for nothing, or a rule that denies it.
+    Nowhere,
 }
 
 /// Why a datagram was not let out.
@@ -133,38 +136,42 @@ impl Report {
         &self,
         program: &Program<'_>,
         destination: &dyn fmt::Display,
-        via: Via,
+        via: Via<'_>,
         took: Duration,
         result: &Result<(), Failure>,
     ) {
         let via = match via {
-            Via::Proxy => self.proxy.as_str(),
-            Via::Direct => "direct",
-            Via::Resolver => "presocks' name server",
+            Via::Chain(path) => format!(" via {path}"),
+            Via::Direct => " via direct".into(),
+            Via::Resolver => " via presocks' name server".into(),
+            Via::Nowhere => String::new(),
         };
         match (self.talk, result) {
             (Talk::Verbose, Ok(())) => {
-                self.say(format_args!(
-                    "{program} {destination} via {via}: connected in {}",
-                    milliseconds(took)
-                ));
+                self.say(format_args!("{program} {destination}{via}: connected in {}", milliseconds(took)));
             }
             (Talk::Verbose, Err(failure)) => {
                 self.say(format_args!(
-                    "{program} {destination} via {via}: {failure}, after {}",
+                    "{program} {destination}{via}: {failure}, after {}",
                     milliseconds(took)
                 ));
             }
             (Talk::Normal, Err(failure)) if failure.is_news() && self.is_new(failure.cause()) => {
-                self.say(format_args!("{destination} via {via}: {failure}"));
+                self.say(format_args!("{destination}{via}: {failure}"));
             }
             _ => {}
         }
     }
 
     /// An attempt to reach a name server through the proxy has ended.
-    pub(super) fn name_server_connected(&self, server: &Target, took: Duration, failure: Option<&Failure>) {
-        let (proxy, took) = (self.proxy.as_str(), milliseconds(took));
+    pub(super) fn name_server_connected(
+        &self,
+        server: &Target,
+        proxy: &str,
+        took: Duration,
+        failure: Option<&Failure>,
+    ) {
+        let took = milliseconds(took);
         match (self.talk, failure) {
             (Talk::Verbose, None) => {
                 self.say(format_args!("name server {server} via {proxy}: connected in {took}"));

@@ -10,7 +10,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,10 +26,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::flows::Cookie;
 use crate::broker::Broker;
-use crate::broker::connect::{associate, proxy as proxy_of};
+use crate::broker::connect::associate;
 use crate::broker::failure::Failure;
-use crate::broker::relay::dial;
-use crate::broker::socket::{canonical, watch};
+use crate::broker::hop::Hop;
+use crate::broker::socket::canonical;
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
 const MOST_WAITING: usize = 64;
@@ -400,9 +399,11 @@ impl Relay {
 
 /// Opens an association: its TCP connection, and a socket that hears the relay alone.
 async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
+    let line = broker.chains.get(0).and_then(|line| line.first());
+    let hop = line.ok_or(Failure::NoDatagrams)?;
     let mut last = Failure::ProxyUnreachable(rustix::io::Errno::NETUNREACH.into());
-    for proxy in &broker.settings.proxy_addresses {
-        match open_at(broker, *proxy).await {
+    for proxy in hop.addresses().await?.iter() {
+        match open_at(broker, hop, *proxy).await {
             Err(failure) if failure.is_of_one_address() => last = failure,
             result => return result,
         }
@@ -410,17 +411,11 @@ async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
     Err(last)
 }
 
-async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
-    let association = proxy_of(broker)?.association().ok_or(Failure::NoDatagrams)?;
-    let control = dial(broker, proxy).await?;
+async fn open_at(broker: &Rc<Broker>, hop: &Hop, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
+    let (control, bound) = associate(broker, hop, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
     let _ = sockopt::set_tcp_keepidle(&control, KEEP_ALIVE);
-    let bound = {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let watched = watch(control.as_fd(), interest).map_err(Failure::Socket)?;
-        associate(broker, &watched, association).await?
-    };
     let relay = relay_of(bound, proxy)?;
     let mut own = control.local_addr().map_err(Failure::Socket)?;
     own.set_port(0);
@@ -428,7 +423,7 @@ async fn open_at(broker: &Rc<Broker>, proxy: SocketAddr) -> Result<(TcpStream, R
         own = if relay.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     }
     let relay = Relay::new(own, relay).map_err(Failure::Socket)?;
-    Ok((TcpStream::from_std(control).map_err(Failure::Socket)?, relay))
+    Ok((control, relay))
 }
 
 /// Where the relay is: at the proxy. An unspecified address means that, and so does one of a private network, which the proxy sees itself by behind a

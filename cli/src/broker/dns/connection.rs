@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use presocks_proto::socks5::Target;
 use rustix::rand::{GetRandomFlags, getrandom};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, timeout};
 
@@ -23,6 +21,7 @@ use super::framing::{Frames, framed};
 use super::message;
 use super::upstream::{self, Trouble};
 use crate::broker::Broker;
+use crate::broker::stream::Stream;
 
 /// How long a connection without a query is kept. Servers close theirs after some seconds, too (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
@@ -68,8 +67,8 @@ pub(super) async fn keep(broker: Rc<Broker>, target: Target, mut questions: mpsc
 struct Conversation<'a> {
     broker: &'a Broker,
     target: Target,
-    from_server: OwnedReadHalf,
-    to_server: OwnedWriteHalf,
+    from_server: ReadHalf<Stream>,
+    to_server: WriteHalf<Stream>,
     frames: Frames,
     under_way: HashMap<u16, UnderWay>,
     /// What the last connection left over, to be asked here.
@@ -88,8 +87,8 @@ struct UnderWay {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(broker: &'a Broker, target: Target, stream: TcpStream, left_over: VecDeque<Asked>) -> Self {
-        let (from_server, to_server) = stream.into_split();
+    fn new(broker: &'a Broker, target: Target, stream: Stream, left_over: VecDeque<Asked>) -> Self {
+        let (from_server, to_server) = split(stream);
         Self {
             broker,
             target,
@@ -151,7 +150,11 @@ impl<'a> Conversation<'a> {
 
     async fn send(&mut self, asked: Asked) -> io::Result<()> {
         let message = self.enter(asked)?;
-        timeout(WRITE_LIMIT, self.to_server.write_all(&message)).await?
+        let write = async {
+            self.to_server.write_all(&message).await?;
+            self.to_server.flush().await
+        };
+        timeout(WRITE_LIMIT, write).await?
     }
 
     /// The query as it is sent: under an ID that nobody else can guess, whatever the program chose.

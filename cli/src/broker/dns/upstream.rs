@@ -12,17 +12,17 @@ use std::time::{Duration, Instant};
 
 use presocks_proto::socks5::{Host, Target};
 use presocks_proto::standin::{Kind, kind};
-use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
+use crate::broker::Broker;
 use crate::broker::failure::Failure;
-use crate::broker::{Broker, relay};
+use crate::broker::path::{self, Outcome};
+use crate::broker::stream::Stream;
 
 /// The server that is asked when neither `--dns` names one nor the program has one that can be reached from the far side. Quad9: a
 /// foundation's, under a law that protects those who ask, and it checks signatures.
@@ -122,7 +122,7 @@ fn patience(broker: &Broker) -> Duration {
 /// A zone, message by message, on a connection of its own. Nothing tells where it ends but its records: it is over when the program
 /// wants no more, or the server has no more to say.
 pub(in crate::broker) async fn transfer(
-    broker: &Broker,
+    broker: &Rc<Broker>,
     query: &[u8],
     server: SocketAddr,
     messages: &mpsc::Sender<Vec<u8>>,
@@ -132,6 +132,7 @@ pub(in crate::broker) async fn transfer(
     if let Ok(mut stream) = connect(broker, target).await
         && let Some(query) = framed(query)
         && stream.write_all(&query).await.is_ok()
+        && stream.flush().await.is_ok()
     {
         let mut frames = Frames::default();
         loop {
@@ -156,16 +157,10 @@ pub(in crate::broker) async fn transfer(
 ///
 /// # Errors
 /// That of the last address of the proxy; it has been told.
-pub(super) async fn connect(broker: &Broker, target: Target) -> Result<TcpStream, Failure> {
+pub(super) async fn connect(broker: &Rc<Broker>, target: Target) -> Result<Stream, Failure> {
     let started = Instant::now();
-    let mut result = Err(Failure::ProxyUnreachable(Errno::NETUNREACH.into()));
-    for proxy in &broker.settings.proxy_addresses {
-        result = relay::reach(broker, *proxy, target).await;
-        if !matches!(&result, Err(failure) if failure.is_of_one_address()) {
-            break;
-        }
-    }
-    broker.report.name_server_connected(&target, started.elapsed(), result.as_ref().err());
+    let Outcome { path, result } = path::reach(broker, 0, target).await;
+    broker.report.name_server_connected(&target, &path, started.elapsed(), result.as_ref().err());
     result
 }
 

@@ -14,6 +14,36 @@ pub(super) fn errno(error: &Error) -> i32 {
     }
 }
 
+/// Is it what the proxy answers, in its protocol, or cannot be asked?
+pub(super) fn is_an_answer(error: &Error) -> bool {
+    match error {
+        Error::Socks5(error) => matches!(
+            error,
+            socks5::Error::Refused(_)
+                | socks5::Error::NoAcceptableMethod
+                | socks5::Error::AuthenticationRejected(_)
+        ),
+        Error::Socks4(error) => !matches!(error, socks4::Error::NotSocks4(_)),
+        Error::Http(error) => matches!(error, http::Error::Refused(_) | http::Error::NameNotCarried),
+    }
+}
+
+/// Is it that the proxy does not reach its target, or cannot be asked for it, rather than that it does not let us in?
+pub(super) fn is_about_the_target(error: &Error) -> bool {
+    match error {
+        Error::Socks5(error) => matches!(error, socks5::Error::Refused(_)),
+        Error::Socks4(error) => match error {
+            // What 92 and 93 say is about us.
+            socks4::Error::Refused(code) => !matches!(code.0, 92 | 93),
+            error => !matches!(error, socks4::Error::NotSocks4(_)),
+        },
+        Error::Http(error) => match error {
+            http::Error::Refused(line) => !matches!(line.status(), 401 | 403 | 407),
+            error => matches!(error, http::Error::NameNotCarried),
+        },
+    }
+}
+
 /// RFC 1928 section 6 as errno(3) has it.
 fn socks5_errno(error: &socks5::Error) -> i32 {
     match error {

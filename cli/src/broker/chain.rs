@@ -1,0 +1,199 @@
+//! Which proxies of a chain a connection goes through, and what the whole session has learnt of that.
+//!
+//! The turn of a round robin and the knowledge of who is dead are the broker's, so they are the same for all processes of a session.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::hop::Hop;
+use crate::proxy::Proxy;
+use crate::route::{Chain, Order, Routes};
+
+/// All chains, by their indices in [`Routes::chains`].
+pub(super) struct Chains(Vec<Rc<Line>>);
+
+/// A chain in use.
+pub(super) struct Line {
+    hops: Vec<Rc<Hop>>,
+    order: Order,
+    pub(super) passes_over_refusals: bool,
+    /// Whose turn it is in a round robin.
+    next: Cell<usize>,
+}
+
+/// What one attempt knows of a chain.
+pub(super) struct Turn {
+    start: usize,
+    /// Proxies that this attempt has found no use for.
+    failed: Vec<usize>,
+}
+
+impl Chains {
+    /// Those of the user. `resolved`: the addresses of the default chain's first proxy.
+    pub(super) fn new(routes: &Routes, resolved: &[std::net::SocketAddr]) -> Self {
+        let lines = routes.chains.iter().enumerate().map(|(index, chain)| {
+            let known = (index == 0 && !resolved.is_empty()).then_some(resolved);
+            Rc::new(Line::new(chain, known))
+        });
+        Self(lines.collect())
+    }
+
+    /// The chain with this index.
+    pub(super) fn get(&self, index: usize) -> Option<&Rc<Line>> {
+        self.0.get(index)
+    }
+}
+
+impl Line {
+    fn new(chain: &Chain, resolved: Option<&[std::net::SocketAddr]>) -> Self {
+        let hop = |(index, proxy): (usize, &Proxy)| {
+            Rc::new(Hop::new(proxy.clone(), resolved.filter(|_| index == 0)))
+        };
+        Self {
+            hops: chain.proxies.iter().enumerate().map(hop).collect(),
+            order: chain.order,
+            passes_over_refusals: chain.passes_over_refusals,
+            next: Cell::new(0),
+        }
+    }
+
+    /// Its only proxy, or the first that a connection goes through.
+    pub(super) fn first(&self) -> Option<&Rc<Hop>> {
+        self.hops.first()
+    }
+
+    /// Does an attempt go on without a proxy that fails it?
+    pub(super) fn is_lenient(&self) -> bool {
+        self.order != Order::Strict
+    }
+
+    /// Begins an attempt.
+    pub(super) fn begin(&self) -> Turn {
+        Turn { start: self.next.get(), failed: Vec::new() }
+    }
+
+    /// The proxies to go through, first to last; `None` when there are not enough left.
+    pub(super) fn plan(&self, turn: &Turn) -> Option<Vec<Rc<Hop>>> {
+        let left = |index: &usize| !turn.failed.contains(index);
+        let alive = |index: &usize| left(index) && self.hops.get(*index).is_some_and(|hop| !hop.is_mourned());
+        // The mourned may have risen: rather they than nobody.
+        let chosen = self.choose(turn.start, &alive).or_else(|| self.choose(turn.start, &left))?;
+        if let (Order::RoundRobin { .. }, Some(last)) = (self.order, chosen.last()) {
+            self.next.set((last + 1) % self.hops.len());
+        }
+        Some(chosen.into_iter().filter_map(|index| self.hops.get(index).cloned()).collect())
+    }
+
+    /// This attempt goes on without a proxy.
+    pub(super) fn pass_over(&self, turn: &mut Turn, hop: &Rc<Hop>) {
+        turn.failed.extend(self.hops.iter().position(|other| Rc::ptr_eq(other, hop)));
+    }
+
+    fn choose(&self, start: usize, may: &impl Fn(&usize) -> bool) -> Option<Vec<usize>> {
+        let all = 0..self.hops.len();
+        let chosen: Vec<usize> = match self.order {
+            Order::Strict => return all.clone().all(|index| may(&index)).then(|| all.collect()),
+            Order::Dynamic => all.filter(may).collect(),
+            Order::Failover => all.filter(may).take(1).collect(),
+            Order::RoundRobin { length } => {
+                let around = all.clone().cycle().skip(start).take(all.len());
+                let chosen: Vec<_> = around.filter(may).take(length).collect();
+                return (chosen.len() == length).then_some(chosen);
+            }
+            Order::Random { length, fixed } => {
+                let (mut chosen, mut rest): (Vec<_>, Vec<_>) = all.partition(|index| *index < fixed);
+                if !chosen.iter().all(may) {
+                    return None;
+                }
+                rest.retain(may);
+                while chosen.len() < length {
+                    let picked = random_below(rest.len())?;
+                    chosen.push(rest.swap_remove(picked));
+                }
+                chosen
+            }
+        };
+        (!chosen.is_empty()).then_some(chosen)
+    }
+}
+
+/// A random number; `None` when there is none below.
+fn random_below(end: usize) -> Option<usize> {
+    let mut bytes = [0; 8];
+    // Fails only before the kernel has any randomness; then the first will do.
+    let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
+    let number = u64::from_ne_bytes(bytes).checked_rem(end as u64)?;
+    usize::try_from(number).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(order: Order) -> Line {
+        let proxies = ["a", "b", "c", "d"].map(|host| Proxy::parse(&format!("socks5://{host}:1")).unwrap());
+        let name = "proxy".into();
+        Line::new(&Chain { name, proxies: proxies.to_vec(), order, passes_over_refusals: false }, None)
+    }
+
+    /// The hosts' letters.
+    fn shown(plan: Option<Vec<Rc<Hop>>>) -> String {
+        let letter = |hop: &Rc<Hop>| hop.proxy.to_string().chars().nth("socks5://".len());
+        plan.map_or("none".into(), |hops| hops.iter().filter_map(letter).collect())
+    }
+
+    fn failing(line: &Line, failed: &[usize]) -> String {
+        shown(line.plan(&Turn { start: 0, failed: failed.to_vec() }))
+    }
+
+    #[test]
+    fn a_strict_chain_is_whole_or_nothing() {
+        let line = line(Order::Strict);
+        assert_eq!(failing(&line, &[]), "abcd");
+        assert_eq!(failing(&line, &[2]), "none");
+    }
+
+    #[test]
+    fn a_dynamic_chain_goes_on_without_those_who_failed() {
+        let line = line(Order::Dynamic);
+        assert_eq!(failing(&line, &[0, 2]), "bd");
+        assert_eq!(failing(&line, &[0, 1, 2, 3]), "none");
+    }
+
+    #[test]
+    fn the_mourned_are_used_when_nobody_else_is_left() {
+        let line = line(Order::Failover);
+        line.hops[0].mourn();
+        assert_eq!(failing(&line, &[]), "b");
+        assert_eq!(failing(&line, &[1, 2, 3]), "a");
+        assert_eq!(failing(&line, &[0, 1, 2, 3]), "none");
+    }
+
+    #[test]
+    fn a_round_robin_goes_on_where_the_last_attempt_ended() {
+        let line = line(Order::RoundRobin { length: 3 });
+        let turns: Vec<_> = (0..3).map(|_| shown(line.plan(&line.begin()))).collect();
+        assert_eq!(turns, ["abc", "dab", "cda"]);
+        let mut turn = line.begin();
+        assert_eq!(shown(line.plan(&turn)), "bcd");
+        line.pass_over(&mut turn, &line.hops[2].clone());
+        assert_eq!(shown(line.plan(&turn)), "bda");
+        assert_eq!(shown(line.plan(&line.begin())), "bcd");
+    }
+
+    #[test]
+    fn a_random_chain_has_its_length_its_fixed_head_and_nobody_twice() {
+        let line = line(Order::Random { length: 3, fixed: 1 });
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..500 {
+            let plan = failing(&line, &[]);
+            assert!(plan.len() == 3 && plan.starts_with('a'), "{plan}");
+            seen.insert(plan);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["abc", "abd", "acb", "acd", "adb", "adc"]);
+        assert_eq!(failing(&line, &[0]), "none");
+        assert_eq!(failing(&line, &[1, 2]), "none");
+    }
+}

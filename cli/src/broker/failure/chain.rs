@@ -1,0 +1,46 @@
+//! What went wrong with one proxy of several, and which.
+
+use std::fmt;
+
+use super::Failure;
+
+/// One proxy of a chain, and its failure.
+#[derive(Debug)]
+pub(in crate::broker) struct At {
+    /// The proxy.
+    pub(in crate::broker) proxy: String,
+    /// Which it is, from 1 on, and of how many.
+    pub(in crate::broker) number: usize,
+    pub(in crate::broker) of: usize,
+    /// The one before it, which does not reach it, if that is the failure.
+    pub(in crate::broker) by: Option<String>,
+    pub(in crate::broker) failure: Failure,
+}
+
+impl At {
+    /// A refusal by any but the last proxy is not one by the destination.
+    pub(super) fn errno(&self) -> i32 {
+        match self.failure.errno() {
+            libc::ETIMEDOUT => libc::ETIMEDOUT,
+            _ if self.by.is_some() => libc::ENETUNREACH,
+            errno => errno,
+        }
+    }
+
+    /// As [`Failure::cause`]: the number of the proxy in the upper half.
+    pub(super) fn cause(&self) -> u32 {
+        let number = u32::try_from(self.number).unwrap_or(u32::MAX) & 0x7f;
+        number << 20 | u32::from(self.by.is_some()) << 19 | self.failure.cause()
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { proxy, number, of, by, failure } = self;
+        write!(f, "at {proxy} (proxy {number} of {of}): ")?;
+        match by {
+            Some(by) => write!(f, "{by}, asked to connect to it: {failure}"),
+            None => failure.fmt(f),
+        }
+    }
+}

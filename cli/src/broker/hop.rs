@@ -1,0 +1,88 @@
+//! One proxy of a chain, and what the session has learnt of it.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use presocks_proto::handshake::Handshake;
+use presocks_proto::socks5;
+use presocks_proto::target::Target;
+use rustix::io::Errno;
+
+use super::failure::Failure;
+use super::pipelining::Pipelining;
+use crate::proxy::{Host, Place, Proxy};
+
+/// So long a proxy that was found dead is used only when there is no other.
+const MOURNING: Duration = Duration::from_secs(30);
+
+/// One proxy of a chain.
+pub(super) struct Hop {
+    pub(super) proxy: Proxy,
+    pub(super) pipelining: Pipelining,
+    /// Of a proxy at a TCP port; `None` until it has been asked for.
+    addresses: RefCell<Option<Rc<[SocketAddr]>>>,
+    dead_until: Cell<Option<Instant>>,
+}
+
+impl Hop {
+    /// A proxy of which nothing is known yet but its addresses, if they are.
+    pub(super) fn new(proxy: Proxy, addresses: Option<&[SocketAddr]>) -> Self {
+        Self {
+            proxy,
+            pipelining: Pipelining::default(),
+            addresses: RefCell::new(addresses.map(Rc::from)),
+            dead_until: Cell::default(),
+        }
+    }
+
+    /// Where this machine reaches it; never empty. The look-up is this machine's: the one that is not a proxy's to make.
+    ///
+    /// # Errors
+    /// [`Failure::ProxyName`]; [`Failure::ProxyUnreachable`] for one at a Unix socket.
+    pub(super) async fn addresses(&self) -> Result<Rc<[SocketAddr]>, Failure> {
+        if let Some(known) = &*self.addresses.borrow() {
+            return Ok(Rc::clone(known));
+        }
+        let Place::Tcp(host, port) = self.proxy.place() else {
+            return Err(Failure::ProxyUnreachable(Errno::AFNOSUPPORT.into()));
+        };
+        let found: Rc<[SocketAddr]> = match host {
+            Host::Address(address) => [SocketAddr::new(*address, *port)].into(),
+            Host::Name(name) => {
+                tokio::net::lookup_host((name.as_str(), *port)).await.map_err(Failure::ProxyName)?.collect()
+            }
+        };
+        if found.is_empty() {
+            return Err(Failure::ProxyName(Errno::HOSTUNREACH.into()));
+        }
+        self.addresses.replace(Some(Rc::clone(&found)));
+        Ok(found)
+    }
+
+    /// A request to connect to `target`, in one flight where the proxy is known to take it.
+    ///
+    /// # Errors
+    /// The proxy cannot be asked for this target.
+    pub(super) fn handshake<'a>(
+        &'a self,
+        target: Target,
+        stranger: Option<socks5::Credentials<'a>>,
+    ) -> Result<Handshake<'a>, Failure> {
+        if stranger.is_none() && self.pipelining.is_proven() {
+            return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
+        }
+        self.proxy.handshake(target, stranger).map_err(Failure::Handshake)
+    }
+
+    /// Was it found dead a short while ago?
+    pub(super) fn is_mourned(&self) -> bool {
+        self.dead_until.get().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// It was found dead.
+    pub(super) fn mourn(&self) {
+        self.dead_until.set(Some(Instant::now() + MOURNING));
+    }
+}

@@ -1,0 +1,161 @@
+//! A handshake's conversation with a proxy: on a program's own socket, or on a connection of the broker's; limited in time.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use presocks_proto::handshake::{Handshake, Step};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::socket::{self, Watched, send_all};
+use super::stream::Stream;
+use crate::settings::Settings;
+
+/// What a conversation is held on. Nothing reads ahead: the byte after the proxy's reply is the program's.
+pub(super) trait Wire {
+    /// Sends all bytes.
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Receives at most as many bytes as there is room for; 0 at the end.
+    async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Wire for Watched<'_> {
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        send_all(self, bytes).await
+    }
+
+    async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        socket::receive(self, room).await
+    }
+}
+
+impl Wire for Stream {
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes).await?;
+        self.flush().await
+    }
+
+    async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.read(room).await
+    }
+}
+
+/// The limits of one attempt, which has begun when they are made.
+pub(super) struct Limits {
+    /// For the TCP connection to a chain's first proxy.
+    pub(super) connect: Duration,
+    /// For what a proxy owes us itself: TLS, its greeting; and the answer of one that is not the last.
+    pub(super) handshake: Duration,
+    whole: Duration,
+    end: Instant,
+}
+
+impl Limits {
+    /// Those of the settings.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            connect: settings.connect_timeout,
+            handshake: settings.handshake_timeout,
+            whole: settings.timeout,
+            end: Instant::now() + settings.timeout,
+        }
+    }
+
+    /// Waits for no longer than `limit`, nor beyond the whole.
+    ///
+    /// # Errors
+    /// The limit that was passed.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Duration> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        let (time, said) = if limit < left { (limit, limit) } else { (left, self.whole) };
+        timeout(time, future).await.map_err(|_| said)
+    }
+
+    /// Until the end of the whole.
+    ///
+    /// # Errors
+    /// The whole, passed.
+    pub(super) async fn all_in_all<T>(&self, future: impl Future<Output = T>) -> Result<T, Duration> {
+        self.within(Duration::MAX, future).await
+    }
+}
+
+/// A handshake that came to nothing.
+pub(super) struct Broken {
+    pub(super) failure: Failure,
+    /// Was the request itself sent already?
+    pub(super) has_asked: bool,
+}
+
+/// Does what the handshake says until it ends. `is_last`: whether it is the last proxy, whose answer may take as long as the whole does.
+///
+/// # Errors
+/// [`Broken`] as the proxy or the clock has it.
+pub(super) async fn negotiate(
+    wire: &mut impl Wire,
+    handshake: &mut Handshake<'_>,
+    limits: &Limits,
+    is_last: bool,
+) -> Result<(), Broken> {
+    let handshake_end = Instant::now() + limits.handshake;
+    loop {
+        let has_asked = handshake.has_asked();
+        let step = converse(wire, handshake, has_asked);
+        let outcome = if is_last && has_asked {
+            limits.all_in_all(step).await
+        } else {
+            let left = handshake_end.saturating_duration_since(Instant::now());
+            // What is said is the limit, not what was left of it.
+            let said = |time| if time == left { limits.handshake } else { time };
+            limits.within(left, step).await.map_err(said)
+        };
+        let broken = |failure| Broken { failure, has_asked: handshake.has_asked() };
+        match outcome {
+            Ok(Ok(Progress::Connected)) => return Ok(()),
+            Ok(Ok(Progress::HasAsked)) => {}
+            Ok(Err(failure)) => return Err(broken(failure)),
+            Err(limit) => return Err(broken(Failure::AnswerTimeout(limit))),
+        }
+    }
+}
+
+enum Progress {
+    /// From here on another limit may count.
+    HasAsked,
+    Connected,
+}
+
+/// Until the far end is connected, or the request has been sent.
+async fn converse(
+    wire: &mut impl Wire,
+    handshake: &mut Handshake<'_>,
+    had_asked: bool,
+) -> Result<Progress, Failure> {
+    let broken = |error| Failure::ProxyClosed(Some(error));
+    let mut buffer = [0; 512];
+    loop {
+        let wanted = match handshake.next_step() {
+            Step::Connected => return Ok(Progress::Connected),
+            Step::Send(bytes) => {
+                wire.send(bytes).await.map_err(broken)?;
+                if handshake.has_asked() && !had_asked {
+                    return Ok(Progress::HasAsked);
+                }
+                continue;
+            }
+            Step::Receive(wanted) => wanted,
+        };
+        // Not one byte more: the next one belongs to the program.
+        let room = buffer.get_mut(..wanted).ok_or(Failure::ProxyClosed(None))?;
+        let len = wire.receive(room).await.map_err(broken)?;
+        if len == 0 {
+            return Err(Failure::ProxyClosed(None));
+        }
+        handshake.handle_input(buffer.get(..len).unwrap_or(&[])).map_err(Failure::Handshake)?;
+    }
+}

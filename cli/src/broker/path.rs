@@ -1,0 +1,332 @@
+//! A connection along a chain: to its first proxy, then from each to the next, then to the destination.
+//!
+//! On the program's own socket where nothing of ours need stand between it and the proxies; else on a connection of the broker's, and a
+//! relay. When the chain's order permits, an attempt goes on without a proxy that fails it; whoever fails is named.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use presocks_proto::handshake::Handshake;
+use presocks_proto::target::Target;
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::chain::Line;
+use super::failure::{At, Failure};
+use super::hop::Hop;
+use super::isolation::Stranger;
+use super::negotiate::{Broken, Limits, Wire, negotiate};
+use super::socket::{Socket, watch};
+use super::stream::Stream;
+use super::{Broker, pipelining, relay, tls};
+use crate::proxy::Place;
+
+/// What an attempt along a chain has come to.
+pub(super) struct Outcome<T> {
+    /// The proxies that were to be gone through, as the user knows them.
+    pub(super) path: String,
+    pub(super) result: Result<T, Failure>,
+}
+
+/// A failure on a path.
+struct Fault {
+    failure: Failure,
+    /// Which of the path's proxies is no use; `None`: the fault is no proxy's.
+    of: Option<usize>,
+    /// Did it answer, and was that its fault?
+    is_refusal: bool,
+}
+
+/// Connects a program's socket.
+pub(super) async fn connect(
+    broker: &Rc<Broker>,
+    socket: &Socket,
+    chain: usize,
+    target: Target,
+    stranger: Option<&Stranger>,
+) -> Outcome<()> {
+    let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger };
+    way.try_plans(chain, async |hops| {
+        let outcome = way.carry(socket, hops).await;
+        if outcome.as_ref().is_err_and(|fault| !fault.is_of_the_socket()) {
+            socket.reset();
+        }
+        outcome
+    })
+    .await
+}
+
+/// A connection of the broker's own.
+pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> Outcome<Stream> {
+    let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger: None };
+    way.try_plans(chain, async |hops| way.own_connection(hops, None).await).await
+}
+
+/// A TCP connection to a proxy. What is said goes at once: its sender has chosen the segments already.
+///
+/// # Errors
+/// [`Failure`] as the network or the clock has it.
+pub(super) async fn dial(limits: &Limits, proxy: SocketAddr) -> Result<TcpStream, Failure> {
+    let connected = limits.within(limits.connect, TcpStream::connect(proxy)).await;
+    let stream = connected.map_err(Failure::ProxyTimeout)?.map_err(Failure::ProxyUnreachable)?;
+    // Fails on no TCP socket.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// What all attempts for one connection share.
+struct Way<'a> {
+    broker: &'a Rc<Broker>,
+    limits: Limits,
+    target: Target,
+    stranger: Option<&'a Stranger>,
+}
+
+impl Way<'_> {
+    /// Plans and attempts, until one succeeds or no other is left.
+    async fn try_plans<T>(
+        &self,
+        chain: usize,
+        attempt: impl AsyncFn(&[Rc<Hop>]) -> Result<T, Fault>,
+    ) -> Outcome<T> {
+        let nobody = || Failure::ProxyUnreachable(Errno::NETUNREACH.into());
+        let Some(line) = self.broker.chains.get(chain) else {
+            return Outcome { path: String::new(), result: Err(nobody()) };
+        };
+        let mut turn = line.begin();
+        let mut last = Outcome { path: String::new(), result: Err(nobody()) };
+        while let Some(hops) = line.plan(&turn) {
+            let path = shown(&hops);
+            let Fault { failure, of, is_refusal } = match attempt(&hops).await {
+                Ok(done) => return Outcome { path, result: Ok(done) },
+                Err(fault) => fault,
+            };
+            let culprit = of.and_then(|index| hops.get(index));
+            last = Outcome { path, result: Err(failure) };
+            match culprit {
+                Some(hop) if line.may_pass_over(is_refusal) => {
+                    if !is_refusal {
+                        hop.mourn();
+                    }
+                    line.pass_over(&mut turn, hop);
+                }
+                _ => break,
+            }
+        }
+        last
+    }
+
+    /// Connects the program's socket to the target by way of these proxies.
+    async fn carry(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
+        let is_plain = matches!(first.proxy.place(), Place::Tcp(..));
+        if !is_plain || hops.iter().any(|hop| hop.proxy.tls().is_some()) {
+            return self.relay(socket, hops, None).await;
+        }
+        let addresses = self.addresses(first).await.map_err(|failure| Fault::of(0, hops, failure))?;
+        let mut last = Fault::of(0, hops, unreachable());
+        // The addresses that the socket itself can reach come first.
+        for (address, reached) in addresses.iter().filter_map(|at| Some((at, socket.reach(*at)?))) {
+            match self.on_socket(socket, reached, hops).await {
+                Ok(()) => {
+                    pipelining::count(self.broker, first, *address);
+                    return Ok(());
+                }
+                Err(fault) if fault.is_of_one_address() => last = fault,
+                Err(fault) => return Err(fault),
+            }
+            socket.reset();
+        }
+        let others: Vec<_> = addresses.iter().copied().filter(|at| socket.reach(*at).is_none()).collect();
+        if others.is_empty() { Err(last) } else { self.relay(socket, hops, Some(&others)).await }
+    }
+
+    async fn addresses(&self, hop: &Hop) -> Result<Rc<[SocketAddr]>, Failure> {
+        let found = self.limits.within(self.limits.connect, hop.addresses()).await;
+        found.unwrap_or_else(|_| Err(Failure::ProxyName(Errno::TIMEDOUT.into())))
+    }
+
+    /// Connects the program's socket to the first proxy at `address`, and negotiates with all of them on it.
+    async fn on_socket(&self, socket: &Socket, address: SocketAddr, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        let connected = self.limits.within(self.limits.connect, socket.connect(address)).await;
+        match connected.map_err(Failure::ProxyTimeout) {
+            Ok(Ok(())) => {}
+            // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
+            Ok(Err(error)) if is_own_fault(&error) => return Err(Fault::nobodys(Failure::Socket(error))),
+            Ok(Err(error)) => return Err(Fault::of(0, hops, Failure::ProxyUnreachable(error))),
+            Err(failure) => return Err(Fault::of(0, hops, failure)),
+        }
+        {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let watched = watch(socket.as_fd(), interest);
+            let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
+            for index in 0..hops.len() {
+                self.negotiate_with(&mut watched, hops, index).await?;
+            }
+        }
+        socket.settle(address);
+        Ok(())
+    }
+
+    /// Connects the program's socket to the broker, and the broker to the target. `addresses`: where the first proxy is, if only those are
+    /// left.
+    async fn relay(
+        &self,
+        socket: &Socket,
+        hops: &[Rc<Hop>],
+        addresses: Option<&[SocketAddr]>,
+    ) -> Result<(), Fault> {
+        let downstream = relay::meet(self.broker, socket).await.map_err(Fault::nobodys)?;
+        let upstream = self.own_connection(hops, addresses).await?;
+        relay::begin(self.broker, downstream, upstream);
+        Ok(())
+    }
+
+    /// A connection of the broker's own by way of these proxies.
+    async fn own_connection(
+        &self,
+        hops: &[Rc<Hop>],
+        addresses: Option<&[SocketAddr]>,
+    ) -> Result<Stream, Fault> {
+        let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
+        if let Place::Unix(path) = first.proxy.place() {
+            let connected = self.limits.within(self.limits.connect, UnixStream::connect(path)).await;
+            let connected = connected.map_err(Failure::ProxyTimeout);
+            let stream = connected.and_then(|result| result.map_err(Failure::ProxyUnreachable));
+            return self
+                .along(Stream::Unix(stream.map_err(|failure| Fault::of(0, hops, failure))?), hops)
+                .await;
+        }
+        let found = match addresses {
+            Some(addresses) => addresses.into(),
+            None => self.addresses(first).await.map_err(|failure| Fault::of(0, hops, failure))?,
+        };
+        let mut last = Fault::of(0, hops, unreachable());
+        for address in found.iter() {
+            match dial(&self.limits, *address).await {
+                Ok(stream) => return self.along(Stream::Tcp(stream), hops).await,
+                Err(failure) => last = Fault::of(0, hops, failure),
+            }
+        }
+        Err(last)
+    }
+
+    /// Negotiates with all of them, in TLS with those who want it.
+    async fn along(&self, mut stream: Stream, hops: &[Rc<Hop>]) -> Result<Stream, Fault> {
+        for (index, hop) in hops.iter().enumerate() {
+            if let Some(tls) = hop.proxy.tls() {
+                let wrapping = tls::wrap(&self.broker.authorities, tls, stream);
+                let wrapped = self.limits.within(self.limits.handshake, wrapping).await;
+                let wrapped = wrapped.unwrap_or_else(|limit| Err(Failure::AnswerTimeout(limit)));
+                stream = wrapped.map_err(|failure| Fault::of(index, hops, failure))?;
+            }
+            self.negotiate_with(&mut stream, hops, index).await?;
+        }
+        Ok(stream)
+    }
+
+    /// Has the proxy with this index connect us to the next one, or the last to the target.
+    async fn negotiate_with(
+        &self,
+        wire: &mut impl Wire,
+        hops: &[Rc<Hop>],
+        index: usize,
+    ) -> Result<(), Fault> {
+        let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
+        let next = hops.get(index + 1);
+        let target = match next {
+            None => self.target,
+            Some(next) => {
+                let target = next.proxy.as_target();
+                target.ok_or_else(|| Fault::of_next(index, hops, unreachable()))?
+            }
+        };
+        let stranger = self.stranger.and_then(Stranger::credentials);
+        let mut handshake: Handshake<'_> = match hop.handshake(target, stranger) {
+            Ok(handshake) => handshake,
+            Err(failure) if next.is_some() => return Err(Fault::of_next(index, hops, failure)),
+            Err(failure) => return Err(Fault::refusal(index, hops, failure)),
+        };
+        match negotiate(wire, &mut handshake, &self.limits, next.is_none()).await {
+            Ok(()) => Ok(()),
+            Err(Broken { failure, has_asked }) => {
+                if matches!(failure, Failure::AnswerTimeout(_)) {
+                    hop.pipelining.disprove();
+                }
+                Err(match next {
+                    Some(_) if failure.is_about_the_target(has_asked) => Fault::of_next(index, hops, failure),
+                    _ if failure.is_an_answer() => Fault::refusal(index, hops, failure),
+                    _ => Fault::of(index, hops, failure),
+                })
+            }
+        }
+    }
+}
+
+impl Line {
+    fn may_pass_over(&self, is_refusal: bool) -> bool {
+        self.is_lenient() && (!is_refusal || self.passes_over_refusals)
+    }
+}
+
+impl Fault {
+    /// The proxy with this index is no use.
+    fn of(index: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
+        Self { failure: named(index, hops, None, failure), of: Some(index), is_refusal: false }
+    }
+
+    /// The proxy with this index has answered, and says no.
+    fn refusal(index: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
+        Self { is_refusal: true, ..Self::of(index, hops, failure) }
+    }
+
+    /// The proxy with this index does not reach the next one.
+    fn of_next(index: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
+        let failure = named(index + 1, hops, Some(index), failure);
+        Self { failure, of: Some(index + 1), is_refusal: false }
+    }
+
+    fn nobodys(failure: Failure) -> Self {
+        Self { failure, of: None, is_refusal: false }
+    }
+
+    fn is_of_one_address(&self) -> bool {
+        self.of == Some(0) && self.failure.is_of_one_address()
+    }
+
+    /// A socket that listens, say, was not touched, and must not be.
+    fn is_of_the_socket(&self) -> bool {
+        self.of.is_none() && self.failure.errno() == libc::EISCONN
+    }
+}
+
+/// The failure with the name of the proxy that it is about, where there are several.
+fn named(index: usize, hops: &[Rc<Hop>], by: Option<usize>, failure: Failure) -> Failure {
+    let name = |index: usize| hops.get(index).map(|hop| hop.proxy.to_string()).unwrap_or_default();
+    if hops.len() < 2 {
+        return failure;
+    }
+    Failure::At(Box::new(At {
+        proxy: name(index),
+        number: index + 1,
+        of: hops.len(),
+        by: by.map(name),
+        failure,
+    }))
+}
+
+fn shown(hops: &[Rc<Hop>]) -> String {
+    hops.iter().map(|hop| hop.proxy.to_string()).collect::<Vec<_>>().join(" -> ")
+}
+
+fn unreachable() -> Failure {
+    Failure::ProxyUnreachable(Errno::NETUNREACH.into())
+}
+
+fn is_own_fault(error: &std::io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EISCONN | libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL | libc::EAFNOSUPPORT)
+    )
+}
