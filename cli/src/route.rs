@@ -1,14 +1,23 @@
 //! Where a connection goes: by which chain of proxies, directly, or nowhere.
 //!
 //! Policy alone, without I/O: what the user has declared, and what it says of one destination. The broker asks, and acts.
+//! Names are never resolved for it: a rule about addresses does not match a name.
 
-use std::net::IpAddr;
+pub(crate) mod explain;
+pub(crate) mod pattern;
+pub(crate) mod rewrite;
+pub(crate) mod rule;
+
+use std::cell::OnceCell;
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use presocks_proto::target::{Host, Target};
 
 use crate::proxy::Proxy;
+pub(crate) use pattern::Pattern;
+pub(crate) use rewrite::Rewrite;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +66,14 @@ pub(crate) enum Protocol {
 }
 
 /// What a rule is about. Within a field, any; of the fields that are not empty, all; names and addresses count as one field.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Criteria {
+    pub(crate) names: Vec<Pattern>,
+    /// They contain no name: names are resolved by the proxy.
     pub(crate) addresses: Vec<IpNet>,
     pub(crate) ports: Vec<RangeInclusive<u16>>,
     pub(crate) protocol: Option<Protocol>,
+    pub(crate) programs: Vec<Pattern>,
 }
 
 /// One rule.
@@ -73,6 +85,17 @@ pub(crate) struct Rule {
     pub(crate) source: String,
 }
 
+/// What a proxy is told apart by: Tor, for one, keeps connections with different credentials apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    /// Each process has its own.
+    Process,
+    /// Each destination has its own.
+    Destination,
+    /// This session has its own.
+    Session,
+}
+
 /// All that the user has declared about where connections go.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
@@ -82,9 +105,12 @@ pub(crate) struct Routes {
     pub(crate) rules: Vec<Rule>,
     /// What no rule decides.
     pub(crate) fallback: Verdict,
+    /// Applied before the rules.
+    pub(crate) rewrites: Vec<Rewrite>,
 }
 
 /// A question: a destination, and who wants to go there.
+#[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
     pub(crate) target: &'a Target,
     pub(crate) protocol: Protocol,
@@ -93,30 +119,143 @@ pub(crate) struct Asked<'a> {
 }
 
 impl Routes {
+    /// What the target is to be instead. To be asked before anything else, and once.
+    pub(crate) fn rewritten(&self, target: Target) -> Target {
+        rewrite::rewritten(&self.rewrites, &target).map_or(target, |(target, _)| target)
+    }
+
     /// The verdict, and the rule that gives it.
     pub(crate) fn verdict(&self, asked: &Asked<'_>) -> (Verdict, Option<&Rule>) {
-        let rule = self.rules.iter().find(|rule| rule.criteria.matches(asked));
+        let rule = self.rule(asked);
         (rule.map_or(self.fallback, |rule| rule.via), rule)
+    }
+
+    /// The verdict on asking this name server itself; `None` when ours is to answer in its stead.
+    ///
+    /// That one gives stand-ins, by which names come to the rules. So a server is not asked directly because all is direct, or all that no rule
+    /// speaks of: it would be told the names that the rules send elsewhere. A rule must mean it: by its address, its port, or the program that asks.
+    /// Nor does a rule deny it that denies a network to which nothing goes when ours answers.
+    pub(crate) fn name_server(&self, asked: &Asked<'_>) -> Option<(Verdict, &Rule)> {
+        let rule = self.rule(asked)?;
+        let Criteria { addresses, ports, programs, .. } = &rule.criteria;
+        let is_specific = !ports.is_empty() || !programs.is_empty();
+        match rule.via {
+            Verdict::Direct if is_specific || !addresses.is_empty() => Some((Verdict::Direct, rule)),
+            Verdict::Deny if is_specific => Some((Verdict::Deny, rule)),
+            _ => None,
+        }
+    }
+
+    /// The first rule that matches.
+    fn rule(&self, asked: &Asked<'_>) -> Option<&Rule> {
+        let names = OnceCell::new();
+        let program = || names.get_or_init(|| (asked.program)()).as_slice();
+        self.rules.iter().find(|rule| rule.criteria.matches(asked, &program))
     }
 
     /// The chain with this index.
     pub(crate) fn chain(&self, index: usize) -> Option<&Chain> {
         self.chains.get(index)
     }
+
+    /// Do the rules tell programs apart?
+    pub(crate) fn know_programs(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.criteria.programs.is_empty())
+    }
 }
 
 impl Criteria {
-    fn matches(&self, asked: &Asked<'_>) -> bool {
-        let contains = |address: IpAddr| {
-            let address = address.to_canonical();
-            self.addresses.iter().any(|network| network.contains(&address))
+    fn matches<'p>(&self, asked: &Asked<'_>, program: &impl Fn() -> &'p [String]) -> bool {
+        let is_anywhere = self.names.is_empty() && self.addresses.is_empty();
+        let is_there = || match &asked.target.host {
+            Host::Address(address) => {
+                let address = address.to_canonical();
+                self.addresses.iter().any(|network| network.contains(&address))
+            }
+            Host::Name(name) => self.names.iter().any(|pattern| pattern.matches(name.as_bytes())),
         };
-        let is_there = match asked.target.host {
-            Host::Address(address) => self.addresses.is_empty() || contains(address),
-            Host::Name(_) => self.addresses.is_empty(),
-        };
-        let is_port =
-            self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&asked.target.port));
-        is_there && is_port && self.protocol.is_none_or(|protocol| protocol == asked.protocol)
+        let port = asked.target.port;
+        let is_port = self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port));
+        let is_ones = |pattern: &Pattern| program().iter().any(|name| pattern.matches_program(name));
+        is_port
+            && self.protocol.is_none_or(|protocol| protocol == asked.protocol)
+            && (is_anywhere || is_there())
+            && (self.programs.is_empty() || self.programs.iter().any(is_ones))
     }
 }
+
+/// Why a datagram that is to go directly is refused.
+pub(crate) const NOT_BY_NAME: &str = "a datagram to a name goes through a proxy or not at all";
+pub(crate) const NOT_REWRITTEN: &str = "a rewritten datagram goes through a proxy or not at all";
+
+/// Why a chain carries no datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoDatagrams {
+    /// They would have to go through several proxies.
+    Several,
+    /// None of its proxies speaks a protocol that does.
+    Protocol,
+}
+
+impl fmt::Display for NoDatagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Several => "datagrams go through one proxy only, and this chain has several",
+            Self::Protocol => "this kind of proxy carries no datagrams; SOCKS5 does",
+        })
+    }
+}
+
+impl Chain {
+    /// The proxies that may carry its datagrams: any one of them does, the first that is alive.
+    ///
+    /// # Errors
+    /// There is none, and why.
+    pub(crate) fn for_datagrams(&self) -> Result<Vec<&Proxy>, NoDatagrams> {
+        let is_of_one = match self.order {
+            Order::Strict | Order::Dynamic => self.proxies.len() == 1,
+            Order::Random { length, .. } | Order::RoundRobin { length } => {
+                self.proxies.len().min(length) == 1
+            }
+            Order::Failover => true,
+        };
+        if !is_of_one {
+            return Err(NoDatagrams::Several);
+        }
+        let all: Vec<_> = self.proxies.iter().filter(|proxy| proxy.association().is_some()).collect();
+        if all.is_empty() { Err(NoDatagrams::Protocol) } else { Ok(all) }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// As a rule is written, without its `via`.
+impl fmt::Display for Criteria {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { names, addresses, ports, protocol, programs } = self;
+        let port = |ports: &RangeInclusive<u16>| match (ports.start(), ports.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}-{last}"),
+        };
+        let fields = [
+            ("name", names.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            ("address", addresses.iter().map(ToString::to_string).collect()),
+            ("port", ports.iter().map(port).collect()),
+            ("protocol", protocol.iter().map(ToString::to_string).collect()),
+            ("program", programs.iter().map(ToString::to_string).collect()),
+        ];
+        let words = fields.iter().filter(|(_, values)| !values.is_empty());
+        let words: Vec<_> = words.map(|(key, values)| format!("{key}={}", values.join(","))).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ fn routes(proxy: Proxy, direct: Vec<IpNet>) -> Routes {
         source: "--direct".into(),
     };
     let rules = if direct.is_empty() { Vec::new() } else { vec![rule(direct)] };
-    Routes { chains: vec![chain], rules, fallback: Verdict::Chain(0) }
+    Routes { chains: vec![chain], rules, fallback: Verdict::Chain(0), rewrites: Vec::new() }
 }
 
 fn find_proxy(typed: &Typed) -> Result<Proxy, String> {

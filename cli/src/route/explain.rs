@@ -1,0 +1,159 @@
+//! What would become of a connection, in words: `--explain`. Nothing is asked or connected for it.
+
+use std::net::IpAddr;
+
+use presocks_proto::name::Name;
+use presocks_proto::target::{Host, Target};
+
+use super::{Asked, Chain, Order, Protocol, Routes, Verdict, rewrite, rule};
+
+/// Where name servers listen.
+const DOMAIN: u16 = 53;
+
+/// What is to be explained.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    target: Target,
+    protocol: Protocol,
+}
+
+impl Question {
+    /// Reads `HOST:PORT[/udp]`; an IPv6 address stands in brackets.
+    ///
+    /// # Errors
+    /// What is wrong with it and what to write instead.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (place, protocol) = match text.rsplit_once('/') {
+            Some((place, protocol)) => (place, rule::protocol(protocol)?),
+            None => (text, Protocol::Tcp),
+        };
+        let form = || {
+            format!(
+                "\"{}\" is not HOST:PORT, as example.org:443, [2001:db8::1]:80 or a.example:123/udp",
+                text.escape_debug()
+            )
+        };
+        let (host, port) = rule::host_and_port(place).ok_or_else(form)?;
+        let port = rule::port(port).ok_or_else(form)?;
+        let host = match host.parse::<IpAddr>() {
+            Ok(address) => Host::Address(address),
+            Err(_) if place.starts_with('[') => return Err(form()),
+            Err(_) => Host::Name(Name::new(host.as_bytes()).ok_or_else(form)?),
+        };
+        Ok(Self { target: Target { host, port }, protocol })
+    }
+
+    /// What the user would be told of it. `program`: the names that the program goes by, if there is one.
+    pub(crate) fn answer(&self, routes: &Routes, program: &[String]) -> String {
+        let names = || program.to_vec();
+        routes.explain(&Asked { target: &self.target, protocol: self.protocol, program: &names })
+    }
+}
+
+impl Routes {
+    /// What would become of it, and why, in lines; without credentials.
+    pub(crate) fn explain(&self, asked: &Asked<'_>) -> String {
+        let program = (asked.program)();
+        let by = program.first().map(|name| format!(", by {}", name.escape_debug())).unwrap_or_default();
+        let mut lines = vec![format!("{} ({}{by})", asked.target, asked.protocol)];
+        if is_of_this_machine(asked.target) {
+            lines.push("  on this machine: the program connects itself".into());
+            return lines.join("\n");
+        }
+        let rewritten = rewrite::rewritten(&self.rewrites, asked.target);
+        if let Some((target, rewrite)) = &rewritten {
+            lines.push(format!("  becomes {target} (rewrite {rewrite})"));
+        }
+        let target = rewritten.map_or(*asked.target, |(target, _)| target);
+        let asked_for = Asked { target: &target, ..*asked };
+        let (verdict, rule) = if asked.target.port == DOMAIN {
+            match self.name_server(&asked_for) {
+                Some((verdict, rule)) => (verdict, Some(rule)),
+                None => {
+                    lines.push("  presocks' own name server answers in its stead".into());
+                    return lines.join("\n");
+                }
+            }
+        } else {
+            self.verdict(&asked_for)
+        };
+        if let Some(rule) = rule {
+            let source = rule.source.escape_debug();
+            let criteria = rule.criteria.to_string();
+            let criteria = if criteria.is_empty() { "whatever it is" } else { &criteria };
+            lines.push(format!("  rule: {source} ({criteria})"));
+        } else if !self.rules.is_empty() {
+            lines.push("  rule: none; the default".into());
+        }
+        match verdict {
+            Verdict::Deny => lines.push("  denied".into()),
+            Verdict::Direct => lines.extend(direct(asked, &target)),
+            Verdict::Chain(index) => match self.chain(index) {
+                Some(chain) => lines.extend(chain.explain(asked.protocol)),
+                None => lines.push("  nowhere: there is no proxy".into()),
+            },
+        }
+        lines.join("\n")
+    }
+}
+
+/// Such a destination never comes to the broker.
+fn is_of_this_machine(target: &Target) -> bool {
+    match target.host {
+        Host::Address(address) => {
+            let address = address.to_canonical();
+            (address.is_loopback() || address.is_unspecified()) && target.port != DOMAIN
+        }
+        Host::Name(name) => {
+            let name = name.as_bytes();
+            let name = name.strip_suffix(b".").unwrap_or(name);
+            name == b"localhost" || name.ends_with(b".localhost")
+        }
+    }
+}
+
+fn direct(asked: &Asked<'_>, target: &Target) -> Vec<String> {
+    let mut lines = vec!["  directly, without a proxy".to_owned()];
+    let is_named = matches!(target.host, Host::Name(_));
+    match asked.protocol {
+        Protocol::Tcp if is_named => lines.push("  (its name is resolved on this machine)".into()),
+        Protocol::Udp if is_named => lines.push(format!("  (but refused: {})", super::NOT_BY_NAME)),
+        Protocol::Udp if target != asked.target => {
+            lines.push(format!("  (but refused: {})", super::NOT_REWRITTEN));
+        }
+        Protocol::Tcp | Protocol::Udp => {}
+    }
+    lines
+}
+
+impl Chain {
+    fn explain(&self, protocol: Protocol) -> Vec<String> {
+        let many = |length: usize| match length {
+            1 => "one of these".to_owned(),
+            length => format!("{length} of these"),
+        };
+        let order = match self.order {
+            Order::Strict | Order::Dynamic | Order::Failover if self.proxies.len() == 1 => String::new(),
+            Order::Strict => ", strict: all of these, in this order".into(),
+            Order::Dynamic => ", dynamic: those of these that are alive, in this order".into(),
+            Order::Random { length, fixed: 0 } => format!(", random: {}", many(length)),
+            Order::Random { length, fixed } => {
+                format!(", random: {}, the first {fixed} always at the head", many(length))
+            }
+            Order::RoundRobin { length } => format!(", round robin: {}, in turn", many(length)),
+            Order::Failover => ", failover: the first of these that is alive".into(),
+        };
+        let mut lines = vec![format!("  by the chain \"{}\"{order}", self.name.escape_debug())];
+        lines.extend(self.proxies.iter().map(|proxy| format!("    {proxy}")));
+        if protocol == Protocol::Udp {
+            lines.push(match self.for_datagrams() {
+                Ok(proxies) => match *proxies {
+                    [proxy] if self.proxies.len() > 1 => format!("  datagrams by {proxy}, if it serves them"),
+                    _ => "  if the proxy serves datagrams".into(),
+                },
+                Err(why) => format!("  but refused: {why}"),
+            });
+        }
+        lines
+    }
+}
