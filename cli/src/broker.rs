@@ -48,6 +48,7 @@ use crate::settings::Settings;
 use chain::Chains;
 use datagram::Datagrams;
 use dns::upstream::Upstreams;
+use isolation::Mark;
 use names::Names;
 use peers::Peers;
 use relay::Relays;
@@ -68,6 +69,7 @@ struct Broker {
     peers: RefCell<Peers>,
     chains: Chains,
     authorities: Authorities,
+    mark: Mark,
     /// Cookies of the sockets that are being connected.
     connecting: RefCell<HashSet<u64>>,
     relays: Relays,
@@ -102,6 +104,7 @@ pub(crate) fn run(
         peers: RefCell::default(),
         chains,
         authorities: Authorities::default(),
+        mark: Mark::new()?,
         connecting: RefCell::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,

@@ -14,7 +14,7 @@ use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
 use crate::proxy::{Host, Place, Proxy};
-use crate::route::{Chain, Criteria, Order, Routes, Rule, Verdict};
+use crate::route::{Chain, Criteria, Isolation, Order, Routes, Rule, Verdict};
 
 /// The environment variables that can name a proxy, strongest first. None of them reaches the command.
 pub(crate) const PROXY_VARIABLES: [&str; 3] = ["PRESOCKS_PROXY", "ALL_PROXY", "all_proxy"];
@@ -26,6 +26,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Settings {
     /// Where connections go.
     pub(crate) routes: Routes,
+    /// How connections are told apart for SOCKS5 proxies.
+    pub(crate) isolation: Option<Isolation>,
     /// The addresses of the default chain's first proxy, in the order in which they are tried; empty where they are not known yet.
     pub(crate) proxy_addresses: Vec<SocketAddr>,
     /// The name server that is asked through the proxy, in the stead of any other.
@@ -70,6 +72,7 @@ impl Settings {
         };
         let settings = Self {
             routes: routes(proxy, typed.direct),
+            isolation: None,
             proxy_addresses,
             dns: typed.dns,
             connect_timeout: typed.connect_timeout,

@@ -110,7 +110,8 @@ async fn attempt(
 ) -> (Option<String>, Result<(), Failure>) {
     match route {
         Route::Chain(chain, target) => {
-            let stranger = Stranger::new(broker, || program.process(), target);
+            let stranger = |isolation| Stranger::new(isolation, &broker.mark, || program.process(), target);
+            let stranger = broker.settings.isolation.map(stranger);
             let outcome = path::connect(broker, socket, *chain, *target, stranger.as_ref()).await;
             (Some(outcome.path), outcome.result)
         }

@@ -177,7 +177,7 @@ impl fmt::Display for Failure {
 }
 
 /// An operating system's error without Rust's "(os error N)".
-struct Plain<'a>(&'a io::Error);
+pub(super) struct Plain<'a>(pub(super) &'a io::Error);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -59,7 +59,9 @@ pub(super) async fn connect(
 
 /// A connection of the broker's own.
 pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> Outcome<Stream> {
-    let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger: None };
+    // Nobody's: programs share it.
+    let stranger = broker.settings.isolation.map(|how| Stranger::new(how, &broker.mark, || None, &target));
+    let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger: stranger.as_ref() };
     way.try_plans(chain, async |hops| way.own_connection(hops, None).await).await
 }
 

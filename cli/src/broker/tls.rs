@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
-use super::failure::Failure;
+use super::failure::{Failure, Plain};
 use super::stream::Stream;
 use crate::proxy::Tls;
 
@@ -127,7 +127,9 @@ impl fmt::Display for Trouble {
             Self::Broken(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 f.write_str("the proxy closed the connection during the TLS handshake")
             }
-            Self::Broken(error) => write!(f, "the connection broke during the TLS handshake: {error}"),
+            Self::Broken(error) => {
+                write!(f, "the connection broke during the TLS handshake: {}", Plain(error))
+            }
             Self::Handshake { server_name, error } => write_handshake(f, server_name, error),
         }
     }
