@@ -3,6 +3,7 @@
 //! A [`Proxy`] shows itself without its credentials, everywhere and always.
 
 mod credentials;
+mod tls;
 mod url;
 
 use std::fmt;
@@ -13,9 +14,9 @@ use presocks_proto::handshake::{Error, Handshake};
 use presocks_proto::name::Name;
 use presocks_proto::target::{self, Target};
 use presocks_proto::{http, socks4, socks5};
-use rustls_pki_types::ServerName;
 
 use credentials::Credentials;
+pub(crate) use tls::Tls;
 
 /// A proxy.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,15 +53,6 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// How TLS with a proxy is checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Tls {
-    /// Whom its certificate must name.
-    pub(crate) server_name: ServerName<'static>,
-    /// Certificates of the authorities that may have signed it, in PEM, in the stead of this machine's.
-    pub(crate) ca_file: Option<PathBuf>,
-}
-
 impl Kind {
     fn as_str(self) -> &'static str {
         match self {
@@ -94,6 +86,14 @@ impl Proxy {
     /// With TLS, how.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
+    }
+
+    /// Is there what it takes to speak with it?
+    ///
+    /// # Errors
+    /// The certificates that its own is to be checked by cannot be had.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.authorities().map(|_| ()))
     }
 
     /// These authorities are asked about its certificate, unless its own URL names others.
@@ -146,9 +146,11 @@ impl Proxy {
         }
     }
 
-    /// A request for an association; `None` when its protocol carries no datagrams.
+    /// A request for an association; `None` when it carries no datagrams: another protocol than SOCKS5 has none, and what is to go by TLS or to a
+    /// Unix socket must not go to a UDP port in the clear.
     pub(crate) fn association(&self) -> Option<Handshake<'_>> {
-        let is_served = self.kind == Kind::Socks5;
+        let is_plain = self.tls.is_none() && matches!(self.place, Place::Tcp(..));
+        let is_served = self.kind == Kind::Socks5 && is_plain;
         let associate = || self.insist(socks5::Handshake::associate(self.socks5_credentials()));
         is_served.then(|| Handshake::Socks5(associate()))
     }
@@ -250,6 +252,8 @@ mod tests {
             ("socks4://h", [false, true, false], false),
             ("socks4a://h", [true, true, false], false),
             ("http://h", [true, true, true], false),
+            ("socks5+tls://h", [true, true, true], false),
+            ("socks5+unix:///h", [true, true, true], false),
         ] {
             let proxy = Proxy::parse(url).unwrap();
             assert_eq!([name, v4, v6].map(|target| proxy.handshake(target, None).is_ok()), carries, "{url}");

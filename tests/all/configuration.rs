@@ -59,7 +59,7 @@ fn without_a_proxy_the_command_is_not_run() {
     let run = lab.presocks(["touch", "it-ran"]).run();
     run.code(125).stdout_is("").stderr_has("PRESOCKS_PROXY").stderr_has("-p ").stderr_has("--proxy-file");
     for wrong in [
-        "https://10.77.0.1:1080",
+        "ftp://10.77.0.1:1080",
         "10.77.0.1:1080",
         "socks5://",
         "socks5://10.77.0.1:99999",

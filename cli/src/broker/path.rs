@@ -62,7 +62,11 @@ pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> 
     // Nobody's: programs share it.
     let stranger = broker.settings.isolation.map(|how| Stranger::new(how, &broker.mark, || None, &target));
     let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger: stranger.as_ref() };
-    way.try_plans(chain, async |hops| way.own_connection(hops, None).await).await
+    way.try_plans(chain, async |hops| {
+        way.can_be_asked(hops)?;
+        way.own_connection(hops, None).await
+    })
+    .await
 }
 
 /// A TCP connection to a proxy. What is said goes at once: its sender has chosen the segments already.
@@ -122,6 +126,7 @@ impl Way<'_> {
     /// Connects the program's socket to the target by way of these proxies.
     async fn carry(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
         let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
+        self.can_be_asked(hops)?;
         let is_plain = matches!(first.proxy.place(), Place::Tcp(..));
         if !is_plain || hops.iter().any(|hop| hop.proxy.tls().is_some()) {
             return self.relay(socket, hops, None).await;
@@ -142,6 +147,28 @@ impl Way<'_> {
         }
         let others: Vec<_> = addresses.iter().copied().filter(|at| socket.reach(*at).is_none()).collect();
         if others.is_empty() { Err(last) } else { self.relay(socket, hops, Some(&others)).await }
+    }
+
+    /// Is there a way to ask each for the next? What cannot be asked for is not worth a packet.
+    fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        (0..hops.len()).try_for_each(|index| self.handshake(hops, index).map(|_| ()))
+    }
+
+    /// The request by which the proxy with this index is to connect us to the next one, or the last to the target.
+    fn handshake<'a>(&'a self, hops: &'a [Rc<Hop>], index: usize) -> Result<Handshake<'a>, Fault> {
+        let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
+        let stranger = self.stranger.and_then(Stranger::credentials);
+        match hops.get(index + 1) {
+            None => {
+                let handshake = hop.handshake(self.target, stranger);
+                handshake.map_err(|failure| Fault::refusal(index, hops, failure))
+            }
+            Some(next) => {
+                let target = next.proxy.as_target().ok_or_else(unreachable);
+                let handshake = target.and_then(|target| hop.handshake(target, stranger));
+                handshake.map_err(|failure| Fault::of_next(index, hops, failure))
+            }
+        }
     }
 
     async fn addresses(&self, hop: &Hop) -> Result<Rc<[SocketAddr]>, Failure> {
@@ -235,31 +262,20 @@ impl Way<'_> {
         hops: &[Rc<Hop>],
         index: usize,
     ) -> Result<(), Fault> {
-        let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
-        let next = hops.get(index + 1);
-        let target = match next {
-            None => self.target,
-            Some(next) => {
-                let target = next.proxy.as_target();
-                target.ok_or_else(|| Fault::of_next(index, hops, unreachable()))?
-            }
-        };
-        let stranger = self.stranger.and_then(Stranger::credentials);
-        let mut handshake: Handshake<'_> = match hop.handshake(target, stranger) {
-            Ok(handshake) => handshake,
-            Err(failure) if next.is_some() => return Err(Fault::of_next(index, hops, failure)),
-            Err(failure) => return Err(Fault::refusal(index, hops, failure)),
-        };
-        match negotiate(wire, &mut handshake, &self.limits, next.is_none()).await {
+        let mut handshake = self.handshake(hops, index)?;
+        let has_next = index + 1 < hops.len();
+        match negotiate(wire, &mut handshake, &self.limits, !has_next).await {
             Ok(()) => Ok(()),
             Err(Broken { failure, has_asked }) => {
-                if matches!(failure, Failure::AnswerTimeout(_)) {
+                if let (Failure::AnswerTimeout(_), Some(hop)) = (&failure, hops.get(index)) {
                     hop.pipelining.disprove();
                 }
-                Err(match next {
-                    Some(_) if failure.is_about_the_target(has_asked) => Fault::of_next(index, hops, failure),
-                    _ if failure.is_an_answer() => Fault::refusal(index, hops, failure),
-                    _ => Fault::of(index, hops, failure),
+                Err(if has_next && failure.is_about_the_target(has_asked) {
+                    Fault::of_next(index, hops, failure)
+                } else if failure.is_an_answer() {
+                    Fault::refusal(index, hops, failure)
+                } else {
+                    Fault::of(index, hops, failure)
                 })
             }
         }

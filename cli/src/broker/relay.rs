@@ -128,6 +128,9 @@ async fn carry(open: Open, downstream: TcpStream, upstream: Stream) {
             let mut downstream = downstream;
             if copy::both_ways(relays, &mut downstream, &mut upstream).await.is_err() {
                 reset(downstream.as_fd());
+                if let Some(upstream) = upstream.innermost() {
+                    reset(upstream.as_fd());
+                }
             }
         }
     }

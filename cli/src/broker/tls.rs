@@ -1,17 +1,15 @@
-//! TLS with a proxy: whom it must prove to be, and by whose word.
+//! TLS with a proxy.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use tokio_rustls::rustls::{CertificateError, ClientConfig, Error};
 
 use super::failure::{Failure, Plain};
 use super::stream::Stream;
@@ -25,7 +23,7 @@ pub(super) struct Authorities(RefCell<HashMap<Option<PathBuf>, TlsConnector>>);
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// The authorities' certificates cannot be had.
-    Authorities { file: Option<PathBuf>, why: String },
+    Authorities(String),
     /// The conversation failed.
     Handshake { server_name: String, error: Error },
     /// What came was no TLS, or nothing came.
@@ -37,7 +35,7 @@ pub(super) enum Trouble {
 /// # Errors
 /// [`Failure::Tls`]
 pub(super) async fn wrap(authorities: &Authorities, tls: &Tls, stream: Stream) -> Result<Stream, Failure> {
-    let connector = authorities.connector(tls.ca_file.as_deref()).map_err(failed)?;
+    let connector = authorities.connector(tls).map_err(failed)?;
     let name = tls.server_name.clone();
     match connector.connect(name, stream).await {
         Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
@@ -50,44 +48,18 @@ fn failed(trouble: Trouble) -> Failure {
 }
 
 impl Authorities {
-    fn connector(&self, file: Option<&Path>) -> Result<TlsConnector, Trouble> {
-        if let Some(known) = self.0.borrow().get(&file.map(Path::to_owned)) {
+    fn connector(&self, tls: &Tls) -> Result<TlsConnector, Trouble> {
+        if let Some(known) = self.0.borrow().get(&tls.ca_file) {
             return Ok(known.clone());
         }
-        let roots = match file {
-            Some(file) => roots_in(file),
-            None => roots_of_this_machine(),
-        };
-        let trouble = |why| Trouble::Authorities { file: file.map(Path::to_owned), why };
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| trouble(error.to_string()))?
-            .with_root_certificates(roots.map_err(trouble)?)
+            .map_err(|error| Trouble::Authorities(error.to_string()))?
+            .with_root_certificates(tls.authorities().map_err(Trouble::Authorities)?)
             .with_no_client_auth();
         let connector = TlsConnector::from(Arc::new(config));
-        self.0.borrow_mut().insert(file.map(Path::to_owned), connector.clone());
+        self.0.borrow_mut().insert(tls.ca_file.clone(), connector.clone());
         Ok(connector)
-    }
-}
-
-fn roots_in(file: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())? {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() { Err("there is no certificate in it (PEM)".into()) } else { Ok(roots) }
-}
-
-fn roots_of_this_machine() -> Result<RootCertStore, String> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    // Some of a machine's many may be odd; those that are not suffice.
-    roots.add_parsable_certificates(found.certs);
-    match (roots.is_empty(), found.errors.first()) {
-        (false, _) => Ok(roots),
-        (true, Some(error)) => Err(error.to_string()),
-        (true, None) => Err("this machine has none; install ca-certificates, or name a ca-file".into()),
     }
 }
 
@@ -103,7 +75,7 @@ impl Trouble {
     /// Troubles with the same number have the same cause and are told once.
     pub(super) fn cause(&self) -> u32 {
         match self {
-            Self::Authorities { .. } => 0,
+            Self::Authorities(_) => 0,
             Self::Broken(_) => 1,
             Self::Handshake { error: Error::InvalidCertificate(_), .. } => 2,
             Self::Handshake { .. } => 3,
@@ -114,16 +86,7 @@ impl Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Authorities { file: Some(file), why } => {
-                write!(f, "the certificates in {} cannot be used: {}", file.display(), why.escape_debug())
-            }
-            Self::Authorities { file: None, why } => {
-                write!(
-                    f,
-                    "the certificates of this machine's authorities cannot be had: {}",
-                    why.escape_debug()
-                )
-            }
+            Self::Authorities(why) => write!(f, "{}", why.escape_debug()),
             Self::Broken(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 f.write_str("the proxy closed the connection during the TLS handshake")
             }
