@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | joining a group | `ENODEV`, but on lo: the kernel would report it to the routers (IGMP, MLD) |
 //! | a source route, or headers for a flow label, which may be one | `EPERM`: the packet goes to its first stop, whatever its address |
-//! | a device other than lo, on a socket that is connected to loopback, or is being connected | `ENODEV` |
+//! | a device other than lo | the broker's to set ([`is_another_device`]): `ENODEV` on a socket that is connected to loopback, or is being connected |
 //! | a device for the packets of an IPv6 socket by `IPV6_PKTINFO`, which nobody can ask for afterwards | `ENODEV` |
 //! | all else | pass |
 //!
@@ -100,27 +100,35 @@ pub fn kind(level: c_int, name: c_int) -> Option<Kind> {
     })
 }
 
-/// The errno for a value that must not be set; `None`: it may be. `value` is what the program set, or its first [`MAX_LEN`] bytes.
-/// `needs_loopback`, asked only if it matters: does what the socket is connected to have to stay on the machine, or is it
-/// being connected?
+/// The errno for a value that must never be set; `None`: it may be. `value` is what the program set, or its first [`MAX_LEN`] bytes.
 #[must_use]
-pub fn refused(kind: Kind, value: &[u8], needs_loopback: impl FnOnce() -> bool) -> Option<c_int> {
+pub fn refused(kind: Kind, value: &[u8]) -> Option<c_int> {
     let is_refused = match kind {
         Kind::JoinV4 { has_index } => !joins_on_loopback(value, has_index),
         Kind::Join { at } => number(value, at).is_none_or(|device| device == 0 || is_not_loopback(device)),
         Kind::FlowLabel => return (value.len() > FLOW_LABEL_LEN).then_some(libc::EPERM),
         Kind::Route => return (!value.is_empty()).then_some(libc::EPERM),
         Kind::PacketInfo => number(value, 16).is_some_and(is_not_loopback),
-        Kind::Device => number(value, 0).is_some_and(is_not_loopback) && needs_loopback(),
+        Kind::Device | Kind::DeviceInNetworkOrder | Kind::DeviceName => false,
+    };
+    is_refused.then_some(libc::ENODEV)
+}
+
+/// Would all packets of the socket leave by a device other than lo? Such a value must be set by nobody but the broker: it is the one that connects
+/// sockets to this machine, and whoever set it meanwhile would lead their packets away.
+#[must_use]
+pub fn is_another_device(kind: Kind, value: &[u8]) -> bool {
+    match kind {
+        Kind::Device => number(value, 0).is_some_and(is_not_loopback),
         Kind::DeviceInNetworkOrder => {
-            number(value, 0).is_some_and(|device| is_not_loopback(c_int::from_be(device))) && needs_loopback()
+            number(value, 0).is_some_and(|device| is_not_loopback(c_int::from_be(device)))
         }
         Kind::DeviceName => {
             let name = value.split(|byte| *byte == 0).next().unwrap_or(&[]);
-            !name.is_empty() && name != b"lo" && needs_loopback()
+            !name.is_empty() && name != b"lo"
         }
-    };
-    is_refused.then_some(libc::ENODEV)
+        Kind::JoinV4 { .. } | Kind::Join { .. } | Kind::Route | Kind::PacketInfo | Kind::FlowLabel => false,
+    }
 }
 
 /// The group comes first, then the address of a device, then its index, which goes before the address; or a source.
@@ -150,14 +158,6 @@ mod tests {
         bytes
     }
 
-    fn free(kind: Kind, value: &[u8]) -> Option<c_int> {
-        refused(kind, value, || false)
-    }
-
-    fn bound_to_loopback(kind: Kind, value: &[u8]) -> Option<c_int> {
-        refused(kind, value, || true)
-    }
-
     #[test]
     fn the_table_has_exactly_the_options_that_have_a_kind() {
         for level in 0..=300 {
@@ -178,28 +178,28 @@ mod tests {
         const LO: [u8; 4] = [127, 0, 0, 1];
         const OTHER: [u8; 4] = [10, 0, 0, 1];
         let (mreq, source) = (Kind::JoinV4 { has_index: true }, Kind::JoinV4 { has_index: false });
-        assert_eq!(free(mreq, &value(&[GROUP, LO], None)), None);
-        assert_eq!(free(mreq, &value(&[GROUP, OTHER], Some(1))), None);
-        assert_eq!(free(mreq, &value(&[GROUP, LO], Some(0))), None);
-        assert_eq!(free(source, &value(&[GROUP, LO, [192, 0, 2, 1]], None)), None);
-        for refused in [value(&[GROUP, OTHER], None), value(&[GROUP, LO], Some(2)), value(&[GROUP], None)] {
-            assert_eq!(free(mreq, &refused), Some(libc::ENODEV), "{refused:?}");
+        assert_eq!(refused(mreq, &value(&[GROUP, LO], None)), None);
+        assert_eq!(refused(mreq, &value(&[GROUP, OTHER], Some(1))), None);
+        assert_eq!(refused(mreq, &value(&[GROUP, LO], Some(0))), None);
+        assert_eq!(refused(source, &value(&[GROUP, LO, [192, 0, 2, 1]], None)), None);
+        for other in [value(&[GROUP, OTHER], None), value(&[GROUP, LO], Some(2)), value(&[GROUP], None)] {
+            assert_eq!(refused(mreq, &other), Some(libc::ENODEV), "{other:?}");
         }
-        assert_eq!(free(source, &value(&[GROUP, OTHER, LO], None)), Some(libc::ENODEV));
-        assert_eq!(free(Kind::Join { at: 16 }, &value(&[[0; 4]; 4], Some(1))), None);
+        assert_eq!(refused(source, &value(&[GROUP, OTHER, LO], None)), Some(libc::ENODEV));
+        assert_eq!(refused(Kind::Join { at: 16 }, &value(&[[0; 4]; 4], Some(1))), None);
         for device in [Some(0), Some(2), None] {
-            assert_eq!(free(Kind::Join { at: 16 }, &value(&[[0; 4]; 4], device)), Some(libc::ENODEV));
+            assert_eq!(refused(Kind::Join { at: 16 }, &value(&[[0; 4]; 4], device)), Some(libc::ENODEV));
         }
     }
 
     #[test]
     fn a_source_route_is_never_set_but_may_be_cleared() {
-        assert_eq!(free(Kind::Route, &[]), None);
-        assert_eq!(free(Kind::Route, &[0]), Some(libc::EPERM));
+        assert_eq!(refused(Kind::Route, &[]), None);
+        assert_eq!(refused(Kind::Route, &[0]), Some(libc::EPERM));
     }
 
     #[test]
-    fn a_device_other_than_lo_is_refused_where_loopback_is_needed() {
+    fn a_device_other_than_lo_is_not_refused_but_the_brokers_to_set() {
         let named = |name: &'static [u8]| (Kind::DeviceName, name.to_vec());
         let number = |kind, device: c_int| (kind, device.to_ne_bytes().to_vec());
         for (kind, value) in [
@@ -208,8 +208,8 @@ mod tests {
             number(Kind::Device, 2),
             number(Kind::DeviceInNetworkOrder, 2_i32.to_be()),
         ] {
-            assert_eq!(bound_to_loopback(kind, &value), Some(libc::ENODEV), "{kind:?}");
-            assert_eq!(free(kind, &value), None, "{kind:?}");
+            assert!(is_another_device(kind, &value), "{kind:?}");
+            assert_eq!(refused(kind, &value), None, "{kind:?}");
         }
         for (kind, value) in [
             named(b"lo"),
@@ -221,7 +221,7 @@ mod tests {
             number(Kind::DeviceInNetworkOrder, 1_i32.to_be()),
             (Kind::Device, Vec::from([2, 0])),
         ] {
-            assert_eq!(bound_to_loopback(kind, &value), None, "{kind:?} {value:?}");
+            assert!(!is_another_device(kind, &value), "{kind:?} {value:?}");
         }
     }
 
@@ -229,7 +229,7 @@ mod tests {
     fn packet_information_names_no_device_but_lo() {
         for (device, error) in [(Some(0), None), (Some(1), None), (Some(2), Some(libc::ENODEV)), (None, None)]
         {
-            assert_eq!(free(Kind::PacketInfo, &value(&[[0; 4]; 4], device)), error, "{device:?}");
+            assert_eq!(refused(Kind::PacketInfo, &value(&[[0; 4]; 4], device)), error, "{device:?}");
         }
     }
 }

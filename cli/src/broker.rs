@@ -8,6 +8,7 @@ mod children;
 mod connect;
 mod datagram;
 mod destination;
+mod device;
 mod dns;
 mod failure;
 mod hop;

@@ -19,6 +19,9 @@ pub const LEN: usize = 312;
 /// Most addresses in one reply.
 pub const MAX_ADDRESSES: usize = 15;
 
+/// Most bytes of a device's name (`IFNAMSIZ`).
+const MAX_DEVICE: usize = 16;
+
 /// An encoded frame.
 pub type Frame = [u8; LEN];
 
@@ -62,8 +65,8 @@ pub enum Request {
         /// The address that getpeername(2) or recvfrom(2) gives: the proxy's, a sink's, a relay's, a token's.
         actual: SocketAddr,
     },
-    /// A datagram socket's connect(), the socket attached. Answer: [`Reply::Direct`] when the program may connect it
-    /// itself, [`Reply::Gate`], [`Reply::Done`] with 0 when it is connected to a token or, when nothing may be sent, [`Reply::Address`] with the sink that it is connected to instead, or
+    /// A datagram socket's connect(), the socket attached, which the broker connects. Answer: [`Reply::Gate`]; [`Reply::Done`] with 0 when it is
+    /// connected there, or to a token; when nothing may be sent, [`Reply::Address`] with the sink that it is connected to instead; or
     /// [`Reply::Done`] with an errno.
     DatagramConnect {
         /// Where the program wants to go.
@@ -83,6 +86,43 @@ pub enum Request {
         /// As for [`Request::DatagramSend`].
         is_impatient: bool,
     },
+    /// A datagram socket's connect() to nothing (`AF_UNSPEC`), the socket attached. Answer: [`Reply::Done`].
+    DatagramDissolve,
+    /// An option of the attached socket that has its packets leave by a device other than lo. Answer: [`Reply::Done`] with the errno of
+    /// setsockopt(2), or 0 when it is set.
+    Device {
+        /// The option's level.
+        level: u32,
+        /// The option's name.
+        name: u16,
+        /// Its value.
+        value: DeviceValue,
+    },
+}
+
+/// A device's name or number, as an option has it. The kernel reads no more of it than this holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceValue {
+    len: u8,
+    bytes: [u8; MAX_DEVICE],
+}
+
+impl DeviceValue {
+    /// The value, cut as the kernel cuts it.
+    #[must_use]
+    pub fn new(value: &[u8]) -> Self {
+        let mut bytes = [0; MAX_DEVICE];
+        for (to, from) in bytes.iter_mut().zip(value) {
+            *to = *from;
+        }
+        Self { len: u8::try_from(value.len().min(MAX_DEVICE)).unwrap_or_default(), bytes }
+    }
+
+    /// The value.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
 }
 
 /// What the broker answers.
@@ -163,6 +203,8 @@ impl Request {
                 | Self::DatagramConnect { .. }
                 | Self::DatagramSend { .. }
                 | Self::DatagramOpen { .. }
+                | Self::DatagramDissolve
+                | Self::Device { .. }
         )
     }
 
@@ -206,6 +248,13 @@ impl Request {
                 fields.operation = 7;
                 fields.family = (*is_impatient).into();
             }
+            Self::Device { level, name, value } => {
+                fields.operation = 8;
+                fields.number = *level;
+                fields.port = *name;
+                fields.put_bytes(value.as_bytes());
+            }
+            Self::DatagramDissolve => fields.operation = 9,
         }
         fields.encode()
     }
@@ -239,6 +288,11 @@ impl Request {
                 Ok(Self::DatagramSend { destination: fields.socket_address()?, is_impatient })
             }
             7 => Ok(Self::DatagramOpen { is_impatient: fields.flag()? }),
+            8 => {
+                let value = DeviceValue::new(fields.bytes()?);
+                Ok(Self::Device { level: fields.number, name: fields.port, value })
+            }
+            9 => Ok(Self::DatagramDissolve),
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -333,6 +387,11 @@ mod tests {
         all.push(Request::Peer { cookie: u64::MAX - 1, actual });
         all.push(Request::DatagramOpen { is_impatient: false });
         all.push(Request::DatagramOpen { is_impatient: true });
+        all.push(Request::DatagramDissolve);
+        for value in [&b""[..], &[7, 0, 0, 0], b"exactly-fifteen", &[0xff; 16]] {
+            let value = DeviceValue::new(value);
+            all.push(Request::Device { level: u32::MAX, name: u16::MAX, value });
+        }
         all
     }
 

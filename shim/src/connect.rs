@@ -6,10 +6,10 @@
 //! | --- | --- |
 //! | the Unix socket of a resolver, which would ask the network in the program's stead | `ECONNREFUSED` |
 //! | not an IP address, unreadable, not an IP socket | pass: the kernel judges |
-//! | `AF_UNSPEC` | a pending connect is forgotten, then pass |
+//! | `AF_UNSPEC` | a pending connect is forgotten, then pass; `datagram` for a datagram socket |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
-//! | loopback, but for port 53 | pass |
 //! | a datagram socket | `datagram` |
+//! | loopback, but for port 53 | pass |
 //! | connected already, or of the other family | pass, to an address that goes nowhere: 0, `EISCONN` or `EAFNOSUPPORT`, as the kernel has it |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
 //! | TCP or MPTCP | hand it to the broker |
@@ -47,7 +47,9 @@ redhook::hook! {
             Given::Unreadable | Given::Other => unsafe { connect_locally(fd, address, len) },
             Given::Unspecified(_) => {
                 forget(fd);
-                let dissolved = dissolve(fd, len);
+                let is_datagram = kind(fd) == Ok(Kind::Datagram);
+                let by_the_broker = if is_datagram { datagram::dissolve(fd).ok() } else { None };
+                let dissolved = by_the_broker.unwrap_or_else(|| dissolve(fd, len));
                 flows::forget();
                 dissolved
             }
@@ -101,18 +103,13 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         State::Failed(failed) => return fail(error_of(failed)),
         State::Ordinary => {}
     }
-    if sockaddr::is_local(destination) {
-        if socket::leaves_loopback(fd) {
-            return fail(libc::ENETUNREACH);
-        }
-        datagram::disconnect(fd);
-        return pass(fd, destination);
-    }
     match kind(fd) {
+        Ok(Kind::Datagram) => datagram::connect(fd, destination),
+        _ if sockaddr::is_local(destination) && socket::leaves_loopback(fd) => fail(libc::ENETUNREACH),
+        _ if sockaddr::is_local(destination) => pass(fd, destination),
         Err(error) => fail(error),
         Ok(Kind::Refused) => fail(libc::ENETUNREACH),
         Ok(Kind::NotIp) => pass(fd, nowhere(destination)),
-        Ok(Kind::Datagram) => datagram::connect(fd, destination),
         Ok(Kind::Stream) if is_for_the_kernel(fd, destination) => pass(fd, nowhere(destination)),
         Ok(Kind::Stream) => match begin(fd, destination) {
             Ok(()) => 0,

@@ -20,7 +20,7 @@ use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, State};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::ticket::Ticket;
+use crate::ticket::{NoTicket, Ticket};
 use crate::{control, errno, flows, gate, socket, sys};
 
 redhook::hook! {
@@ -206,19 +206,16 @@ enum Verdict {
     ToPeer,
 }
 
-/// connect() on a UDP socket to a destination off the machine.
+/// connect() on a UDP socket. The broker does it, wherever it goes: meanwhile nobody binds the socket to a device.
 pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
     let ticket = match Ticket::open() {
         Ok(ticket) => ticket,
+        Err(why) if sockaddr::is_local(destination) => return connect_locally(fd, destination, why),
         Err(why) => return connect::unjudged(fd, destination, why).map_or_else(fail, |()| 0),
     };
+    let was_ours = gate::holds(fd);
     match ticket.ask(&Request::DatagramConnect { destination }, Some(fd)) {
         Err(error) => fail(error),
-        Ok(Reply::Direct) => {
-            disconnect(fd);
-            connect::pass(fd, destination)
-        }
-        // The broker has connected it there.
         Ok(Reply::Address(sink)) => {
             gate::remember_sink(sink);
             0
@@ -228,25 +225,52 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
             flows::remember_peer(fd, address, destination);
             0
         }
-        // To a token.
-        Ok(Reply::Done { .. }) => 0,
+        // There, or to a token.
+        Ok(Reply::Done { .. }) => {
+            if was_ours {
+                flows::forget();
+            }
+            0
+        }
         Ok(_) => fail(libc::ENETUNREACH),
     }
 }
 
-/// Is this a datagram socket that is connected to an address of this machine?
-pub(crate) fn is_connected_here(fd: c_int) -> bool {
-    sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL) == Ok(libc::IPPROTO_UDP) && socket::stays_here(fd)
+/// connect() on a UDP socket to nothing. The broker does this as well: the socket loses its port, and could be bound to the address of a link while it is
+/// being connected.
+///
+/// # Errors
+/// There is no broker.
+pub(crate) fn dissolve(fd: c_int) -> Result<c_int, NoTicket> {
+    let ticket = Ticket::open()?;
+    Ok(ticket.ask(&Request::DatagramDissolve, Some(fd)).map_or_else(fail, |_| 0))
 }
 
-/// Dissolves a connection that the broker has made, before the socket is connected elsewhere. In two steps: a thread that writes meanwhile must not take
-/// a half of an IPv6 address for a half of another.
-pub(crate) fn disconnect(fd: c_int) {
+/// connect() to loopback, which needs no broker: without one nobody binds the socket to a device at all. Where the filter can still bring it before
+/// the broker it does.
+fn connect_locally(fd: c_int, destination: SocketAddr, why: NoTicket) -> c_int {
+    if pass::filter_stands() {
+        let encoded = Encoded::new(destination);
+        let (address, len) = encoded.as_arguments();
+        let arguments = [int(fd), at(address), len as usize, 0, 0, 0];
+        // SAFETY: pointer and length are those of `encoded`.
+        match unsafe { pass::call_unjudged(libc::SYS_connect, arguments) } {
+            Err(libc::ENOSYS) => {}
+            result => return returned(result) as c_int,
+        }
+    } else if why == NoTicket::Descriptor {
+        return fail(why.report());
+    }
+    if socket::leaves_loopback(fd) {
+        return fail(libc::ENETUNREACH);
+    }
+    // In two steps: a thread that writes meanwhile must not take a half of an IPv6 address for a half of another.
     if gate::holds(fd) {
         // Fails only on what connect() fails on, too.
         let _ = sys::dissolve(fd);
         flows::forget();
     }
+    connect::pass(fd, destination)
 }
 
 /// A message of one part.

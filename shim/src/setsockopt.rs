@@ -4,17 +4,17 @@
 #![allow(unsafe_code)]
 
 use libc::{c_int, c_void, socklen_t};
-use presocks_abi::option::{MAX_LEN, kind, refused};
+use presocks_abi::option::{MAX_LEN, is_another_device, kind, refused};
+use presocks_proto::frame::{DeviceValue, Reply, Request};
 
-use crate::errno::fail;
+use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
-use crate::pending::{self, State};
-use crate::socket::stays_here;
-use crate::{datagram, flows, sys};
+use crate::sys;
+use crate::ticket::{Ticket, report_gone};
 
 redhook::hook! {
-    // setsockopt(2). Changes: the options that are looked at. Passes: every other one. Errno: `ENODEV`, `EPERM`. Safe in a signal handler. No
-    // cancellation point.
+    // setsockopt(2). Changes: the options that are looked at. Passes: every other one. Errno: `ENODEV`, `EPERM`; `ENETUNREACH` for a device
+    // when there is no broker. Safe in a signal handler. No cancellation point.
     unsafe fn setsockopt(
         fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t
     ) -> c_int => hooked_setsockopt {
@@ -31,21 +31,15 @@ redhook::hook! {
         };
         // SAFETY: setsockopt(2) demands `len` readable bytes at `value`; `read` is no more, and fits the array.
         unsafe { core::ptr::copy_nonoverlapping(value.cast::<u8>(), copy.as_mut_ptr(), read) };
-        if let Some(error) = refused(kind, copy, || needs_loopback(fd)) {
+        if let Some(error) = refused(kind, copy) {
             return fail(error);
+        }
+        if is_another_device(kind, copy) {
+            return set_device(fd, (level, name), copy).map_or_else(fail, |()| 0);
         }
         let arguments = [int(fd), int(level), int(name), at(copy.as_ptr()), read, 0];
         // SAFETY: pointer and length are those of the copy.
-        let result = unsafe { pass::call(libc::SYS_setsockopt, arguments) };
-        // Another thread may have connected it meanwhile. A stream's connect looks once more itself.
-        if result.is_ok()
-            && let Some(error) = refused(kind, copy, || datagram::is_connected_here(fd))
-        {
-            let _ = sys::dissolve(fd);
-            flows::forget();
-            return fail(error);
-        }
-        returned(result) as c_int
+        returned(unsafe { pass::call(libc::SYS_setsockopt, arguments) }) as c_int
     }
 }
 
@@ -54,8 +48,26 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(setsockopt);
 }
 
-/// Does what the socket is connected to have to stay on the machine?
-fn needs_loopback(fd: c_int) -> bool {
-    let is_pending = pending::any() && matches!(pending::state(fd), State::Waiting(_));
-    is_pending || stays_here(fd)
+/// The broker sets it, which is the one that connects datagram sockets to this machine: whatever a program's threads do meanwhile, no socket is
+/// bound to another device and connected here.
+fn set_device(fd: c_int, (level, name): (c_int, c_int), value: &[u8]) -> Result<(), Errno> {
+    // What is no socket is not given away.
+    sys::cookie(fd)?;
+    let ticket = match Ticket::open() {
+        Ok(ticket) => ticket,
+        Err(_) if pass::filter_stands() => {
+            let arguments = [int(fd), int(level), int(name), at(value.as_ptr()), value.len(), 0];
+            // SAFETY: pointer and length are those of the value.
+            let result = unsafe { pass::call_unjudged(libc::SYS_setsockopt, arguments) };
+            return result
+                .map(drop)
+                .map_err(|error| if error == libc::ENOSYS { report_gone() } else { error });
+        }
+        Err(why) => return Err(why.report()),
+    };
+    let (level, name) = (level.cast_unsigned(), u16::try_from(name).map_err(|_| libc::ENOPROTOOPT)?);
+    match ticket.ask(&Request::Device { level, name, value: DeviceValue::new(value) }, Some(fd))? {
+        Reply::Done { .. } => Ok(()),
+        _ => Err(libc::ENETUNREACH),
+    }
 }

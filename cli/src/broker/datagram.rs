@@ -5,7 +5,7 @@
 //! (`flows`), and hands it to the proxy (`association`). Payloads are never changed, so a program's own calls see datagrams as they are.
 //!
 //! Nothing leads a redirected packet off the loopback device: one for a token is sent by lo, whatever its socket is bound to; a socket that is connected
-//! to us is refused every other device.
+//! to us is refused every other device (`device`).
 
 mod association;
 mod flows;
@@ -30,6 +30,7 @@ use rustix::net::{AddressFamily, bind, sockopt};
 use tokio::task::spawn_local;
 
 use super::destination::is_direct;
+use super::device::stays_here;
 use super::dns::Transport;
 use super::report::{Program, Refusal};
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
@@ -38,7 +39,7 @@ use crate::args::Udp;
 use association::Associations;
 use flows::{Cookie, Flows, Who};
 use gate::Gates;
-use source::{connect_here, dissolve};
+use source::{connect_here, connect_to_loopback, dissolve};
 use sweep::keep_swept;
 
 /// Most IPv6 tokens: so many destinations can a socket have at a time. Whoever writes to it unasked takes no more than a few.
@@ -126,8 +127,8 @@ fn is_group(address: IpAddr) -> bool {
 
 /// How a datagram socket was connected.
 pub(super) enum Connected {
-    /// Not at all: the program may do it itself.
-    Not,
+    /// To where the program asked for.
+    There,
     /// To a sink: nothing may be sent.
     Sink(SocketAddr),
     Gate {
@@ -154,7 +155,7 @@ pub(super) fn connect(
     let place = place(broker, destination);
     let is_refused = || is_denied(broker) || broker.datagrams.associations.is_refused();
     match place {
-        Place::Local | Place::Direct => return Ok(Connected::Not),
+        Place::Local | Place::Direct => return connect_there(broker, socket, destination),
         Place::Resolver => {}
         Place::Elsewhere if !is_refused() => {}
         Place::Elsewhere | Place::Group => {
@@ -172,6 +173,20 @@ pub(super) fn connect(
     }
     let is_open = place == Place::Elsewhere && broker.datagrams.associations.is_served();
     Ok(Connected::Gate { address, is_open })
+}
+
+/// Where the program asked for: as it would itself, but with nothing between the look at its device and the connect (`device`).
+fn connect_there(broker: &Broker, socket: BorrowedFd<'_>, destination: SocketAddr) -> io::Result<Connected> {
+    // In two steps: a thread that writes meanwhile must not take a half of either address.
+    if stays_here(broker, socket) && peer_of(socket).is_some_and(|peer| peer.ip() != destination.ip()) {
+        dissolve(socket);
+    }
+    if is_loopback(destination.ip()) {
+        connect_to_loopback(socket, destination)?;
+    } else {
+        rustix::net::connect(socket, &destination)?;
+    }
+    Ok(Connected::There)
 }
 
 /// Can the socket speak to addresses of this kind at all?
@@ -386,7 +401,7 @@ fn forget_connection(broker: &Broker, socket: BorrowedFd<'_>) -> io::Result<()> 
     let was_connected = broker.datagrams.flows.borrow_mut().forget_peer(cookie);
     if was_connected && sockopt::socket_domain(socket)? == AddressFamily::INET6 {
         // Sends nothing. Fails on a machine without IPv6, where there is nothing to hear.
-        let _ = rustix::net::connect(socket, &SocketAddr::from((Ipv6Addr::LOCALHOST, DISCARD)));
+        let _ = connect_to_loopback(socket, (Ipv6Addr::LOCALHOST, DISCARD).into());
         dissolve(socket);
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use presocks_proto::frame::{self, Malformed, Reply, Request};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, connect_unspec, recv};
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
@@ -16,6 +16,7 @@ use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 use super::Broker;
 use super::connect;
 use super::datagram::{self, Connected, Opened, Sent};
+use super::device;
 use super::report::Program;
 use super::strangers::Admission;
 
@@ -68,10 +69,9 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
         }
         (Request::DatagramConnect { destination }, Some(socket)) => {
             match datagram::connect(&broker, socket.as_fd(), destination) {
-                Ok(Connected::Not) => Reply::Direct,
                 Ok(Connected::Sink(sink)) => Reply::Address(sink),
                 Ok(Connected::Gate { address, is_open }) => Reply::Gate { address, is_open },
-                Ok(Connected::Token) => Reply::Done { errno: 0 },
+                Ok(Connected::There | Connected::Token) => Reply::Done { errno: 0 },
                 Err(error) => failed(&error),
             }
         }
@@ -89,11 +89,24 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                 Err(error) => failed(&error),
             }
         }
+        (Request::DatagramDissolve, Some(socket)) => {
+            let errno = connect_unspec(&socket).err().map_or(0, Errno::raw_os_error);
+            Reply::Done { errno }
+        }
+        (Request::Device { level, name, value }, Some(socket)) => {
+            let option = (level.cast_signed(), name.into());
+            match device::set(&broker, socket.as_fd(), option, value.as_bytes()) {
+                Ok(()) => Reply::Done { errno: 0 },
+                Err(error) => failed(&error),
+            }
+        }
         (
             Request::Connect { .. }
             | Request::DatagramConnect { .. }
             | Request::DatagramSend { .. }
-            | Request::DatagramOpen { .. },
+            | Request::DatagramOpen { .. }
+            | Request::DatagramDissolve
+            | Request::Device { .. },
             None,
         ) => return,
     };

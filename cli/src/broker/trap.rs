@@ -10,12 +10,12 @@ mod receive;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_abi::sockaddr::{self, Given};
-use presocks_abi::socket::{Kind, is_loopback};
+use presocks_abi::socket::Kind;
 use presocks_abi::{option, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -24,8 +24,8 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 
 use super::report::Program;
-use super::socket::{dissolve, leaves_loopback, peer_of, restore, set_option_bytes, watch};
-use super::{ACCEPT_PAUSE, Broker, ticket};
+use super::socket::{dissolve, leaves_loopback, peer_of, restore, watch};
+use super::{ACCEPT_PAUSE, Broker, device, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
 use crate::backstop::target::{Memory, Thread};
@@ -263,12 +263,18 @@ fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
         Given::Other => now(Answer::Continue),
         Given::Unspecified(_) => {
             let taken = caller.take(fd)?;
-            if taken.kind != Kind::Stream {
-                return now(Answer::Continue);
+            match taken.kind {
+                Kind::Stream => {
+                    caller.broker.attempts.forget(&taken.fd);
+                    dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6);
+                    now(Answer::Value(0))
+                }
+                Kind::Datagram => {
+                    rustix::net::connect_unspec(&taken.fd)?;
+                    now(Answer::Value(0))
+                }
+                Kind::NotIp | Kind::Refused => now(Answer::Continue),
             }
-            caller.broker.attempts.forget(&taken.fd);
-            dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6);
-            now(Answer::Value(0))
         }
         Given::Ip(destination) => {
             let taken = caller.take(fd)?;
@@ -338,33 +344,18 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     now(Answer::Value(0))
 }
 
-/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, a sink's or a gate's?
-fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
-    let is_ours =
-        |peer: SocketAddr| is_loopback(peer.ip()) || broker.sinks.has(peer) || broker.datagrams.is_gate(peer);
-    peer_of(socket).is_some_and(is_ours)
-}
-
 fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {
     let Some(kind) = option::kind(level, name) else { return now(Answer::Continue) };
     let mut bytes = [0; option::MAX_LEN];
     let value = value.read_into(caller.thread(), &mut bytes)?;
-    let taken = caller.take(fd)?;
-    let needs_loopback = || {
-        let cookie = sockopt::socket_cookie(&taken.fd).unwrap_or_default();
-        caller.broker.connecting.borrow().contains(&cookie) || stays_here(&caller.broker, taken.fd.as_fd())
-    };
-    if let Some(error) = option::refused(kind, value, needs_loopback) {
+    if let Some(error) = option::refused(kind, value) {
         return errno(error);
     }
-    let is_device =
-        matches!(kind, option::Kind::Device | option::Kind::DeviceName | option::Kind::DeviceInNetworkOrder);
-    // What is bound already only a privileged program may bind anew, as the kernel knows.
-    if !is_device || leaves_loopback(taken.fd.as_fd()) {
+    if !option::is_another_device(kind, value) {
         return now(Answer::Continue);
     }
-    // Done here: meanwhile nothing can connect it to loopback, as only we do.
-    match set_option_bytes(taken.fd.as_fd(), level, name, value) {
+    let taken = caller.take(fd)?;
+    match device::set(&caller.broker, taken.fd.as_fd(), (level, name), value) {
         Ok(()) => now(Answer::Value(0)),
         Err(error) => errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
     }

@@ -11,11 +11,11 @@
 //! | 7 | length of the body in bytes |
 //! | 8–23 | secret: the token in a request, the proof in a reply |
 //! | 24–39 | address (IPv4 in the first four bytes) |
-//! | 40–41 | port |
+//! | 40–41 | port, or an option's name |
 //! | 42–43 | zero |
-//! | 44–47 | errno, or an IPv6 address's scope |
+//! | 44–47 | errno, an IPv6 address's scope, or an option's level |
 //! | 48–55 | socket cookie (`SO_COOKIE`, socket(7)) |
-//! | 56–311 | body: a name, or a list of 17-byte addresses |
+//! | 56–311 | body: a name, an option's value, or a list of 17-byte addresses |
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -79,14 +79,23 @@ impl Fields {
     }
 
     pub(super) fn put_name(&mut self, name: &Name) {
-        for (to, from) in self.body.iter_mut().zip(name.as_bytes()) {
-            *to = *from;
-        }
-        self.body_len = u8::try_from(name.as_bytes().len()).unwrap_or(u8::MAX);
+        self.put_bytes(name.as_bytes());
     }
 
     pub(super) fn name(&self) -> Result<Name, Malformed> {
-        self.body.get(..usize::from(self.body_len)).and_then(Name::new).ok_or(Malformed::BadField)
+        Name::new(self.bytes()?).ok_or(Malformed::BadField)
+    }
+
+    /// At most 255 bytes.
+    pub(super) fn put_bytes(&mut self, bytes: &[u8]) {
+        for (to, from) in self.body.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        self.body_len = u8::try_from(bytes.len()).unwrap_or(u8::MAX);
+    }
+
+    pub(super) fn bytes(&self) -> Result<&[u8], Malformed> {
+        self.body.get(..usize::from(self.body_len)).ok_or(Malformed::BadField)
     }
 
     pub(super) fn put_addresses(&mut self, addresses: &Addresses) {

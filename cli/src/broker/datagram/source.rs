@@ -51,13 +51,28 @@ pub(in crate::broker) fn connect_here(
     if peer_of(socket).is_some_and(|peer| peer.ip() != here.ip()) {
         dissolve(socket);
     }
-    let is_connected = connect(socket, &here).is_ok();
-    // Once more: nothing may lead from it to another device.
-    if is_connected && !leaves_loopback(socket) {
+    if connect_to_loopback(socket, here).is_ok() {
         return Ok(here);
     }
     let _ = connect_unspec(socket);
     Err(unreachable())
+}
+
+/// Connects a program's UDP socket to an address from which nothing may lead to another device. Those that are set by an option come from us (`device`);
+/// but bind() to the address of a link also binds an IPv6 socket to its device. The kernel refuses that to a socket that has a port: so it has
+/// one before the look.
+///
+/// # Errors
+/// Those of connect(2); `ENETUNREACH` when packets for this machine would leave it.
+pub(super) fn connect_to_loopback(socket: BorrowedFd<'_>, here: SocketAddr) -> io::Result<()> {
+    if let Some(own) = own_address(socket).filter(|own| own.is_ipv6() && own.port() == 0) {
+        // Fails where it has one by now.
+        let _ = bind(socket, &own);
+    }
+    if leaves_loopback(socket) {
+        return Err(Errno::NETUNREACH.into());
+    }
+    Ok(connect(socket, &here)?)
 }
 
 /// Binds an IPv6 socket to the source address that the kernel has chosen for it: connected to loopback it would have that.

@@ -15,31 +15,19 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use tokio::task::spawn_local;
 
-use super::{Caller, Judged, Taken, errno, now, stays_here};
+use super::{Caller, Judged, Taken, errno, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, gather};
 use crate::backstop::listener::Answer;
-use crate::broker::datagram::{self, Connected, Place, Sent, place};
-use crate::broker::socket::{leaves_loopback, option, peer_of, restore, send_here};
+use crate::broker::datagram::{self, Place, Sent, place};
+use crate::broker::device::stays_here;
+use crate::broker::socket::{leaves_loopback, option, restore, send_here};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///
 /// # Errors
 /// Those of connect(2).
 pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
-    let (broker, fd) = (&caller.broker, taken.fd.as_fd());
-    match datagram::connect(broker, fd, destination)? {
-        Connected::Sink(_) | Connected::Gate { .. } | Connected::Token => Ok(()),
-        Connected::Not if is_loopback(destination.ip()) && leaves_loopback(fd) => {
-            Err(Errno::NETUNREACH.into())
-        }
-        Connected::Not => {
-            // In two steps: a thread that writes meanwhile must not take a half of either address.
-            if peer_of(fd).is_some() {
-                let _ = rustix::net::connect_unspec(fd);
-            }
-            Ok(rustix::net::connect(fd, &destination)?)
-        }
-    }
+    datagram::connect(&caller.broker, taken.fd.as_fd(), destination).map(drop)
 }
 
 /// What is to become of one message.

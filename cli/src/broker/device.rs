@@ -1,0 +1,56 @@
+//! Devices other than lo, to which programs bind their sockets.
+//!
+//! What is connected to this machine must not be bound to one: its packets would leave by it, whatever address they are for. The kernel lets a socket
+//! be both. So nobody but the broker sets such a device, and nobody but the broker connects a datagram socket, here or elsewhere: its one
+//! thread does one after the other, each in one step, and whichever is second is refused. No order of the calls of a program's threads, or of processes that
+//! share the socket, leads to one that is both.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use presocks_abi::option::{Kind, kind};
+use presocks_abi::socket::is_loopback;
+use rustix::io::Errno;
+use rustix::net::sockopt;
+
+use super::Broker;
+use super::socket::{option, own_address, peer_of, set_option_bytes};
+
+/// Sets an option of a program's socket whose value names a device other than lo. One that is bound to a device stays with it: only the privileged may
+/// bind it anew, which nobody can tell of the program from here.
+///
+/// # Errors
+/// `ENODEV` when the socket is connected to this machine, or is being connected; `EPERM` when it is bound already; those of setsockopt(2).
+pub(super) fn set(
+    broker: &Broker,
+    socket: BorrowedFd<'_>,
+    (level, name): (i32, i32),
+    value: &[u8],
+) -> io::Result<()> {
+    let kind = kind(level, name);
+    if !matches!(kind, Some(Kind::Device | Kind::DeviceName | Kind::DeviceInNetworkOrder)) {
+        return Err(Errno::INVAL.into());
+    }
+    let cookie = sockopt::socket_cookie(socket)?;
+    if broker.connecting.borrow().contains(&cookie) || stays_here(broker, socket) {
+        return Err(Errno::NODEV.into());
+    }
+    if kind != Some(Kind::DeviceInNetworkOrder) && is_bound(socket) {
+        return Err(Errno::PERM.into());
+    }
+    set_option_bytes(socket, level, name, value)
+}
+
+/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, its own, a sink's or a gate's?
+pub(super) fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
+    peer_of(socket).is_some_and(|peer| {
+        let is_own =
+            || own_address(socket).is_some_and(|own| own.ip().to_canonical() == peer.ip().to_canonical());
+        is_loopback(peer.ip()) || is_own() || broker.sinks.has(peer) || broker.datagrams.is_gate(peer)
+    })
+}
+
+/// Is the socket bound to any device, lo among them? Linux tells by the name since 3.8.
+fn is_bound(socket: BorrowedFd<'_>) -> bool {
+    option(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &mut [0; libc::IFNAMSIZ]).is_ok_and(|len| len > 0)
+}
