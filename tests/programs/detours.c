@@ -102,6 +102,7 @@ static void devices(endpoint far) {
     int device = (int)if_nametoindex(DEVICE), in_network_order = (int)htonl((unsigned)device);
     int fd = udp(AF_INET);
     GIVES("bound to a device", 0, setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, DEVICE, sizeof DEVICE));
+    FAILS("then to another", EPERM, setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &device, sizeof device));
     FAILS("sendto loopback from it", ENETUNREACH, sendto(fd, "leak", 4, 0, (void *)&here.address, here.length));
     FAILS("connect to loopback", ENETUNREACH, connect_to(fd, &here));
     FAILS("connect elsewhere", ENETUNREACH, connect_to(fd, &far));

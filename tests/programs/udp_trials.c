@@ -4,6 +4,7 @@
  */
 #include "datagram.h"
 #include <net/if.h>
+#include <stdatomic.h>
 
 #define DEVICE "cable"
 #define TRIES 500
@@ -58,9 +59,11 @@ static void writes_from(const char *label) {
     close(fd);
 }
 
-static int contended;
+static int contended, is_written;
 static int (*binds)(int fd);
 static pthread_barrier_t together;
+/* Of the two that contend, how many are not done. */
+static atomic_int busy;
 
 static int binds_to_device(int fd) {
     return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, DEVICE, sizeof DEVICE);
@@ -85,14 +88,30 @@ static void *binds_each(void *unused) {
         dawdle(&seed);
         if (i % 10)
             binds(contended);
+        atomic_fetch_sub(&busy, 1);
         pthread_barrier_wait(&together);
     }
     return unused;
 }
 
-/* A thread binds the socket while another sends, or connects it and sends. Each tenth is left alone, so that it is known that they would send. */
+/* Writes all the while: were the socket for one moment connected to this machine and bound to a device, a packet would tell. */
+static void *writes_each(void *unused) {
+    for (int i = 0; i < TRIES; i++) {
+        pthread_barrier_wait(&together);
+        while (is_written && atomic_load(&busy))
+            if (write(contended, "leak", 4) < 0)
+                errno = 0;
+        pthread_barrier_wait(&together);
+    }
+    return unused;
+}
+
+/*
+ * A thread binds the socket while another sends, or connects it and sends, and a third writes whatever comes. Each tenth is left alone, so that it is
+ * known that they would send.
+ */
 static void races(const char *label, const endpoint *to, int (*how)(int fd), int is_connected, int is_shared) {
-    pthread_t other;
+    pthread_t binder, writer;
     unsigned seed = 99;
     int bound = 0, alone = 0, one = 1;
     endpoint any = parse_endpoint(to->address.ss_family == AF_INET ? "0.0.0.0:5001" : "[::]:5001");
@@ -100,16 +119,19 @@ static void races(const char *label, const endpoint *to, int (*how)(int fd), int
     setsockopt(sharer, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
     if (is_shared)
         GIVES(NAMED("its address is taken"), 0, bind_to(sharer, &any) || connect_to(sharer, to));
-    binds = how;
-    pthread_create(&other, NULL, binds_each, NULL);
+    binds = how, is_written = is_connected;
+    pthread_create(&binder, NULL, binds_each, NULL);
+    pthread_create(&writer, NULL, writes_each, NULL);
     for (int i = 0; i < TRIES; i++) {
         contended = udp(to->address.ss_family);
         setsockopt(contended, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
         if (is_shared)
             bind_to(contended, &any);
+        atomic_store(&busy, 2);
         pthread_barrier_wait(&together);
         dawdle(&seed);
         int is_sent = is_connected ? !connect_to(contended, to) && write(contended, "leak", 4) == 4 : send_to(contended, "leak", to);
+        atomic_fetch_sub(&busy, 1);
         pthread_barrier_wait(&together);
         /* And from what the two have left behind. */
         is_sent &= is_connected ? write(contended, "more", 4) == 4 : send_to(contended, "more", to);
@@ -117,7 +139,8 @@ static void races(const char *label, const endpoint *to, int (*how)(int fd), int
         alone += i % 10 == 0 && is_sent;
         close(contended);
     }
-    pthread_join(other, NULL);
+    pthread_join(binder, NULL);
+    pthread_join(writer, NULL);
     close(sharer);
     check(NAMED("all that were left alone were sent"), alone == TRIES / 10, "%d", alone);
     check(NAMED("others were bound"), bound > 0, "none");
@@ -182,7 +205,10 @@ int main(int argc, char **argv) {
         if (!strncmp(*each, "bound=", 6))
             writes_from(*each + 6);
     if (trial && !strcmp(trial, "races")) {
-        pthread_barrier_init(&together, NULL, 2);
+        endpoint near = parse_endpoint("127.0.0.1:7100"), near6 = parse_endpoint("[::1]:7100");
+        int hears = udp(AF_INET), hears6 = udp(AF_INET6);
+        GIVES("somebody hears", 0, bind_to(hears, &near) || bind_to(hears6, &near6));
+        pthread_barrier_init(&together, NULL, 3);
         races("IPv4, a device", &far, binds_to_device, 0, 0);
         races("IPv6, a device", &far6, binds_to_device, 0, 0);
         races("IPv6, a link", &far6, binds_to_link, 0, 0);
@@ -191,6 +217,10 @@ int main(int argc, char **argv) {
         races("IPv6, a link, connected", &far6, binds_to_link, 1, 0);
         races("IPv4, a device, connected, address shared", &far, binds_to_device, 1, 1);
         races("IPv6, a device, connected, address shared", &far6, binds_to_device, 1, 1);
+        races("IPv4, a device, connected to loopback", &near, binds_to_device, 1, 0);
+        races("IPv6, a device, connected to loopback", &near6, binds_to_device, 1, 0);
+        races("IPv6, a link, connected to loopback", &near6, binds_to_link, 1, 0);
+        close(hears), close(hears6);
     }
     if (trial && !strcmp(trial, "children")) {
         behind_the_back("IPv4, a device", &far, binds_to_device);
