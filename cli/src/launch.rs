@@ -27,9 +27,9 @@ use crate::backstop::filter;
 use crate::backstop::install::{Denied, stands};
 use crate::broker;
 use crate::exit::{Exit, say};
+use crate::library;
 use crate::settings::{Settings, Talk};
 use crate::streams::Standard;
-use crate::{library, settings};
 use command::{Command, Failure, PRELOAD, Running};
 use message::{Front, Message, Messenger};
 use preflight::Obstacle;
@@ -72,7 +72,7 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
     let session = new_session(settings.talk).map_err(|error| format!("no random numbers: {error}"))?;
     let rendezvous =
         rendezvous(&session).map_err(|error| format!("cannot listen on a Unix socket: {error}"))?;
-    let command = Command::new(&words, preload, &session, &settings::PROXY_VARIABLES, streams)?;
+    let command = Command::new(&words, preload, &session, &settings.withheld, streams)?;
     Ok(Prepared { settings, session, rendezvous, obstacle, command })
 }
 

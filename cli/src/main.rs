@@ -1,6 +1,6 @@
 //! `presocks COMMAND`: runs a program so that all its connections go through a SOCKS or HTTP proxy.
 //!
-//! Reading order: `args` (what was typed), `settings` (what it means), `launch` (three processes), `broker` (all policy
+//! Reading order: `args` (what was typed), `config` (what else was said), `settings` (what it means), `launch` (three processes), `broker` (all policy
 //! and protocol).
 //!
 //! `main` is C's, not std's: std would open descriptors that the command was started without, and would have SIGPIPE ignored,
@@ -11,6 +11,7 @@
 mod args;
 mod backstop;
 mod broker;
+mod config;
 mod demo;
 mod exit;
 mod launch;
@@ -21,7 +22,7 @@ mod serve;
 mod settings;
 mod streams;
 
-use args::{Args, Mode};
+use args::Mode;
 use exit::Exit;
 
 /// The C entry point.
@@ -38,18 +39,32 @@ fn run() -> Exit {
         Ok(streams) => streams,
         Err(error) => return Exit::ours(format_args!("cannot open /dev/null: {error}")),
     };
-    let args = match Args::from_command_line() {
-        Ok(args) => args,
+    let mode = match Mode::from_command_line() {
+        Ok(mode) => mode,
         Err(exit) => return exit,
     };
-    let done = match args.mode {
+    let done = match mode {
         Mode::Serve(address) => serve::run(&address),
         Mode::Demo => demo::run(),
         Mode::DemoClient(url) => demo::client::run(&url),
         Mode::Run(typed) => return launch::run(*typed, streams),
+        Mode::PrintConfig(typed) => return show(settings::print(*typed)),
+        Mode::Explain(typed, question) => return show(settings::explain(*typed, &question)),
     };
     match done {
         Ok(()) => Exit::SUCCESS,
         Err(why) => Exit::failed(format_args!("{why}")),
+    }
+}
+
+/// Prints what was asked for, or why it cannot be had.
+fn show(text: Result<String, String>) -> Exit {
+    use std::io::Write as _;
+    match text {
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => Exit::SUCCESS,
+            Err(error) => Exit::ours(format_args!("cannot write: {error}")),
+        },
+        Err(why) => Exit::ours(format_args!("{why}")),
     }
 }

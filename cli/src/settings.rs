@@ -1,7 +1,6 @@
-//! What was typed and what stands in the environment, as one set of settings.
+//! What a session needs to know, from what was configured.
 //!
-//! Sources of the proxy, strongest first: `-p` and `--proxy-file`, `PRESOCKS_PROXY`, `ALL_PROXY`, `all_proxy`. An error names its
-//! source and never quotes the URL, which may hold a password.
+//! [`crate::config`] says where each thing was said; here it is parsed to its end, and the defaults come in.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,27 +8,27 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
+use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Wanted};
+use crate::exit::say;
 use crate::proxy::{Host, Place, Proxy};
-use crate::route::{Chain, Criteria, Isolation, Order, Routes, Rule, Verdict};
+use crate::route::explain::Question;
+use crate::route::{Isolation, Routes};
 
-/// The environment variables that can name a proxy, strongest first. None of them reaches the command.
-pub(crate) const PROXY_VARIABLES: [&str; 3] = ["PRESOCKS_PROXY", "ALL_PROXY", "all_proxy"];
-
-/// Limit for what precedes a request to a proxy.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a session works.
 pub(crate) struct Settings {
     /// Where connections go.
     pub(crate) routes: Routes,
-    /// How connections are told apart for SOCKS5 proxies.
-    pub(crate) isolation: Option<Isolation>,
     /// The addresses of the default chain's first proxy, in the order in which they are tried; empty where they are not known yet.
     pub(crate) proxy_addresses: Vec<SocketAddr>,
+    /// What gets SOCKS5 credentials of its own.
+    pub(crate) isolation: Option<Isolation>,
     /// The name server that is asked through the proxy, in the stead of any other.
     pub(crate) dns: Option<Target>,
     /// Limit for the TCP connection to a chain's first proxy.
@@ -44,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) backstop: Backstop,
     /// How much is said.
     pub(crate) talk: Talk,
+    /// Variables that are not the command's to see.
+    pub(crate) withheld: Vec<&'static str>,
 }
 
 /// How much is said on stderr.
@@ -58,75 +59,85 @@ pub(crate) enum Talk {
 }
 
 impl Settings {
-    /// The settings, and the command that is to run with them.
+    /// The settings, and the command that is to run with them. Says what the user should know.
     ///
     /// # Errors
     /// What is missing or wrong, where, and what to do.
     pub(crate) fn new(typed: Typed) -> Result<(Self, Vec<OsString>), String> {
-        let proxy = find_proxy(&typed)?;
-        let proxy_addresses = addresses(&proxy)?;
-        let talk = match typed {
-            Typed { quiet: true, .. } => Talk::Quiet,
-            Typed { verbose: true, .. } => Talk::Verbose,
-            _ => Talk::Normal,
-        };
+        let command = typed.command;
+        let (mut settings, _) = Self::configured(typed.flags, &typed.wanted)?;
+        if let Some(first) = settings.routes.chain(0).and_then(|chain| chain.proxies.first()) {
+            settings.proxy_addresses = addresses(first)?;
+        }
+        Ok((settings, command))
+    }
+
+    /// The settings but for what must be looked up, and what they were made of.
+    fn configured(flags: Profile, wanted: &Wanted) -> Result<(Self, Profile), String> {
+        let loaded = config::load(flags, wanted, &|name| env::var_os(name))?;
+        let routes = config::routes(&loaded)?;
+        let Loaded { profile, notes, withheld, .. } = loaded;
+        let merged = profile.clone();
+        let talk = talk(&profile)?;
+        if talk != Talk::Quiet {
+            notes.iter().for_each(|note| say(format_args!("{note}")));
+        }
+        let time = |said: Option<Said<Seconds>>, default| said.map_or(default, |said| said.value.0);
         let settings = Self {
-            routes: routes(proxy, typed.direct),
-            isolation: None,
-            proxy_addresses,
-            dns: typed.dns,
-            connect_timeout: typed.connect_timeout,
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-            timeout: typed.timeout,
-            udp: typed.udp,
-            backstop: typed.backstop,
+            routes,
+            proxy_addresses: Vec::new(),
+            isolation: profile.isolate.map(|said| match said.value {
+                Isolate::Process => Isolation::Process,
+                Isolate::Destination => Isolation::Destination,
+                Isolate::Session => Isolation::Session,
+            }),
+            dns: profile
+                .dns
+                .map(|said| config::name_server(&said.value).map_err(|why| said.fault(why)))
+                .transpose()?,
+            connect_timeout: time(profile.connect_timeout, CONNECT_TIMEOUT),
+            handshake_timeout: time(profile.handshake_timeout, HANDSHAKE_TIMEOUT),
+            timeout: time(profile.timeout, TIMEOUT),
+            udp: profile.udp.map_or(Udp::Proxy, |said| said.value),
+            backstop: profile.backstop.map_or(Backstop::Auto, |said| said.value),
             talk,
+            withheld,
         };
-        Ok((settings, typed.command))
+        Ok((settings, merged))
     }
 }
 
-fn routes(proxy: Proxy, direct: Vec<IpNet>) -> Routes {
-    let chain = Chain {
-        name: "proxy".into(),
-        proxies: vec![proxy],
-        order: Order::Strict,
-        passes_over_refusals: false,
-    };
-    let rule = |addresses| Rule {
-        criteria: Criteria { addresses, ..Criteria::default() },
-        via: Verdict::Direct,
-        source: "--direct".into(),
-    };
-    let rules = if direct.is_empty() { Vec::new() } else { vec![rule(direct)] };
-    Routes { chains: vec![chain], rules, fallback: Verdict::Chain(0), rewrites: Vec::new() }
+/// The configuration, as `--print-config` shows it.
+///
+/// # Errors
+/// As of [`Settings::new`].
+pub(crate) fn print(typed: Typed) -> Result<String, String> {
+    let (_, merged) = Settings::configured(typed.flags, &typed.wanted)?;
+    config::print(merged)
 }
 
-fn find_proxy(typed: &Typed) -> Result<Proxy, String> {
-    if let Some(url) = &typed.proxy {
-        return Proxy::parse(url).map_err(|why| format!("the proxy of -p: {why}"));
-    }
-    if let Some(file) = &typed.proxy_file {
-        return read_proxy(file).map_err(|why| format!("the proxy in {}: {why}", file.display()));
-    }
-    for variable in PROXY_VARIABLES {
-        let Some(url) = env::var_os(variable).filter(|url| !url.is_empty()) else {
-            continue;
-        };
-        let url = url.to_str().ok_or_else(|| format!("the proxy of {variable}: it is not UTF-8"))?;
-        return Proxy::parse(url).map_err(|why| format!("the proxy of {variable}: {why}"));
-    }
-    Err("no proxy is configured, so the command was not run. Name one in one of three ways:\n  \
-         presocks -p socks5://HOST:PORT COMMAND\n  \
-         presocks --proxy-file FILE COMMAND     (the URL is FILE's first line)\n  \
-         PRESOCKS_PROXY=socks5://HOST:PORT presocks COMMAND     (or ALL_PROXY)"
-        .into())
+/// Where a connection would go, as `--explain` says it.
+///
+/// # Errors
+/// As of [`Settings::new`].
+pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, String> {
+    let (settings, _) = Settings::configured(typed.flags, &typed.wanted)?;
+    let program = typed.command.first().map(Path::new).and_then(Path::file_name);
+    let program: Vec<_> = program.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    Ok(question.answer(&settings.routes, &program))
 }
 
-fn read_proxy(file: &Path) -> Result<Proxy, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let text = zeroize::Zeroizing::new(text);
-    Proxy::parse(text.lines().next().unwrap_or_default().trim())
+/// `quiet` and `verbose` are one setting: of both the stronger source's counts, which merging has seen to.
+fn talk(profile: &Profile) -> Result<Talk, String> {
+    let is = |said: &Option<Said<bool>>| said.as_ref().is_some_and(|said| said.value);
+    match &profile.quiet {
+        Some(quiet) if quiet.value && is(&profile.verbose) => {
+            Err(quiet.fault("quiet and verbose exclude each other"))
+        }
+        Some(Said { value: true, .. }) => Ok(Talk::Quiet),
+        _ if is(&profile.verbose) => Ok(Talk::Verbose),
+        _ => Ok(Talk::Normal),
+    }
 }
 
 /// A proxy's name is resolved here, once, by this machine's resolver: the one look-up that is not the proxy's to make. None for a proxy at a

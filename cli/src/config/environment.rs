@@ -1,0 +1,176 @@
+//! What the environment says: `PRESOCKS_` variables, and `ALL_PROXY` with `NO_PROXY`.
+//!
+//! None of these variables reaches the command ([`VARIABLES`]): they name proxies and hold passwords.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::place::{Place, Said};
+use super::profile::{Profile, Rule};
+use super::value::{List, Seconds};
+use crate::route::rule;
+
+/// How a variable is looked up; one that is empty counts as none.
+pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
+
+/// All that can configure presocks.
+pub(crate) const VARIABLES: [&str; 24] = [
+    CONFIG,
+    PROFILE,
+    "PRESOCKS_PROXY",
+    "PRESOCKS_PROXY_FILE",
+    "PRESOCKS_ORDER",
+    "PRESOCKS_LENGTH",
+    "PRESOCKS_FIXED",
+    "PRESOCKS_FAILOVER_ON_REFUSAL",
+    "PRESOCKS_DEFAULT",
+    "PRESOCKS_ONLY",
+    "PRESOCKS_DIRECT",
+    "PRESOCKS_ISOLATE",
+    "PRESOCKS_CA_FILE",
+    "PRESOCKS_CONNECT_TIMEOUT",
+    "PRESOCKS_HANDSHAKE_TIMEOUT",
+    "PRESOCKS_TIMEOUT",
+    "PRESOCKS_DNS",
+    "PRESOCKS_UDP",
+    "PRESOCKS_BACKSTOP",
+    "PRESOCKS_QUIET",
+    "PRESOCKS_VERBOSE",
+    "PRESOCKS_NO_CONFIG",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// They count where `ALL_PROXY` does, and go with it.
+pub(super) const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+pub(super) const CONFIG: &str = "PRESOCKS_CONFIG";
+pub(super) const PROFILE: &str = "PRESOCKS_PROFILE";
+pub(super) const NO_CONFIG: &str = "PRESOCKS_NO_CONFIG";
+
+impl Environment<'_> {
+    /// The value of a variable.
+    ///
+    /// # Errors
+    /// It is not UTF-8.
+    pub(super) fn value(&self, name: &str) -> Result<Option<String>, String> {
+        let value =
+            self.path(name).map(|value| value.into_string().map_err(|_| format!("{name}: it is not UTF-8")));
+        value.transpose()
+    }
+
+    /// The value of a variable, which may be any bytes.
+    pub(super) fn path(&self, name: &str) -> Option<OsString> {
+        (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// What the `PRESOCKS_` variables say.
+    ///
+    /// # Errors
+    /// What is wrong with which.
+    pub(super) fn profile(&self) -> Result<Profile, String> {
+        Ok(Profile {
+            proxy: self.list("PRESOCKS_PROXY", char::is_whitespace)?,
+            proxy_file: self.file("PRESOCKS_PROXY_FILE"),
+            order: self.one_of("PRESOCKS_ORDER")?,
+            length: self.parsed("PRESOCKS_LENGTH", number)?,
+            fixed: self.parsed("PRESOCKS_FIXED", number)?,
+            failover_on_refusal: self.parsed("PRESOCKS_FAILOVER_ON_REFUSAL", truth)?,
+            default: self.text("PRESOCKS_DEFAULT")?,
+            only: self.list("PRESOCKS_ONLY", |letter| letter == ',')?,
+            direct: self.list("PRESOCKS_DIRECT", |letter| letter == ',')?,
+            isolate: self.one_of("PRESOCKS_ISOLATE")?,
+            ca_file: self.file("PRESOCKS_CA_FILE"),
+            connect_timeout: self.parsed("PRESOCKS_CONNECT_TIMEOUT", Seconds::parse)?,
+            handshake_timeout: self.parsed("PRESOCKS_HANDSHAKE_TIMEOUT", Seconds::parse)?,
+            timeout: self.parsed("PRESOCKS_TIMEOUT", Seconds::parse)?,
+            dns: self.text("PRESOCKS_DNS")?,
+            udp: self.one_of("PRESOCKS_UDP")?,
+            backstop: self.one_of("PRESOCKS_BACKSTOP")?,
+            quiet: self.parsed("PRESOCKS_QUIET", truth)?,
+            verbose: self.parsed("PRESOCKS_VERBOSE", truth)?,
+            ..Profile::default()
+        })
+    }
+
+    /// The proxy of `ALL_PROXY`, and what `NO_PROXY` excepts; `None` when there is no such proxy. Entries of `NO_PROXY` that mean nothing
+    /// here are left out, with a note: they are written for other programs.
+    ///
+    /// # Errors
+    /// A variable is not UTF-8.
+    pub(super) fn all_proxy(&self, notes: &mut Vec<String>) -> Result<Option<Profile>, String> {
+        let Some(name) = ["ALL_PROXY", "all_proxy"].into_iter().find(|name| self.path(name).is_some()) else {
+            return Ok(None);
+        };
+        let proxy = self.list(name, |_| false)?;
+        let mut rules = Vec::new();
+        // curl has the lower case first.
+        if let Some(name) = ["no_proxy", "NO_PROXY"].into_iter().find(|name| self.path(name).is_some()) {
+            let value = self.value(name)?.unwrap_or_default();
+            for entry in value.split([',', ' ', '\t']) {
+                match rule::no_proxy(entry) {
+                    Ok(Some(criteria)) => {
+                        rules.push(Said::named(
+                            Rule::new(&criteria, "direct", &Place::Named(name.into())),
+                            name,
+                        ));
+                    }
+                    Ok(None) => {}
+                    Err(why) => notes.push(format!("{name}: {why}; this entry is ignored")),
+                }
+            }
+        }
+        Ok(Some(Profile { proxy, rules, ..Profile::default() }))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<Said<String>>, String> {
+        self.parsed(name, |text| Ok(text.to_owned()))
+    }
+
+    fn file(&self, name: &str) -> Option<Said<PathBuf>> {
+        self.path(name).map(|path| Said::named(path.into(), name))
+    }
+
+    fn list(&self, name: &str, separates: impl Fn(char) -> bool) -> Result<Option<List>, String> {
+        let items = |text: String| {
+            let items = text.split(separates).map(str::trim).filter(|item| !item.is_empty());
+            List::new(items.map(str::to_owned), &Place::Named(name.into()))
+        };
+        Ok(self.value(name)?.map(items))
+    }
+
+    fn one_of<T: ValueEnum>(&self, name: &str) -> Result<Option<Said<T>>, String> {
+        self.parsed(name, |text| {
+            T::from_str(text, false).map_err(|_| {
+                let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+                let names: Vec<_> = values.map(|value| value.get_name().to_owned()).collect();
+                format!("\"{}\" is none of {}", text.escape_debug(), names.join(", "))
+            })
+        })
+    }
+
+    fn parsed<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<Said<T>>, String> {
+        let Some(text) = self.value(name)? else {
+            return Ok(None);
+        };
+        parse(&text).map(|value| Some(Said::named(value, name))).map_err(|why| format!("{name}: {why}"))
+    }
+}
+
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("write 1 or 0".into()),
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "not a number".to_owned())
+}

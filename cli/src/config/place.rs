@@ -1,0 +1,141 @@
+//! Where something was said: in a part of a file, in an option, in a variable.
+//!
+//! What is said carries its place with it, through all merging, so that whatever turns out to be wrong with it later is
+//! reported there. serde hands no context to the types that it fills: the file that is being read lies in a thread-local for as
+//! long as it is read.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use toml::Spanned;
+use zeroize::Zeroizing;
+
+use super::excerpt;
+
+/// Something, and where it was said.
+#[derive(Clone, Debug)]
+pub(crate) struct Said<T> {
+    pub(crate) value: T,
+    pub(crate) place: Place,
+}
+
+/// Where something was said.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// In these bytes of a file.
+    Part(Rc<Text>, Range<usize>),
+    /// In an option or a variable of this name.
+    Named(Rc<str>),
+}
+
+/// A file that has been read.
+pub(crate) struct Text {
+    /// Its path, as it is to be shown.
+    pub(crate) name: String,
+    /// What relative paths in it start from.
+    pub(crate) directory: PathBuf,
+    pub(crate) content: Zeroizing<String>,
+    pub(crate) format: Format,
+}
+
+/// What a file holds: it decides what may be shown of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Toml,
+    /// A URL per line.
+    Proxies,
+    Proxychains,
+    Torsocks,
+    Dante,
+}
+
+impl<T> Said<T> {
+    pub(crate) fn new(value: T, place: &Place) -> Self {
+        Self { value, place: place.clone() }
+    }
+
+    /// Said by the option or variable of this name.
+    pub(crate) fn named(value: T, name: &str) -> Self {
+        Self { value, place: Place::Named(name.into()) }
+    }
+
+    /// A message about it.
+    pub(crate) fn fault(&self, why: impl fmt::Display) -> String {
+        self.place.fault(why)
+    }
+}
+
+impl Place {
+    /// A message about what was said here: with file, line, column, the line itself and a caret, or with the name.
+    pub(crate) fn fault(&self, why: impl fmt::Display) -> String {
+        match self {
+            Self::Part(text, span) => excerpt::render(text, span, &why.to_string()),
+            Self::Named(name) => format!("{name}: {why}"),
+        }
+    }
+
+    /// What relative paths that were said here start from.
+    pub(crate) fn directory(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Part(text, _) => Some(&text.directory),
+            Self::Named(_) => None,
+        }
+    }
+
+    /// `FILE:LINE`, or the name.
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Part(text, span) => write!(f, "{}:{}", text.name, excerpt::line_number(text, span.start)),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+thread_local! {
+    static READING: RefCell<Option<Rc<Text>>> = const { RefCell::new(None) };
+}
+
+/// Whatever `read` makes serde fill is said in `text`.
+pub(super) fn reading<R>(text: &Rc<Text>, read: impl FnOnce() -> R) -> R {
+    READING.set(Some(Rc::clone(text)));
+    let done = read();
+    READING.set(None);
+    done
+}
+
+/// A part of the file that is being read.
+pub(super) fn part<E: serde::de::Error>(span: Range<usize>) -> Result<Place, E> {
+    let text = READING.with_borrow(Clone::clone);
+    text.map(|text| Place::Part(text, span)).ok_or_else(|| E::custom("no file is being read"))
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Said<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<T>::deserialize(deserializer)?;
+        let place = part(spanned.span()).map_err(D::Error::custom::<D::Error>)?;
+        Ok(Self { value: spanned.into_inner(), place })
+    }
+}
+
+impl<T: Serialize> Serialize for Said<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}

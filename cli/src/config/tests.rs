@@ -1,0 +1,291 @@
+//! Whole configurations: files, variables and options as users write them, and what comes of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::route::{self, Order as Taken, Routes, Verdict};
+
+/// A home directory, an environment, and what was typed.
+struct Scene {
+    home: TempDir,
+    variables: BTreeMap<String, String>,
+    flags: Profile,
+    wanted: Wanted,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let variables = BTreeMap::from([("HOME".to_owned(), home.path().to_str().unwrap().to_owned())]);
+        Self { home, variables, flags: Profile::default(), wanted: Wanted::default() }
+    }
+
+    /// With this config.toml.
+    fn with(config: &str) -> Self {
+        Self::new().file(".config/presocks/config.toml", config)
+    }
+
+    fn file(self, name: &str, content: &str) -> Self {
+        let path = self.home.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        self
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.into(), value.replace('~', self.home.path().to_str().unwrap()));
+        self
+    }
+
+    fn profile(mut self, name: &str) -> Self {
+        self.wanted.profile = Some(name.into());
+        self
+    }
+
+    fn flags(mut self, change: impl Fn(&mut Profile)) -> Self {
+        change(&mut self.flags);
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, String> {
+        load(self.flags.clone(), &self.wanted, &|name| self.variables.get(name).map(Into::into))
+    }
+
+    fn routes(&self) -> Routes {
+        routes(&self.load().unwrap()).unwrap()
+    }
+
+    /// The message, without the home directory.
+    fn error(&self) -> String {
+        let error = self.load().and_then(|loaded| routes(&loaded).map(drop)).expect_err("an error");
+        error.replace(self.home.path().to_str().unwrap(), "~")
+    }
+}
+
+/// The proxies of a chain.
+fn proxies(routes: &Routes, index: usize) -> String {
+    let proxies: Vec<_> = routes.chains[index].proxies.iter().map(ToString::to_string).collect();
+    proxies.join(" ").replace("socks5://", "")
+}
+
+fn named(value: &str, name: &str) -> Said<String> {
+    Said::named(value.into(), name)
+}
+
+fn proxy(urls: &[&str]) -> impl Fn(&mut Profile) {
+    let list = List::new(urls.iter().copied(), &Place::Named("-p".into()));
+    move |flags| flags.proxy = Some(list.clone())
+}
+
+const WHOLE: &str = r#"
+proxy = ["socks5://a:1", "b"]
+order = "dynamic"
+failover-on-refusal = true
+default = "proxy"
+connect-timeout = 5
+timeout = 2.5
+rules = [{ name = ".corp", via = "direct" }]
+
+[proxies]
+b = "socks5://b:2"
+tor = "socks5://127.0.0.1:9050"
+
+[chains.far]
+proxies = ["socks5://c:3", "tor", "b"]
+order = "random"
+length = 2
+fixed = 1
+
+[rewrite]
+"old.example:80" = "new.example:8080"
+
+[profiles.work]
+order = "failover"
+rules = [
+    { name = ["*.onion", "x.example"], port = [22, "6660-6669"], protocol = "tcp", program = "ssh", via = "tor" },
+    { address = "10.0.0.0/8", via = "far" },
+]
+"#;
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let routes = Scene::with(WHOLE).profile("work").routes();
+    assert_eq!(proxies(&routes, 0), "a:1 b:2");
+    assert_eq!((routes.chains[0].order, routes.chains[0].passes_over_refusals), (Taken::Failover, false));
+    assert_eq!(proxies(&routes, 1), "c:3 127.0.0.1:9050 b:2");
+    assert_eq!(routes.chains[1].order, Taken::Random { length: 2, fixed: 1 });
+    let [first, second, third] = &routes.rules[..] else { panic!("{:?}", routes.rules) };
+    assert_eq!((first.criteria.ports.len(), first.criteria.names.len()), (2, 2));
+    assert_eq!(first.criteria.protocol, Some(route::Protocol::Tcp));
+    assert_eq!((first.via, proxies(&routes, 2).as_str()), (Verdict::Chain(2), "127.0.0.1:9050"));
+    assert!(first.source.ends_with("config.toml:26"), "{}", first.source);
+    assert_eq!((second.via, third.via), (Verdict::Chain(1), Verdict::Direct));
+    assert_eq!((routes.fallback, routes.rewrites.len()), (Verdict::Chain(0), 1));
+}
+
+#[test]
+fn options_go_before_variables_and_these_before_the_profile_and_that_before_the_top() {
+    let scene = || {
+        Scene::with("timeout = 1\n[profiles.p]\ntimeout = 2\nproxy = \"socks5://p:1\"")
+            .set("ALL_PROXY", "socks5://x")
+    };
+    let timeout = |scene: Scene| scene.load().unwrap().profile.timeout.unwrap().value.0.as_secs();
+    assert_eq!(timeout(scene()), 1);
+    assert_eq!(timeout(scene().profile("p")), 2);
+    assert_eq!(timeout(scene().set("PRESOCKS_PROFILE", "p").set("PRESOCKS_TIMEOUT", "3")), 3);
+    let typed = Said::named(Seconds::parse("4").unwrap(), "--timeout");
+    let all =
+        scene().profile("p").set("PRESOCKS_TIMEOUT", "3").flags(|flags| flags.timeout = Some(typed.clone()));
+    assert_eq!(timeout(all), 4);
+    assert_eq!(proxies(&scene().routes(), 0), "x:1080");
+    assert_eq!(proxies(&scene().profile("p").routes(), 0), "p:1");
+    assert_eq!(
+        proxies(&scene().profile("p").set("PRESOCKS_PROXY", "socks5://v socks5://w").routes(), 0),
+        "v:1080 w:1080"
+    );
+}
+
+#[test]
+fn proxies_come_with_their_order() {
+    let random = "proxy = [\"socks5://a\", \"socks5://b\"]\norder = \"random\"\nlength = 2\n";
+    let typed = Scene::with(random).flags(proxy(&["socks5://c"])).routes();
+    assert_eq!((proxies(&typed, 0).as_str(), typed.chains[0].order), ("c:1080", Taken::Strict));
+    let reordered = Scene::with(random).set("PRESOCKS_ORDER", "dynamic").routes();
+    assert_eq!(
+        (proxies(&reordered, 0).as_str(), reordered.chains[0].order),
+        ("a:1080 b:1080", Taken::Dynamic)
+    );
+    let both = Scene::new().set("PRESOCKS_ORDER", "dynamic").flags(proxy(&["socks5://c"])).routes();
+    assert_eq!(both.chains[0].order, Taken::Dynamic);
+}
+
+#[test]
+fn rules_of_all_sources_hold_the_stronger_ones_first() {
+    let config = "proxy = \"socks5://a\"\n[[rules]]\nport = 1\nvia = \"direct\"\n[[profiles.p.rules]]\nport = 2\nvia = \"deny\"";
+    let rule = route::rule::Written::parse("port=3 via=direct").unwrap();
+    let rule = Said::named(Rule::new(&rule.criteria, &rule.via, &Place::Named("--rule".into())), "--rule");
+    let scene = Scene::with(config).profile("p").flags(|flags| flags.rules = vec![rule.clone()]);
+    let ports: Vec<_> = scene.routes().rules.iter().map(|rule| *rule.criteria.ports[0].start()).collect();
+    assert_eq!(ports, [3, 2, 1]);
+}
+
+#[test]
+fn no_proxy_counts_with_all_proxy_alone() {
+    let scene = || Scene::new().set("NO_PROXY", "example.org, 10.0.0.0/8,a:b:c").set("no_proxy", "");
+    let all = scene().set("ALL_PROXY", "socks5://x");
+    let loaded = all.load().unwrap();
+    assert!(loaded.withheld.contains(&"NO_PROXY") && loaded.notes[0].contains("a:b:c"), "{:?}", loaded.notes);
+    let routes = all.routes();
+    assert_eq!((routes.rules.len(), routes.rules[0].via), (2, Verdict::Direct));
+    assert!(routes.rules[0].criteria.names[0].matches(b"www.example.org"));
+    let other = scene().set("PRESOCKS_PROXY", "socks5://x");
+    assert!(other.routes().rules.is_empty() && !other.load().unwrap().withheld.contains(&"NO_PROXY"));
+}
+
+#[test]
+fn only_means_that_all_else_is_direct() {
+    let routes = Scene::with("proxy = \"socks5://a\"\nonly = [\".onion\", \"10.0.0.0/8\"]").routes();
+    assert_eq!((routes.fallback, routes.rules[0].via), (Verdict::Direct, Verdict::Chain(0)));
+    assert_eq!((routes.rules[0].criteria.names.len(), routes.rules[0].criteria.addresses.len()), (1, 1));
+    let denied =
+        Scene::with("proxy = \"socks5://a\"\nonly = \".onion\"").set("PRESOCKS_DEFAULT", "deny").routes();
+    assert_eq!((denied.fallback, denied.rules.len()), (Verdict::Deny, 0));
+}
+
+#[test]
+fn a_named_chain_serves_without_a_default_one() {
+    let chains =
+        "[proxies]\na = \"socks5://a\"\n[chains.z]\nproxies = \"a\"\n[chains.b]\nproxies = \"socks5://b\"\n";
+    let routes = Scene::with(&format!("default = \"z\"\n{chains}")).routes();
+    assert_eq!((routes.fallback, proxies(&routes, 0).as_str()), (Verdict::Chain(0), "a:1080"));
+    let config = format!(
+        "default = \"direct\"\nrules = [{{ port = 1, via = \"z\" }}, {{ port = 2, via = \"b\" }}]\n{chains}"
+    );
+    let routes = Scene::with(&config).routes();
+    assert_eq!((routes.rules[0].via, routes.rules[1].via), (Verdict::Chain(0), Verdict::Chain(1)));
+    assert_eq!((proxies(&routes, 0).as_str(), proxies(&routes, 1).as_str()), ("a:1080", "b:1080"));
+}
+
+#[test]
+fn proxies_stand_in_a_file_a_line_each() {
+    let list = "# the way out\n\nsocks5://a:1\n  socks5://b:2  \n";
+    let scene = Scene::with("proxy-file = \"list\"").file(".config/presocks/list", list);
+    assert_eq!(proxies(&scene.routes(), 0), "a:1 b:2");
+    let home = Scene::with("proxy-file = \"~/list\"").file("list", list);
+    assert_eq!(proxies(&home.routes(), 0), "a:1 b:2");
+    let wrong =
+        Scene::new().set("PRESOCKS_PROXY_FILE", "~/list").file("list", "socks5://a\nsocks5://u:secret@b:x\n");
+    let caret =
+        "~/list:2:1: the port must be a number from 1 to 65535\n2 | socks5://***@b:x\n  | ^^^^^^^^^^^^^^^^";
+    assert_eq!(wrong.error(), caret);
+    assert!(Scene::new().set("PRESOCKS_PROXY_FILE", "~/none").error().contains("~/none"));
+    assert!(
+        Scene::new().set("PRESOCKS_PROXY_FILE", "~/a").file("a", "#\n").error().contains("no proxy in it")
+    );
+}
+
+#[test]
+fn what_is_wrong_is_shown_where_it_stands() {
+    for (config, at, why, line) in [
+        ("proxy = \"socks5:/h\"", "1:9", "no scheme", "proxy = \"socks5:/h\""),
+        ("proxy = [\"socks5://h\",\n  \"nobody\"]", "2:3", "\"nobody\" (none is declared)", "  \"nobody\"]"),
+        ("proxy = []", "1:9", "no proxies", "proxy = []"),
+        ("proxy = 5.5", "1:9", "a text", "proxy = 5.5"),
+        ("order = \"fast\"", "1:9", "strict", "order = \"fast\""),
+        ("timeout = 0", "1:11", "above 0", "timeout = 0"),
+        ("timeout = \"5\"", "1:11", "seconds", "timeout = \"5\""),
+        ("colour = 1", "1:1", "unknown key `colour`", "colour = ***"),
+        ("password = \"secret\"", "1:1", "unknown key", "password = ***"),
+        ("proxy = \"socks5://u:secret@h", "1:29", "", "proxy = \"socks5://***@h"),
+        ("proxy = \"socks5://h\"\nlength = 2", "2:10", "strict", ""),
+        ("proxy = \"socks5://h\"\norder = \"random\"\nlength = 2", "3:10", "there is 1", "length = 2"),
+        ("proxy = \"socks5://h\"\norder = \"random\"\nlength = 0", "3:10", "no proxy", "length = 0"),
+        ("proxy = \"socks5://h\"\norder = \"random\"\nfixed = 2", "3:9", "length, 1", "fixed = 2"),
+        (
+            "proxy = \"socks5://h\"\nfailover-on-refusal = true",
+            "2:23",
+            "strict",
+            "failover-on-refusal = true",
+        ),
+        (
+            "direct = [\"10.0.0.0/8\", \"10.0.0.0/33\"]",
+            "1:25",
+            "10.0.0.0/33",
+            "direct = [\"10.0.0.0/8\", \"10.0.0.0/33\"]",
+        ),
+        ("only = \"a:1\"", "1:8", "neither a name", "only = \"a:1\""),
+        ("default = \"tor\"", "1:11", "\"tor\" (none", "default = \"tor\""),
+        ("default = \"proxy\"", "1:11", "no source", "default = \"proxy\""),
+        ("[chains.far]\norder = \"strict\"", "1:1", "no proxies", "[chains.far]"),
+        ("[chains.direct]\nproxies = \"socks5://h\"", "1:1", "another name", "[chains.direct]"),
+        ("[proxies]\na = \"socks5://\"", "2:5", "host", "a = \"socks5://\""),
+        ("[proxies]\na = \"socks5://u:***@h\"", "2:5", "--print-config", "a = \"socks5://***@h\""),
+        ("[[rules]]\nport = 1", "1:1", "via", "[[rules]]"),
+        ("[[rules]]\nport = 0\nvia = \"deny\"", "2:8", "65535", "port = 0"),
+        ("[[rules]]\nport = [1, 0]\nvia = \"deny\"", "2:12", "65535", "port = [1, 0]"),
+        ("[[rules]]\naddress = \"h\"\nvia = \"deny\"", "2:11", "network", "address = \"h\""),
+        ("[[rules]]\nprotocol = \"icmp\"\nvia = \"deny\"", "2:12", "tcp", "protocol = \"icmp\""),
+        (
+            "[[rules]]\nvia = \"far\"\n[chains.near]\nproxies = \"socks5://h\"",
+            "2:7",
+            "there are near",
+            "via = \"far\"",
+        ),
+        ("[rewrite]\n\"a\" = \"b:x\"", "2:7", "port", "\"a\" = \"b:x\""),
+        ("[profiles.a]\n[profiles.a.profiles.b]\n", "2:1", "inside another", "[profiles.a.profiles.b]"),
+    ] {
+        let error = Scene::with(config).error();
+        let head = format!("~/.config/presocks/config.toml:{at}: ");
+        let line = if line.is_empty() { "length = 2" } else { line };
+        if at.ends_with(":10") && why == "strict" {
+            assert!(error.contains("round-robin"), "{error}");
+        } else {
+            assert!(error.starts_with(&head) && error.contains(why), "{config}\n{error}");
+        }
+        assert!(error.contains(&format!(" | {line}\n")) && error.ends_with('^'), "{config}\n{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
