@@ -97,6 +97,7 @@ pub(crate) fn run(
     raise_descriptor_limit();
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let report = Report::new(settings.talk, &settings.routes);
+    let datagrams = Datagrams::new(&settings.routes);
     let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
     let broker = Rc::new(Broker {
         settings,
@@ -109,7 +110,7 @@ pub(crate) fn run(
         connecting: RefCell::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
-        datagrams: Datagrams::default(),
+        datagrams,
         upstreams: Upstreams::default(),
         attempts: Attempts::default(),
         strangers: Strangers::default(),

@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use presocks_proto::target::{Host, Target};
 
-use crate::proxy::Proxy;
+use crate::proxy::{Place, Proxy};
 pub(crate) use pattern::Pattern;
 pub(crate) use rewrite::Rewrite;
 
@@ -195,6 +195,8 @@ pub(crate) enum NoDatagrams {
     Several,
     /// None of its proxies speaks a protocol that does.
     Protocol,
+    /// Those that do are spoken to over TLS, or at a Unix socket.
+    Transport,
 }
 
 impl fmt::Display for NoDatagrams {
@@ -202,16 +204,17 @@ impl fmt::Display for NoDatagrams {
         f.write_str(match self {
             Self::Several => "datagrams go through one proxy only, and this chain has several",
             Self::Protocol => "this kind of proxy carries no datagrams; SOCKS5 does",
+            Self::Transport => "datagrams do not go over TLS or Unix sockets; plain SOCKS5 carries them",
         })
     }
 }
 
 impl Chain {
-    /// The proxies that may carry its datagrams: any one of them does, the first that is alive.
+    /// The places of the proxies that may carry its datagrams: any one of them does, the first that is alive.
     ///
     /// # Errors
     /// There is none, and why.
-    pub(crate) fn for_datagrams(&self) -> Result<Vec<&Proxy>, NoDatagrams> {
+    pub(crate) fn for_datagrams(&self) -> Result<Vec<usize>, NoDatagrams> {
         let is_of_one = match self.order {
             Order::Strict | Order::Dynamic => self.proxies.len() == 1,
             Order::Random { length, .. } | Order::RoundRobin { length } => {
@@ -222,8 +225,17 @@ impl Chain {
         if !is_of_one {
             return Err(NoDatagrams::Several);
         }
-        let all: Vec<_> = self.proxies.iter().filter(|proxy| proxy.association().is_some()).collect();
-        if all.is_empty() { Err(NoDatagrams::Protocol) } else { Ok(all) }
+        let is_served = |(_, proxy): &(usize, &Proxy)| proxy.association().is_some();
+        // What is said to a proxy behind TLS would go there in the clear.
+        let is_plain = |proxy: &Proxy| proxy.tls().is_none() && matches!(proxy.place(), Place::Tcp(..));
+        let served: Vec<_> = self.proxies.iter().enumerate().filter(is_served).collect();
+        let plain: Vec<_> =
+            served.iter().filter(|(_, proxy)| is_plain(proxy)).map(|(place, _)| *place).collect();
+        match (served.is_empty(), plain.is_empty()) {
+            (true, _) => Err(NoDatagrams::Protocol),
+            (false, true) => Err(NoDatagrams::Transport),
+            (false, false) => Ok(plain),
+        }
     }
 }
 

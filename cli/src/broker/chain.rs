@@ -59,9 +59,9 @@ impl Line {
         }
     }
 
-    /// Its only proxy, or the first that a connection goes through.
-    pub(super) fn first(&self) -> Option<&Rc<Hop>> {
-        self.hops.first()
+    /// The proxy at this place of the user's list.
+    pub(super) fn hop(&self, place: usize) -> Option<&Rc<Hop>> {
+        self.hops.get(place)
     }
 
     /// Does an attempt go on without a proxy that fails it?

@@ -21,6 +21,7 @@ use super::report::{Program, Via};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::{Broker, path, relay, resolver};
+use crate::route::NoDatagrams;
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
 pub(super) async fn serve(
@@ -162,12 +163,12 @@ pub(super) async fn associate(
     hop: &Hop,
     proxy: SocketAddr,
 ) -> Result<(TcpStream, Option<Target>), Failure> {
-    let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams)?;
+    let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams(NoDatagrams::Protocol))?;
     let limits = Limits::new(&broker.settings);
     let mut control = Stream::Tcp(path::dial(&limits, proxy).await?);
     negotiate(&mut control, &mut association, &limits, true).await.map_err(|broken| broken.failure)?;
     match control {
         Stream::Tcp(control) => Ok((control, association.bound())),
-        Stream::Unix(_) | Stream::Tls(_) => Err(Failure::NoDatagrams),
+        Stream::Unix(_) | Stream::Tls(_) => Err(Failure::NoDatagrams(NoDatagrams::Protocol)),
     }
 }

@@ -10,35 +10,38 @@
 mod association;
 mod flows;
 mod gate;
+mod place;
 pub(super) mod source;
 mod sweep;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use presocks_abi::sockaddr::{in_family, is_local};
+use presocks_abi::sockaddr::in_family;
 use presocks_abi::socket::is_loopback;
-use presocks_proto::standin::{Kind, kind};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, bind, sockopt};
 use tokio::task::spawn_local;
 
-use super::destination::is_direct;
+use super::destination;
 use super::device::stays_here;
 use super::dns::Transport;
-use super::report::{Program, Refusal};
+use super::report::Program;
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
-use super::{Broker, dns, resolver};
-use crate::args::Udp;
+use super::{Broker, dns};
+use crate::route::Routes;
 use association::Associations;
-use flows::{Cookie, Flows, Who};
+use flows::{Cookie, Flows, Via, Who};
 use gate::Gates;
+use place::place_for;
+pub(super) use place::{Place, Refusal, place};
 use source::{connect_here, connect_to_loopback, dissolve};
 use sweep::keep_swept;
 
@@ -54,11 +57,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const IMPATIENCE: Duration = Duration::from_millis(250);
 
 /// What the broker keeps for datagrams.
-#[derive(Default)]
 pub(super) struct Datagrams {
     gates: Gates,
     flows: RefCell<Flows>,
-    associations: Associations,
+    /// Those of each chain.
+    associations: Vec<Rc<Associations>>,
     is_swept: Cell<bool>,
     /// Queries to name servers that are being answered.
     queries: Cell<usize>,
@@ -67,6 +70,38 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
+    pub(super) fn new(routes: &Routes) -> Self {
+        let chains = routes.chains.iter().enumerate();
+        Self {
+            gates: Gates::default(),
+            flows: RefCell::default(),
+            associations: chains.map(|(index, chain)| Rc::new(Associations::new(index, chain))).collect(),
+            is_swept: Cell::default(),
+            queries: Cell::default(),
+            namespace: OnceCell::default(),
+        }
+    }
+
+    /// Those by which the chain carries datagrams.
+    ///
+    /// # Errors
+    /// There is no such chain: no proxy is configured.
+    fn of_chain(&self, chain: usize) -> Result<&Rc<Associations>, Refusal> {
+        self.associations.get(chain).ok_or(Refusal::NotServed)
+    }
+
+    /// The program's socket is gone, and its associations with it.
+    fn let_go(&self, cookie: Cookie) {
+        for associations in &self.associations {
+            associations.let_go(cookie);
+        }
+    }
+
+    /// May whatever was connected to a gate send when one may? Not where it may be another chain's, or another program's.
+    fn are_alike(&self, routes: &Routes) -> bool {
+        self.associations.len() == 1 && !routes.know_programs()
+    }
+
     /// Have datagrams of this socket been redirected?
     pub(super) fn has(&self, cookie: Cookie) -> bool {
         self.flows.borrow().has(cookie)
@@ -85,43 +120,6 @@ impl Datagrams {
     /// Whom an address of ours stands for to this socket.
     pub(super) fn origin(&self, cookie: Cookie, address: SocketAddr) -> Option<SocketAddr> {
         self.flows.borrow_mut().origin(cookie, canonical(address))
-    }
-}
-
-/// Where a destination is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// On this machine.
-    Local,
-    /// Declared direct.
-    Direct,
-    /// A name server: ours answers.
-    Resolver,
-    /// Multicast or broadcast, which no proxy takes.
-    Group,
-    Elsewhere,
-}
-
-/// Where a destination is.
-pub(super) fn place(broker: &Broker, destination: SocketAddr) -> Place {
-    let address = destination.ip().to_canonical();
-    if is_local(destination) {
-        Place::Local
-    } else if is_direct(broker, address) && !is_loopback(address) {
-        Place::Direct
-    } else if is_group(address) {
-        Place::Group
-    } else if destination.port() == resolver::PORT {
-        Place::Resolver
-    } else {
-        Place::Elsewhere
-    }
-}
-
-fn is_group(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast(),
     }
 }
 
@@ -148,30 +146,32 @@ pub(super) fn connect(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
     destination: SocketAddr,
+    program: &Program<'_>,
 ) -> io::Result<Connected> {
     let cookie = sockopt::socket_cookie(socket)?;
+    let datagrams = &broker.datagrams;
     speaks(socket, destination)?;
-    broker.datagrams.flows.borrow_mut().forget_peer(cookie);
-    let place = place(broker, destination);
-    let is_refused = || is_denied(broker) || broker.datagrams.associations.is_refused();
-    match place {
+    datagrams.flows.borrow_mut().forget_peer(cookie);
+    let serving = |chain| datagrams.of_chain(chain).ok().filter(|all| !all.is_refused());
+    let (via, is_served) = match place(broker, destination, program) {
         Place::Local | Place::Direct => return connect_there(broker, socket, destination),
-        Place::Resolver => {}
-        Place::Elsewhere if !is_refused() => {}
-        Place::Elsewhere | Place::Group => {
-            let is_gate = |address| broker.datagrams.is_gate(address);
+        Place::Unknown => return Err(Errno::HOSTUNREACH.into()),
+        Place::Resolver => (None, false),
+        Place::Behind(chain) if let Some(all) = serving(chain) => (Some(chain), all.is_served()),
+        Place::Behind(_) | Place::Refused(_) => {
+            let is_gate = |address| datagrams.is_gate(address);
             let sink = broker.sinks.connect(is_gate, socket, destination)?;
             broker.peers.borrow_mut().insert(cookie, destination, sink);
             return Ok(Connected::Sink(sink));
         }
-    }
-    meant(broker, destination)?;
-    let address = connect_to_gate(broker, socket, destination)?;
+    };
+    let address = connect_to_gate(broker, socket, destination, via)?;
+    note_program(broker, cookie, program);
     broker.peers.borrow_mut().insert(cookie, destination, address);
-    if broker.datagrams.origin(cookie, address).is_some() {
+    if datagrams.origin(cookie, address).is_some() {
         return Ok(Connected::Token);
     }
-    let is_open = place == Place::Elsewhere && broker.datagrams.associations.is_served();
+    let is_open = is_served && datagrams.are_alike(&broker.settings.routes);
     Ok(Connected::Gate { address, is_open })
 }
 
@@ -187,6 +187,13 @@ fn connect_there(broker: &Broker, socket: BorrowedFd<'_>, destination: SocketAdd
         rustix::net::connect(socket, &destination)?;
     }
     Ok(Connected::There)
+}
+
+/// For rules that tell programs apart.
+fn note_program(broker: &Broker, cookie: Cookie, program: &Program<'_>) {
+    if broker.settings.routes.know_programs() {
+        broker.datagrams.flows.borrow_mut().note_program(cookie, program.names());
+    }
 }
 
 /// Can the socket speak to addresses of this kind at all?
@@ -206,25 +213,11 @@ fn speaks(socket: BorrowedFd<'_>, destination: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn is_denied(broker: &Broker) -> bool {
-    broker.settings.udp == Udp::Deny
-}
-
-/// # Errors
-/// `EHOSTUNREACH` for a stand-in that this session has not given out.
-fn meant(broker: &Broker, destination: SocketAddr) -> io::Result<()> {
-    let is_known = match kind(destination.ip()) {
-        Kind::Ordinary => true,
-        Kind::StandIn(index) => broker.names.borrow().name(index).is_some(),
-        Kind::Reserved => false,
-    };
-    if is_known { Ok(()) } else { Err(Errno::HOSTUNREACH.into()) }
-}
-
 fn connect_to_gate(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
     destination: SocketAddr,
+    via: Via,
 ) -> io::Result<SocketAddr> {
     must_be_here(broker, socket)?;
     let gates = &broker.datagrams.gates;
@@ -245,7 +238,7 @@ fn connect_to_gate(
     let own = own_address(socket).map(canonical).ok_or(Errno::NETUNREACH)?;
     let mut flows = broker.datagrams.flows.borrow_mut();
     if !flows.is_taken(own, who.cookie) {
-        flows.connect(who, canonical(destination), canonical(gate), own);
+        flows.connect(who, (canonical(destination), via), canonical(gate), own);
         drop(flows);
         keep_swept(broker);
         return Ok(gate);
@@ -253,7 +246,7 @@ fn connect_to_gate(
     drop(flows);
     // Another socket shares its address (SO_REUSEPORT): a token tells them apart. It is at loopback, as an IPv6 gate is: a thread that writes
     // meanwhile finds no half of another address.
-    let token = token(broker, who, canonical(destination))?;
+    let token = token(broker, who, canonical(destination), via)?;
     rustix::net::connect(socket, &token)?;
     Ok(token)
 }
@@ -288,9 +281,9 @@ fn identify(socket: BorrowedFd<'_>) -> io::Result<Who> {
 }
 
 /// The token for a flow, as the socket can reach it.
-fn token(broker: &Rc<Broker>, who: Who, destination: SocketAddr) -> io::Result<SocketAddr> {
-    let known = broker.datagrams.flows.borrow_mut().token(who, destination);
-    let token = known.map_or_else(|| new_token(broker, who, destination, MOST_V6), Ok)?;
+fn token(broker: &Rc<Broker>, who: Who, destination: SocketAddr, via: Via) -> io::Result<SocketAddr> {
+    let known = broker.datagrams.flows.borrow_mut().token(who, destination, via);
+    let token = known.map_or_else(|| new_token(broker, who, destination, via, MOST_V6), Ok)?;
     let family = if who.is_v6 { libc::AF_INET6 } else { libc::AF_INET };
     Ok(in_family(token, family))
 }
@@ -300,6 +293,7 @@ fn new_token(
     broker: &Rc<Broker>,
     who: Who,
     destination: SocketAddr,
+    via: Via,
     most_v6: usize,
 ) -> io::Result<SocketAddr> {
     let datagrams = &broker.datagrams;
@@ -309,7 +303,7 @@ fn new_token(
     } else {
         free_v6(broker, who, most_v6)?
     };
-    datagrams.flows.borrow_mut().insert(who, destination, token);
+    datagrams.flows.borrow_mut().insert(who, destination, via, token);
     keep_swept(broker);
     Ok(token)
 }
@@ -346,7 +340,7 @@ pub(super) enum Sent {
 /// a call that does not wait (`is_impatient`, or its socket is), a shorter one.
 ///
 /// # Errors
-/// `ENETUNREACH` when it may not be sent; `EHOSTUNREACH` for a stand-in of another session.
+/// `ENETUNREACH` when it may not be sent, `EACCES` when a rule denies it; `EHOSTUNREACH` for a stand-in of another session.
 pub(super) async fn send(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
@@ -354,34 +348,45 @@ pub(super) async fn send(
     is_impatient: bool,
     program: &Program<'_>,
 ) -> io::Result<Sent> {
-    let refused = |why| {
-        broker.report.datagram_refused(program, destination, why);
-        Err(Errno::NETUNREACH.into())
-    };
-    let place = place(broker, destination);
-    match place {
+    let refused = |why| Err(refuse(broker, program, destination, &why));
+    let via = match place(broker, destination, program) {
         Place::Local | Place::Direct => return Ok(Sent::Direct),
-        Place::Group => return refused(Refusal::Group),
-        Place::Elsewhere if is_denied(broker) => return refused(Refusal::Denied),
-        Place::Elsewhere | Place::Resolver => {}
-    }
+        Place::Refused(why) => return refused(why),
+        Place::Unknown => return Err(Errno::HOSTUNREACH.into()),
+        Place::Resolver => None,
+        Place::Behind(chain) => Some(chain),
+    };
     speaks(socket, destination)?;
     if peer_of(socket).is_none() {
         forget_connection(broker, socket)?;
     }
-    let associations = &broker.datagrams.associations;
-    if place == Place::Elsewhere && associations.is_refused_to(sockopt::socket_cookie(socket)?) {
+    let associations = match via.map(|chain| broker.datagrams.of_chain(chain)).transpose() {
+        Ok(associations) => associations,
+        Err(why) => return refused(why),
+    };
+    let cookie = sockopt::socket_cookie(socket)?;
+    if associations.is_some_and(|all| all.is_refused_to(cookie)) {
         return refused(Refusal::NotServed);
     }
     must_be_here(broker, socket)?;
-    meant(broker, destination)?;
     let who = identify(socket)?;
-    let token = token(broker, who, canonical(destination))?;
+    let token = token(broker, who, canonical(destination), via)?;
+    note_program(broker, cookie, program);
     let patience = patience(socket, is_impatient);
-    if place == Place::Elsewhere && associations.find_out(broker, who.cookie, patience).await.is_err() {
+    if let Some(associations) = associations
+        && associations.find_out(broker, who.cookie, patience).await.is_err()
+    {
         return refused(Refusal::NotServed);
     }
     Ok(Sent::Token(token))
+}
+
+/// Tells the user, and the program.
+fn refuse(broker: &Broker, program: &Program<'_>, destination: SocketAddr, why: &Refusal) -> io::Error {
+    let target = destination::target(broker, destination);
+    let shown: &dyn fmt::Display = target.as_ref().map_or(&destination, |target| target);
+    broker.report.datagram_refused(program, shown, why);
+    why.errno().into()
 }
 
 /// How long a sender waits to learn whether the proxy takes datagrams.
@@ -431,17 +436,18 @@ pub(super) async fn open(
         // The program has connected it elsewhere since it looked.
         return Ok(Opened::One);
     };
-    let refused = |why| {
-        broker.report.datagram_refused(program, destination, why);
-        Err(Errno::NETUNREACH.into())
+    let refused = |why| Err(refuse(broker, program, destination, &why));
+    let chain = match place(broker, destination, program) {
+        Place::Local | Place::Direct | Place::Resolver | Place::Unknown => return Ok(Opened::One),
+        Place::Refused(why) => return refused(why),
+        Place::Behind(chain) => chain,
     };
-    match place(broker, destination) {
-        Place::Local | Place::Direct | Place::Resolver => return Ok(Opened::One),
-        Place::Group => return refused(Refusal::Group),
-        Place::Elsewhere if is_denied(broker) => return refused(Refusal::Denied),
-        Place::Elsewhere => {}
-    }
-    let associations = &broker.datagrams.associations;
+    // As for a stream, what was found when it was connected holds for as long as it is.
+    let chain = broker.datagrams.flows.borrow().peer_via(cookie).flatten().unwrap_or(chain);
+    let associations = match broker.datagrams.of_chain(chain) {
+        Ok(associations) => associations,
+        Err(why) => return refused(why),
+    };
     if associations.find_out(broker, cookie, patience(socket, is_impatient)).await.is_err() {
         return refused(Refusal::NotServed);
     }
@@ -451,47 +457,57 @@ pub(super) async fn open(
     }
     // Connected when nothing could be sent: now it can.
     if broker.sinks.has(actual) {
-        connect(broker, socket, destination)?;
+        connect(broker, socket, destination, program)?;
     }
-    Ok(Opened::All)
+    Ok(if broker.datagrams.are_alike(&broker.settings.routes) { Opened::All } else { Opened::One })
 }
 
-/// A program's datagram has come to one of our addresses.
+/// A program's datagram has come to one of our addresses. It goes the way that was found when its flow was made.
 fn forward(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, payload: &[u8]) {
     let recognised = broker.datagrams.flows.borrow_mut().recognise(own, from);
-    let Some((cookie, destination)) = recognised else { return };
-    if destination.port() == resolver::PORT {
-        let queries = &broker.datagrams.queries;
-        if queries.get() >= MOST_QUERIES {
-            return;
-        }
-        queries.update(|queries| queries + 1);
-        let (broker, query) = (Rc::clone(broker), payload.to_vec());
-        spawn_local(async move {
-            if let Some(answer) = dns::answer(&broker, &query, destination, Transport::Udp).await {
-                broker.datagrams.gates.send(own, from, &answer);
+    match recognised {
+        Some((cookie, destination, Some(chain))) => {
+            if let Ok(associations) = broker.datagrams.of_chain(chain) {
+                associations.send(broker, cookie, destination, payload);
             }
-            broker.datagrams.queries.update(|queries| queries - 1);
-        });
-        return;
+        }
+        Some((_, server, None)) => answer(broker, own, from, server, payload),
+        None => {}
     }
-    broker.datagrams.associations.send(broker, cookie, destination, payload);
 }
 
-/// A datagram of `source` for a program's socket. What the proxy could not have received from there is not believed: a program trusts its own
-/// machine and network more than others.
-fn deliver(broker: &Rc<Broker>, cookie: Cookie, source: SocketAddr, payload: &[u8]) {
-    let datagrams = &broker.datagrams;
-    if place(broker, source) != Place::Elsewhere || source.port() == 0 {
+/// A query to a name server.
+fn answer(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, server: SocketAddr, query: &[u8]) {
+    let queries = &broker.datagrams.queries;
+    if queries.get() >= MOST_QUERIES {
         return;
     }
-    let way = datagrams.flows.borrow().way_back(cookie, source);
+    queries.update(|queries| queries + 1);
+    let (broker, query) = (Rc::clone(broker), query.to_vec());
+    spawn_local(async move {
+        if let Some(answer) = dns::answer(&broker, &query, server, Transport::Udp).await {
+            broker.datagrams.gates.send(own, from, &answer);
+        }
+        broker.datagrams.queries.update(|queries| queries - 1);
+    });
+}
+
+/// A datagram of `source`, by a chain, for a program's socket. Of those that it has sent nothing to, who could not be reached by this chain is not
+/// believed: a program trusts its own machine and network more than others.
+fn deliver(broker: &Rc<Broker>, cookie: Cookie, chain: usize, source: SocketAddr, payload: &[u8]) {
+    let datagrams = &broker.datagrams;
+    let way = datagrams.flows.borrow().way_back(cookie, source, Some(chain));
     let Some(way) = way else { return };
     let own = way.own.or_else(|| {
         let who = datagrams.flows.borrow().who(cookie)?;
+        let program = datagrams.flows.borrow().program(cookie);
+        let place = place_for(broker, source, &|| program.to_vec());
         // An IPv4 socket has no room for an IPv6 address.
-        let can_be_shown = who.is_v6 || source.is_ipv4();
-        if can_be_shown { new_token(broker, who, source, MOST_V6_UNASKED).ok() } else { None }
+        let can_be_shown = (who.is_v6 || source.is_ipv4()) && source.port() != 0;
+        if !can_be_shown || !matches!(place, Place::Behind(behind) if behind == chain) {
+            return None;
+        }
+        new_token(broker, who, source, Some(chain), MOST_V6_UNASKED).ok()
     });
     if let Some(own) = own {
         datagrams.gates.send(own, way.to, payload);

@@ -1,6 +1,7 @@
-//! What an address that a program connects to stands for, and where the rules send it.
+//! What an address that a program means stands for, and where the rules send it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::SocketAddr;
 
 use presocks_abi::socket::is_loopback;
 use presocks_proto::standin::{Kind, kind};
@@ -8,7 +9,7 @@ use presocks_proto::target::{Host, Target};
 
 use super::failure::Failure;
 use super::{Broker, resolver};
-use crate::route::{Asked, Protocol, Verdict};
+use crate::route::{Asked, Protocol, Rule, Verdict};
 
 /// Where a connection goes.
 #[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
@@ -21,6 +22,39 @@ pub(super) enum Route {
     Resolver(SocketAddr),
 }
 
+/// A rule, or the default, has forbidden something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Denial {
+    /// Which rule: each is told once. 0 for the default.
+    number: u32,
+    /// Where the user has written it.
+    source: Option<String>,
+}
+
+impl Denial {
+    fn new(broker: &Broker, rule: Option<&Rule>) -> Self {
+        let is_it = |other: &Rule| rule.is_some_and(|rule| std::ptr::eq(rule, other));
+        let place = broker.settings.routes.rules.iter().position(is_it);
+        let number = place.map_or(0, |place| u32::try_from(place + 1).unwrap_or(u32::MAX));
+        Self { number, source: rule.map(|rule| rule.source.clone()) }
+    }
+
+    /// Denials with the same number have the same cause and are told once.
+    pub(super) fn cause(&self) -> u32 {
+        const FIRST: u32 = 0x3000_0000;
+        FIRST.saturating_add(self.number)
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "a rule denies it ({})", source.escape_debug()),
+            None => f.write_str("no rule permits it, and the default is to deny"),
+        }
+    }
+}
+
 /// Where a TCP connection goes. `program`: the names that it goes by.
 ///
 /// # Errors
@@ -30,37 +64,95 @@ pub(super) fn route(
     destination: SocketAddr,
     program: &dyn Fn() -> Vec<String>,
 ) -> Result<Route, Failure> {
-    let address = destination.ip().to_canonical();
     // Port 53 is the only one on loopback that we are asked about: a resolver there would ask the network itself.
-    let is_name_server = destination.port() == resolver::PORT && !is_direct(broker, address);
-    if is_loopback(address) || is_name_server {
-        return Ok(Route::Resolver(destination));
+    if destination.port() == resolver::PORT || is_loopback(destination.ip()) {
+        return match server(broker, destination, Protocol::Tcp, program) {
+            Server::Ours => Ok(Route::Resolver(destination)),
+            Server::Itself(target) => Ok(Route::Direct(target)),
+            Server::Denied(denial) => Err(Failure::Denied(denial)),
+        };
     }
-    let target = target(broker, destination)?;
+    let target = meant(broker, destination).ok_or(Failure::UnknownStandIn)?;
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
-    match broker.settings.routes.verdict(&asked).0 {
-        Verdict::Direct => Ok(Route::Direct(target)),
-        Verdict::Chain(chain) => Ok(Route::Chain(chain, target)),
-        Verdict::Deny => Err(Failure::Denied),
+    match broker.settings.routes.verdict(&asked) {
+        (Verdict::Direct, _) => Ok(Route::Direct(target)),
+        (Verdict::Chain(chain), _) => Ok(Route::Chain(chain, target)),
+        (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
     }
 }
 
-/// What the address stands for.
-///
-/// # Errors
-/// A stand-in that this session has not given out.
-fn target(broker: &Broker, destination: SocketAddr) -> Result<Target, Failure> {
-    let host = match kind(destination.ip()) {
-        Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index).ok_or(Failure::UnknownStandIn)?),
-        Kind::Reserved => return Err(Failure::UnknownStandIn),
-        Kind::Ordinary => Host::Address(destination.ip()),
-    };
-    Ok(Target { host, port: destination.port() })
+/// Who answers a program that asks a name server.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub(super) enum Server {
+    /// We do, in the stead of any other.
+    Ours,
+    /// The one that is asked, as a rule has it. It is not on loopback, where it would ask the network itself.
+    Itself(Target),
+    /// Nobody.
+    Denied(Denial),
 }
 
-/// Has the user declared this address direct? A stand-in never is, whatever networks that are.
-pub(super) fn is_direct(broker: &Broker, address: IpAddr) -> bool {
-    let target = Target { host: Host::Address(address), port: 0 };
-    let asked = Asked { target: &target, protocol: Protocol::Tcp, program: &Vec::new };
-    kind(address) == Kind::Ordinary && broker.settings.routes.verdict(&asked).0 == Verdict::Direct
+/// Who answers a program that asks the name server at this address.
+pub(super) fn server(
+    broker: &Broker,
+    destination: SocketAddr,
+    protocol: Protocol,
+    program: &dyn Fn() -> Vec<String>,
+) -> Server {
+    // One that stands for nothing is nobody; we answer as for any.
+    let Some(target) = meant(broker, destination) else { return Server::Ours };
+    let is_here = matches!(target.host, Host::Address(address) if is_loopback(address));
+    match broker.settings.routes.name_server(&Asked { target: &target, protocol, program }) {
+        Some((Verdict::Deny, rule)) => Server::Denied(Denial::new(broker, Some(rule))),
+        Some((Verdict::Direct, _)) if !is_here => Server::Itself(target),
+        _ => Server::Ours,
+    }
+}
+
+/// Whom the address means: what it stands for, or what a rewrite has made of that; `None` for a stand-in that this session has not given out.
+pub(super) fn meant(broker: &Broker, destination: SocketAddr) -> Option<Target> {
+    Some(broker.settings.routes.rewritten(target(broker, destination)?))
+}
+
+/// What the address stands for; `None` for a stand-in that this session has not given out.
+pub(super) fn target(broker: &Broker, destination: SocketAddr) -> Option<Target> {
+    let host = match kind(destination.ip()) {
+        Kind::StandIn(index) => Host::Name(broker.names.borrow().name(index)?),
+        Kind::Reserved => return None,
+        Kind::Ordinary => Host::Address(destination.ip().to_canonical()),
+    };
+    Some(Target { host, port: destination.port() })
+}
+
+/// Where a datagram goes.
+pub(super) enum Way {
+    /// Where it was addressed to, by the program itself.
+    Direct,
+    /// By the chain with this index.
+    Chain(usize),
+    Denied(Denial),
+    /// It would have to go directly, and not to where it was addressed to: to a name, or rewritten.
+    Impossible {
+        is_named: bool,
+    },
+    /// Nowhere: a stand-in that this session has not given out.
+    Unknown,
+}
+
+/// Where a datagram goes, to another port than a name server's.
+pub(super) fn way(broker: &Broker, destination: SocketAddr, program: &dyn Fn() -> Vec<String>) -> Way {
+    let Some(target) = meant(broker, destination) else { return Way::Unknown };
+    let asked = Asked { target: &target, protocol: Protocol::Udp, program };
+    let is_named = matches!(target.host, Host::Name(_));
+    match broker.settings.routes.verdict(&asked) {
+        (Verdict::Deny, rule) => Way::Denied(Denial::new(broker, rule)),
+        (Verdict::Direct, _) if is_at(&target, destination) => Way::Direct,
+        (Verdict::Direct, _) => Way::Impossible { is_named },
+        (Verdict::Chain(chain), _) => Way::Chain(chain),
+    }
+}
+
+/// Is it this very address?
+pub(super) fn is_at(target: &Target, destination: SocketAddr) -> bool {
+    target.host == Host::Address(destination.ip().to_canonical()) && target.port == destination.port()
 }

@@ -15,7 +15,9 @@ use presocks_proto::target::Target;
 
 pub(super) use chain::At;
 
+use super::destination::Denial;
 use super::tls::Trouble;
+use crate::route::NoDatagrams;
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -36,14 +38,14 @@ pub(super) enum Failure {
     UnknownStandIn,
     /// What the proxy gives as its UDP relay's address cannot be sent to.
     NoRelay(Option<Box<Target>>),
-    /// The proxy's protocol carries no datagrams.
-    NoDatagrams,
+    /// The chain carries no datagrams.
+    NoDatagrams(NoDatagrams),
     /// There is no TLS with the proxy.
     Tls(Box<Trouble>),
     /// In a chain of several proxies: one of them.
     At(Box<At>),
     /// A rule forbids it.
-    Denied,
+    Denied(Denial),
     /// A name that a rule calls direct cannot be resolved on this machine.
     DirectName(io::Error),
     /// A direct connection failed as the kernel says.
@@ -61,11 +63,11 @@ impl Failure {
             | Self::ProxyClosed(_)
             | Self::Tls(_)
             | Self::NoRelay(_)
-            | Self::NoDatagrams => libc::ENETUNREACH,
+            | Self::NoDatagrams(_) => libc::ENETUNREACH,
             Self::At(at) => at.errno(),
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake::errno(error),
-            Self::Denied => libc::EACCES,
+            Self::Denied(_) => libc::EACCES,
             Self::UnknownStandIn | Self::DirectName(_) => libc::EHOSTUNREACH,
             Self::Direct(error) | Self::Socket(error) => error.raw_os_error().unwrap_or(libc::ENETUNREACH),
         }
@@ -83,8 +85,8 @@ impl Failure {
             Self::Direct(_) => 9,
             Self::Socket(_) => 10,
             Self::NoRelay(_) => 11,
-            Self::NoDatagrams => 12,
-            Self::Denied => 13,
+            Self::NoDatagrams(_) => 12,
+            Self::Denied(denial) => denial.cause(),
             Self::ProxyName(_) => 14,
             Self::DirectName(_) => 15,
             Self::Tls(trouble) => 16 + trouble.cause(),
@@ -127,7 +129,7 @@ impl Failure {
         matches!(
             self,
             Self::NoRelay(_)
-                | Self::NoDatagrams
+                | Self::NoDatagrams(_)
                 | Self::Handshake(Error::Socks5(
                     NotSocks5(_)
                         | NoAcceptableMethod
@@ -164,10 +166,10 @@ impl fmt::Display for Failure {
             Self::NoRelay(Some(target)) => {
                 write!(f, "the proxy gives {target} as its UDP relay, which cannot be sent to")
             }
-            Self::NoDatagrams => f.write_str("this kind of proxy carries no datagrams; SOCKS5 does"),
+            Self::NoDatagrams(why) => why.fmt(f),
             Self::Tls(trouble) => trouble.fmt(f),
             Self::At(at) => at.fmt(f),
-            Self::Denied => f.write_str("a rule denies it"),
+            Self::Denied(denial) => denial.fmt(f),
             Self::DirectName(error) => {
                 write!(f, "a rule calls it direct, but the name cannot be resolved here: {}", Plain(error))
             }

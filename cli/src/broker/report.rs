@@ -19,6 +19,7 @@ use presocks_proto::socks5::Target;
 use presocks_proto::socks5::datagram::Malformed;
 use tokio_seqpacket::UnixSeqpacket;
 
+use super::datagram::Refusal;
 use super::dns::upstream::Trouble;
 use super::failure::Failure;
 use crate::backstop::target::process_of;
@@ -28,8 +29,7 @@ use crate::settings::Talk;
 /// Causes that have no [`Failure`].
 const TICKET: u32 = u32::MAX;
 const TARGET: u32 = u32::MAX - 1;
-const DATAGRAM: u32 = u32::MAX - 2;
-/// Of no association, with the failure's own number.
+/// Of no association, with the chain's and the failure's own numbers.
 const ASSOCIATION: u32 = 0x1000_0000;
 
 /// Lines that may wait for stderr to take them; more are dropped.
@@ -70,25 +70,6 @@ pub(super) enum Via<'a> {
     Resolver,
     /// A stand-in that stands for nothing, or a rule that denies it.
     Nowhere,
-}
-
-/// Why a datagram was not let out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Denied,
-    Group,
-    /// There is no association; why has been said.
-    NotServed,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Denied => "UDP is off (--udp=deny)",
-            Self::Group => "multicast and broadcast cannot be proxied",
-            Self::NotServed => "the proxy does not take it",
-        })
-    }
 }
 
 impl Program<'_> {
@@ -194,10 +175,15 @@ impl Report {
     }
 
     /// A datagram was not let out.
-    pub(super) fn datagram_refused(&self, program: &Program<'_>, destination: SocketAddr, why: Refusal) {
+    pub(super) fn datagram_refused(
+        &self,
+        program: &Program<'_>,
+        destination: &dyn fmt::Display,
+        why: &Refusal,
+    ) {
         let is_told = match self.talk {
             Talk::Verbose => true,
-            Talk::Normal => why != Refusal::NotServed && self.is_new(DATAGRAM - why as u32),
+            Talk::Normal => *why != Refusal::NotServed && self.is_new(why.cause()),
             Talk::Quiet => false,
         };
         if is_told {
@@ -205,23 +191,24 @@ impl Report {
         }
     }
 
-    /// The proxy takes no datagrams, or not now.
-    pub(super) fn no_association(&self, failure: &Failure) {
+    /// A chain takes no datagrams, or not now.
+    pub(super) fn no_association(&self, chain: usize, shown: &str, failure: &Failure) {
+        const OF_A_CHAIN: u32 = 0x1_0000;
+        let chain = u32::try_from(chain).unwrap_or_default().wrapping_mul(OF_A_CHAIN);
         let is_told = match self.talk {
             Talk::Verbose => true,
-            Talk::Normal => self.is_new(ASSOCIATION + failure.cause()),
+            Talk::Normal => self.is_new(ASSOCIATION.wrapping_add(chain).wrapping_add(failure.cause())),
             Talk::Quiet => false,
         };
         if is_told {
             let hint = if failure.is_of_the_proxy() { " (not every SOCKS5 proxy serves UDP)" } else { "" };
-            self.say(format_args!("datagrams via {}: {failure}{hint}", self.proxy));
+            self.say(format_args!("datagrams via {shown}: {failure}{hint}"));
         }
     }
 
     /// The proxy has sent a datagram that nobody can be given.
-    pub(super) fn datagram_dropped(&self, why: &Malformed) {
+    pub(super) fn datagram_dropped(&self, proxy: SocketAddr, why: &Malformed) {
         if self.talk == Talk::Verbose {
-            let proxy = &self.proxy;
             match why {
                 Malformed::Fragment(number) => {
                     self.say(format_args!("a datagram from {proxy} was dropped: fragment {number}"));

@@ -68,7 +68,7 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
             peer(&broker, cookie, actual).map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address)
         }
         (Request::DatagramConnect { destination }, Some(socket)) => {
-            match datagram::connect(&broker, socket.as_fd(), destination) {
+            match datagram::connect(&broker, socket.as_fd(), destination, &program) {
                 Ok(Connected::Sink(sink)) => Reply::Address(sink),
                 Ok(Connected::Gate { address, is_open }) => Reply::Gate { address, is_open },
                 Ok(Connected::There | Connected::Token) => Reply::Done { errno: 0 },

@@ -147,10 +147,8 @@ impl Chain {
         lines.extend(self.proxies.iter().map(|proxy| format!("    {proxy}")));
         if protocol == Protocol::Udp {
             lines.push(match self.for_datagrams() {
-                Ok(proxies) => match *proxies {
-                    [proxy] if self.proxies.len() > 1 => format!("  datagrams by {proxy}, if it serves them"),
-                    _ => "  if the proxy serves datagrams".into(),
-                },
+                Ok(_) if self.proxies.len() == 1 => "  if the proxy serves datagrams".into(),
+                Ok(_) => "  datagrams by the first of these that is alive, if it serves them".into(),
                 Err(why) => format!("  but refused: {why}"),
             });
         }

@@ -151,6 +151,9 @@ fn datagrams_go_through_one_socks5_proxy() {
         (&[socks5, socks5], one(1), Ok(2)),
         (&[socks5, socks5], one(2), Err(NoDatagrams::Several)),
         (&[http, socks5], Order::RoundRobin { length: 1 }, Ok(1)),
+        (&["socks5+tls://192.0.2.1"], Order::Strict, Err(NoDatagrams::Transport)),
+        (&["socks5+unix:///run/socks"], Order::Strict, Err(NoDatagrams::Transport)),
+        (&["socks5+tls://192.0.2.1", socks5], Order::Failover, Ok(1)),
     ] {
         let found = chain("c", urls, order).for_datagrams().map(|proxies| proxies.len());
         assert_eq!(found, expected, "{urls:?} {order:?}");

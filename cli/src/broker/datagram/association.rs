@@ -27,9 +27,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::flows::Cookie;
 use crate::broker::Broker;
 use crate::broker::connect::associate;
+use crate::broker::destination::{is_at, meant};
 use crate::broker::failure::Failure;
 use crate::broker::hop::Hop;
 use crate::broker::socket::canonical;
+use crate::route::{Chain, NoDatagrams};
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
 const MOST_WAITING: usize = 64;
@@ -53,9 +55,12 @@ const TURN: usize = 64;
 /// When the proxy has said nothing for so long it is asked whether it lives (tcp(7), `TCP_KEEPIDLE`).
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// A session's associations.
-#[derive(Default)]
+/// A session's associations by one chain.
 pub(super) struct Associations {
+    /// The chain's index.
+    chain: usize,
+    /// How its proxy, or else the chain, is called.
+    shown: String,
     of: RefCell<HashMap<Cookie, OfSocket>>,
     service: Cell<Service>,
     has_served: Cell<bool>,
@@ -80,6 +85,7 @@ struct OfSocket {
 }
 
 struct Association {
+    all: Rc<Associations>,
     cookie: Cookie,
     begun: Instant,
     state: RefCell<State>,
@@ -90,22 +96,37 @@ struct Association {
     let_go: Notify,
 }
 
-/// Whom a port belongs to.
+/// Whom a port of the far side belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
     /// All who have an address.
     Addresses,
-    /// The name that this stands for.
-    Name(SocketAddr),
+    /// Who is meant by this, and answers from an address that nobody here knows: a name, or what a rewrite has made of it.
+    One(SocketAddr),
 }
 
 enum State {
-    Opening { waiting: VecDeque<(SocketAddr, Vec<u8>)>, bytes: usize },
+    Opening { waiting: VecDeque<(Target, Vec<u8>)>, bytes: usize },
     Open(Rc<Relay>),
     Over,
 }
 
 impl Associations {
+    pub(super) fn new(index: usize, chain: &Chain) -> Self {
+        let shown = match chain.proxies.as_slice() {
+            [proxy] => proxy.to_string(),
+            _ => format!("the chain \"{}\"", chain.name.escape_debug()),
+        };
+        Self {
+            chain: index,
+            shown,
+            of: RefCell::default(),
+            service: Cell::default(),
+            has_served: Cell::default(),
+            room: RefCell::default(),
+        }
+    }
+
     /// Is it known that the proxy takes datagrams?
     pub(super) fn is_served(&self) -> bool {
         matches!(self.service.get(), Service::Served)
@@ -130,7 +151,7 @@ impl Associations {
     /// # Errors
     /// It does not.
     pub(super) async fn find_out(
-        &self,
+        self: &Rc<Self>,
         broker: &Rc<Broker>,
         cookie: Cookie,
         patience: Duration,
@@ -157,9 +178,17 @@ impl Associations {
     }
 
     /// Sends a program's datagram, as soon as there is an association.
-    pub(super) fn send(&self, broker: &Rc<Broker>, cookie: Cookie, destination: SocketAddr, payload: &[u8]) {
-        if let Some(association) = self.towards(broker, cookie, destination) {
-            association.send(broker, destination, payload);
+    pub(super) fn send(
+        self: &Rc<Self>,
+        broker: &Rc<Broker>,
+        cookie: Cookie,
+        destination: SocketAddr,
+        payload: &[u8],
+    ) {
+        let Some(target) = meant(broker, destination) else { return };
+        let whose = if is_at(&target, destination) { Whose::Addresses } else { Whose::One(destination) };
+        if let Some(association) = self.towards(broker, cookie, target.port, whose) {
+            association.send(target, payload);
         }
     }
 
@@ -172,24 +201,20 @@ impl Associations {
         }
     }
 
-    fn first(&self, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
+    fn first(self: &Rc<Self>, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
         let first = self.of.borrow().get(&cookie).and_then(|all| all.open.first().cloned());
         first.or_else(|| self.begin(broker, cookie))
     }
 
-    /// The association by which datagrams go to this destination, and come back.
+    /// The association by which datagrams go to a port of the far side, and come back.
     fn towards(
-        &self,
+        self: &Rc<Self>,
         broker: &Rc<Broker>,
         cookie: Cookie,
-        destination: SocketAddr,
+        port: u16,
+        whose: Whose,
     ) -> Option<Rc<Association>> {
-        let whose = match kind(destination.ip()) {
-            Kind::StandIn(_) => Whose::Name(destination),
-            Kind::Ordinary | Kind::Reserved => Whose::Addresses,
-        };
         let all = self.of.borrow().get(&cookie).map(|all| all.open.clone()).unwrap_or_default();
-        let port = destination.port();
         let is_whose = |association: &&Rc<Association>| association.ports.borrow().get(&port) == Some(&whose);
         let is_free = |association: &&Rc<Association>| !association.ports.borrow().contains_key(&port);
         if let Some(association) = all.iter().find(is_whose) {
@@ -203,7 +228,7 @@ impl Associations {
     }
 
     /// `None` when it is known that there will be none.
-    fn begin(&self, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
+    fn begin(self: &Rc<Self>, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
         if self.is_refused() {
             return None;
         }
@@ -212,6 +237,7 @@ impl Associations {
         // One after the other, but not those that are needed at the same time.
         let not_before = of_socket.opened.filter(|_| of_socket.open.is_empty()).map(|opened| opened + PAUSE);
         let association = Rc::new(Association {
+            all: Rc::clone(self),
             cookie,
             begun: Instant::now(),
             state: RefCell::new(State::Opening { waiting: VecDeque::new(), bytes: 0 }),
@@ -230,7 +256,7 @@ impl Associations {
         let is_for_good = failure.is_lasting() && !self.has_served.get();
         let until = if is_for_good { None } else { Some(Instant::now() + REMEMBERED) };
         self.service.set(Service::Refused(until));
-        broker.report.no_association(failure);
+        broker.report.no_association(self.chain, &self.shown, failure);
     }
 }
 
@@ -241,12 +267,12 @@ pub(super) struct Refused;
 impl Association {
     /// From its first datagram to its last.
     async fn live(self: Rc<Self>, broker: Rc<Broker>, not_before: Option<Instant>) {
-        let all = &broker.datagrams.associations;
+        let all = &self.all;
         let opened = async {
             if let Some(not_before) = not_before {
                 sleep_until(not_before).await;
             }
-            open(&broker).await
+            open(&broker, self.all.chain).await
         };
         tokio::select! {
             () = self.let_go.notified() => {}
@@ -255,7 +281,7 @@ impl Association {
                     all.service.set(Service::Served);
                     all.has_served.set(true);
                     let relay = Rc::new(relay);
-                    self.begin(&broker, &relay);
+                    self.begin(&relay);
                     tokio::select! {
                         () = end_of(control) => self.receive_rest(&broker, &relay),
                         () = self.let_go.notified() => {}
@@ -282,21 +308,21 @@ impl Association {
     }
 
     /// The relay is there: what waited for it goes first.
-    fn begin(&self, broker: &Broker, relay: &Rc<Relay>) {
+    fn begin(&self, relay: &Rc<Relay>) {
         if let State::Opening { waiting, .. } = self.change(State::Open(Rc::clone(relay))) {
-            for (destination, payload) in waiting {
-                relay.send(broker, destination, &payload);
+            for (target, payload) in waiting {
+                relay.send(&target, &payload);
             }
         }
     }
 
-    fn send(&self, broker: &Broker, destination: SocketAddr, payload: &[u8]) {
+    fn send(&self, target: Target, payload: &[u8]) {
         match &mut *self.state.borrow_mut() {
-            State::Open(relay) => relay.send(broker, destination, payload),
+            State::Open(relay) => relay.send(&target, payload),
             State::Opening { waiting, bytes } => {
                 if waiting.len() < MOST_WAITING && *bytes + payload.len() <= MOST_WAITING_BYTES {
                     *bytes += payload.len();
-                    waiting.push_back((destination, payload.to_vec()));
+                    waiting.push_back((target, payload.to_vec()));
                 }
             }
             State::Over => {}
@@ -332,7 +358,7 @@ impl Association {
 
     /// Takes one datagram to the program.
     fn take(&self, broker: &Rc<Broker>, relay: &Relay) -> io::Result<()> {
-        let mut room = broker.datagrams.associations.room.borrow_mut();
+        let mut room = self.all.room.borrow_mut();
         room.resize(LONGEST, 0);
         let (len, _, sender) = recvfrom(&relay.socket, &mut room[..], RecvFlags::DONTWAIT)?;
         let sender = sender.and_then(|sender| SocketAddr::try_from(sender).ok()).map(canonical);
@@ -342,18 +368,18 @@ impl Association {
         match decode(room.get(..len).unwrap_or(&[])) {
             Ok((source, payload)) => {
                 if let Some(source) = self.shown(broker, &source) {
-                    super::deliver(broker, self.cookie, source, payload);
+                    super::deliver(broker, self.cookie, self.all.chain, source, payload);
                 }
             }
-            Err(why) => broker.report.datagram_dropped(&why),
+            Err(why) => broker.report.datagram_dropped(relay.address, &why),
         }
         Ok(())
     }
 
     /// The source as the program knows it.
     fn shown(&self, broker: &Broker, source: &Target) -> Option<SocketAddr> {
-        if let Some(Whose::Name(name)) = self.ports.borrow().get(&source.port) {
-            return Some(*name);
+        if let Some(Whose::One(destination)) = self.ports.borrow().get(&source.port) {
+            return Some(*destination);
         }
         let address = match source.host {
             // A stand-in is an address that nobody has.
@@ -381,14 +407,8 @@ impl Relay {
         Ok(Self { socket: UdpSocket::from_std(socket)?, address })
     }
 
-    fn send(&self, broker: &Broker, destination: SocketAddr, payload: &[u8]) {
-        let host = match kind(destination.ip()) {
-            Kind::StandIn(index) => broker.names.borrow().name(index).map(Host::Name),
-            Kind::Reserved => None,
-            Kind::Ordinary => Some(Host::Address(destination.ip())),
-        };
-        let Some(host) = host else { return };
-        let header = Header::new(&Target { host, port: destination.port() });
+    fn send(&self, target: &Target, payload: &[u8]) {
+        let header = Header::new(target);
         let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(payload)];
         // As in any network, a datagram may be lost. Not by the runtime, which takes a new socket for unready until it has asked the
         // kernel.
@@ -397,15 +417,26 @@ impl Relay {
     }
 }
 
-/// Opens an association: its TCP connection, and a socket that hears the relay alone.
-async fn open(broker: &Rc<Broker>) -> Result<(TcpStream, Relay), Failure> {
-    let line = broker.chains.get(0).and_then(|line| line.first());
-    let hop = line.ok_or(Failure::NoDatagrams)?;
+/// Opens an association by the first of the chain's proxies that is there: its TCP connection, and a socket that hears the relay alone.
+async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), Failure> {
+    let declared =
+        broker.settings.routes.chain(chain).map_or(Err(NoDatagrams::Protocol), Chain::for_datagrams);
+    let proxies = declared.map_err(Failure::NoDatagrams)?;
+    let line = broker.chains.get(chain);
     let mut last = Failure::ProxyUnreachable(rustix::io::Errno::NETUNREACH.into());
-    for proxy in hop.addresses().await?.iter() {
-        match open_at(broker, hop, *proxy).await {
-            Err(failure) if failure.is_of_one_address() => last = failure,
-            result => return result,
+    for hop in proxies.into_iter().filter_map(|place| line?.hop(place)) {
+        let addresses = match hop.addresses().await {
+            Ok(addresses) => addresses,
+            Err(failure) => {
+                last = failure;
+                continue;
+            }
+        };
+        for proxy in addresses.iter() {
+            match open_at(broker, hop, *proxy).await {
+                Err(failure) if failure.is_of_one_address() => last = failure,
+                result => return result,
+            }
         }
     }
     Err(last)

@@ -1,6 +1,6 @@
 //! Whose datagrams stand for what: the book that the gates keep. Data only, no sockets.
 //!
-//! A **flow** is a program's socket and a destination. It has a **token**, an address on loopback that is the broker's: what the program sends to
+//! A **flow** is a program's socket, a destination, and the way there. It has a **token**, an address on loopback that is the broker's: what the program sends to
 //! the token goes to the destination, and what comes from the destination comes to the program from the token. A connected socket
 //! needs no token of its own: it is known by the address that it sends from.
 //!
@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// IPv4 tokens are in 127.192.0.0/10, where nothing else has ever been seen.
@@ -23,6 +24,9 @@ const MOST: usize = 65_536;
 
 /// A shim believes what it was told of a token for 30 s (`shim/src/flows.rs`), by a coarse clock.
 const KNOWN: Duration = Duration::from_secs(40);
+
+/// Which way a flow goes: by the chain with this index, or no further than our own name server.
+pub(super) type Via = Option<usize>;
 
 /// `SO_COOKIE` (socket(7)).
 pub(super) type Cookie = u64;
@@ -79,7 +83,9 @@ struct Entry {
     /// The address from which the program was heard last.
     heard: Option<SocketAddr>,
     peer: Option<Peer>,
-    tokens: HashMap<SocketAddr, SocketAddr>,
+    tokens: HashMap<(SocketAddr, Via), SocketAddr>,
+    /// The names of the program that used it last, where rules ask for them.
+    program: Rc<[String]>,
     /// It was not in the kernel's list when that was read last.
     is_missed: bool,
 }
@@ -88,6 +94,7 @@ struct Entry {
 #[derive(Clone, Copy)]
 struct Peer {
     destination: SocketAddr,
+    via: Via,
     /// The gate's address.
     gate: SocketAddr,
     /// The socket's own.
@@ -97,6 +104,7 @@ struct Peer {
 struct Token {
     cookie: Cookie,
     destination: SocketAddr,
+    via: Via,
     is_used: bool,
     /// When a shim, which then knows it for a while, was told of it last.
     told: Instant,
@@ -113,8 +121,8 @@ pub(super) struct WayBack {
 
 impl Flows {
     /// The token for a flow, if it has one.
-    pub(super) fn token(&mut self, who: Who, destination: SocketAddr) -> Option<SocketAddr> {
-        let token = *self.entry(who).tokens.get(&destination)?;
+    pub(super) fn token(&mut self, who: Who, destination: SocketAddr, via: Via) -> Option<SocketAddr> {
+        let token = *self.entry(who).tokens.get(&(destination, via))?;
         let known = self.tokens.get_mut(&Key::new(token, who.port))?;
         (known.is_used, known.told) = (true, Instant::now());
         Some(token)
@@ -149,14 +157,14 @@ impl Flows {
     }
 
     /// Gives a flow its token.
-    pub(super) fn insert(&mut self, who: Who, destination: SocketAddr, token: SocketAddr) {
+    pub(super) fn insert(&mut self, who: Who, destination: SocketAddr, via: Via, token: SocketAddr) {
         if self.tokens.len() >= MOST {
             self.make_room(|_, _| true);
         }
-        self.entry(who).tokens.insert(destination, token);
+        self.entry(who).tokens.insert((destination, via), token);
         let key = Key::new(token, who.port);
         let told = Instant::now();
-        self.tokens.insert(key, Token { cookie: who.cookie, destination, is_used: true, told });
+        self.tokens.insert(key, Token { cookie: who.cookie, destination, via, is_used: true, told });
         self.turns.push_back(key);
     }
 
@@ -168,6 +176,7 @@ impl Flows {
             heard: None,
             peer: None,
             tokens: HashMap::new(),
+            program: Rc::default(),
             is_missed: false,
         });
         let before = entry.who.port;
@@ -202,7 +211,7 @@ impl Flows {
                     if let Some(removed) = self.tokens.remove(&key)
                         && let Some(entry) = self.sockets.get_mut(&removed.cookie)
                     {
-                        entry.tokens.remove(&removed.destination);
+                        entry.tokens.remove(&(removed.destination, removed.via));
                     }
                     return;
                 }
@@ -216,10 +225,16 @@ impl Flows {
     }
 
     /// The socket is connected to `gate`, and sends from `own`.
-    pub(super) fn connect(&mut self, who: Who, destination: SocketAddr, gate: SocketAddr, own: SocketAddr) {
+    pub(super) fn connect(
+        &mut self,
+        who: Who,
+        (destination, via): (SocketAddr, Via),
+        gate: SocketAddr,
+        own: SocketAddr,
+    ) {
         self.forget_peer(who.cookie);
         self.connected.insert(own, who.cookie);
-        self.entry(who).peer = Some(Peer { destination, gate, own });
+        self.entry(who).peer = Some(Peer { destination, via, gate, own });
     }
 
     /// The socket is connected elsewhere, or to nothing. Was it connected to a gate?
@@ -234,31 +249,35 @@ impl Flows {
     }
 
     /// Whose datagram it is that came from `from` to `to`, one of ours, and where it is to go.
-    pub(super) fn recognise(&mut self, to: SocketAddr, from: SocketAddr) -> Option<(Cookie, SocketAddr)> {
-        let (cookie, destination) = match self.tokens.get_mut(&Key::new(to, from.port())) {
+    pub(super) fn recognise(
+        &mut self,
+        to: SocketAddr,
+        from: SocketAddr,
+    ) -> Option<(Cookie, SocketAddr, Via)> {
+        let (cookie, destination, via) = match self.tokens.get_mut(&Key::new(to, from.port())) {
             Some(token) => {
                 token.is_used = true;
-                (token.cookie, token.destination)
+                (token.cookie, token.destination, token.via)
             }
             None => {
                 let cookie = *self.connected.get(&from)?;
                 let peer = self.sockets.get(&cookie)?.peer.filter(|peer| peer.gate == to)?;
-                (cookie, peer.destination)
+                (cookie, peer.destination, peer.via)
             }
         };
         let is_from = |who: Who| who.port == from.port() && who.ip.is_none_or(|ip| ip == from.ip());
         let entry = self.sockets.get_mut(&cookie).filter(|entry| is_from(entry.who))?;
         entry.heard = Some(from);
-        Some((cookie, destination))
+        Some((cookie, destination, via))
     }
 
-    /// How a datagram of `source` comes to the socket; `None` when it is connected to somebody else, or gone.
-    pub(super) fn way_back(&self, cookie: Cookie, source: SocketAddr) -> Option<WayBack> {
+    /// How a datagram of `source` that came by `via` comes to the socket; `None` when it is connected to somebody else, or gone.
+    pub(super) fn way_back(&self, cookie: Cookie, source: SocketAddr, via: Via) -> Option<WayBack> {
         let entry = self.sockets.get(&cookie)?;
-        if let Some(peer) = entry.peer.filter(|peer| peer.destination == source) {
+        if let Some(peer) = entry.peer.filter(|peer| (peer.destination, peer.via) == (source, via)) {
             return Some(WayBack { own: Some(peer.gate), to: peer.own });
         }
-        let own = entry.tokens.get(&source).copied();
+        let own = entry.tokens.get(&(source, via)).copied();
         // The kernel lets a connected socket hear its peer alone.
         if own.is_none() && entry.peer.is_some() {
             return None;
@@ -283,6 +302,23 @@ impl Flows {
         // Sockets that share a port (SO_REUSEPORT) may get each other's answers.
         let is_of_port = self.sockets.get(&token.cookie).is_some_and(|entry| entry.who.port == port);
         is_of_port.then_some(token.destination)
+    }
+
+    /// Which way the socket's connection goes, if it is connected to a gate.
+    pub(super) fn peer_via(&self, cookie: Cookie) -> Option<Via> {
+        Some(self.sockets.get(&cookie)?.peer?.via)
+    }
+
+    /// A program that goes by these names uses the socket.
+    pub(super) fn note_program(&mut self, cookie: Cookie, names: Vec<String>) {
+        if let Some(entry) = self.sockets.get_mut(&cookie) {
+            entry.program = names.into();
+        }
+    }
+
+    /// The names of the program that used it last.
+    pub(super) fn program(&self, cookie: Cookie) -> Rc<[String]> {
+        self.sockets.get(&cookie).map(|entry| Rc::clone(&entry.program)).unwrap_or_default()
     }
 
     /// As the book has it.
@@ -328,143 +364,4 @@ impl Flows {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PORT: u16 = 4000;
-
-    fn address(text: &str) -> SocketAddr {
-        text.parse().unwrap()
-    }
-
-    fn who(cookie: Cookie) -> Who {
-        let port = 5000 + u16::try_from(cookie).unwrap();
-        Who { cookie, inode: cookie + 1000, port, ip: None, is_v6: true, speaks_v4: true }
-    }
-
-    fn given(flows: &mut Flows, who: Who, destination: SocketAddr) -> SocketAddr {
-        let token = flows.free_v4(PORT);
-        flows.insert(who, destination, token);
-        token
-    }
-
-    fn back(own: Option<SocketAddr>, to: &str) -> Option<WayBack> {
-        Some(WayBack { own, to: address(to) })
-    }
-
-    #[test]
-    fn a_token_leads_there_and_back_for_its_own_socket_alone() {
-        let mut flows = Flows::default();
-        let destination = address("192.0.2.1:7");
-        let token = given(&mut flows, who(1), destination);
-        assert_eq!(flows.token(who(1), destination), Some(token));
-        assert_eq!(flows.token(who(2), destination), None);
-        assert_eq!(flows.recognise(token, address("127.0.0.1:5001")), Some((1, destination)));
-        assert_eq!(flows.recognise(token, address("127.0.0.1:5002")), None);
-        assert_eq!(flows.way_back(1, destination), back(Some(token), "127.0.0.1:5001"));
-        assert_eq!(flows.way_back(1, address("192.0.2.2:7")), back(None, "127.0.0.1:5001"));
-        assert_eq!(flows.way_back(1, address("[2001:db8::1]:7")), back(None, "[::1]:5001"));
-        given(&mut flows, who(2), destination);
-        assert_eq!((flows.origin(1, token), flows.origin(2, token)), (Some(destination), None));
-    }
-
-    #[test]
-    fn a_stranger_at_another_address_of_the_same_port_is_not_the_socket() {
-        let mut flows = Flows::default();
-        let bound = Who { ip: Some([10, 0, 0, 2].into()), is_v6: false, ..who(1) };
-        let token = given(&mut flows, bound, address("192.0.2.1:7"));
-        assert_eq!(flows.recognise(token, address("127.0.0.1:5001")), None);
-        assert!(flows.recognise(token, address("10.0.0.2:5001")).is_some());
-        assert_eq!(flows.way_back(1, address("[2001:db8::1]:7")), None);
-    }
-
-    #[test]
-    fn an_ipv6_token_is_taken_from_the_flow_that_was_not_used() {
-        let mut flows = Flows::default();
-        let destinations = ["[2001:db8::1]:7", "[2001:db8::2]:7"].map(address);
-        for (destination, token) in destinations.iter().zip(["[::1]:4001", "[::1]:4002"].map(address)) {
-            flows.share(token);
-            flows.insert(who(1), *destination, token);
-        }
-        let later = Instant::now() + 2 * KNOWN;
-        flows.free_one(who(2).port, later);
-        flows.free_one(who(1).port, Instant::now());
-        assert_eq!(flows.free_v6(who(1)), None, "another's, and those that a shim may know");
-        flows.free_one(who(1).port, later);
-        assert_eq!(flows.free_v6(who(1)), Some(address("[::1]:4001")));
-        assert_eq!(flows.token(who(1), destinations[0]), None);
-    }
-
-    #[test]
-    fn a_connected_socket_is_known_by_its_address_and_hears_its_peer_alone() {
-        let mut flows = Flows::default();
-        let (destination, gate, own) =
-            (address("192.0.2.1:7"), address("10.0.0.2:4000"), address("10.0.0.2:5001"));
-        flows.connect(who(1), destination, gate, own);
-        assert_eq!(flows.recognise(gate, own), Some((1, destination)));
-        assert_eq!(flows.recognise(gate, address("10.0.0.2:5002")), None);
-        assert_eq!(flows.recognise(address("10.0.0.3:4000"), own), None);
-        assert_eq!(flows.way_back(1, destination), back(Some(gate), "10.0.0.2:5001"));
-        assert_eq!(flows.way_back(1, address("192.0.2.2:7")), None);
-        assert!(flows.is_taken(own, 2) && !flows.is_taken(own, 1));
-        flows.forget_peer(1);
-        assert_eq!(flows.recognise(gate, own), None);
-    }
-
-    #[test]
-    fn sockets_share_ipv6_tokens_and_are_told_apart_by_their_ports() {
-        let mut flows = Flows::default();
-        let destinations = ["[2001:db8::1]:7", "[2001:db8::2]:7"].map(address);
-        let tokens = ["[::1]:4001", "[::1]:4002"].map(address);
-        assert_eq!(flows.free_v6(who(1)), None);
-        for token in tokens {
-            flows.share(token);
-            let who = who(1);
-            let destination = destinations[usize::from(token == tokens[1])];
-            assert_eq!(flows.free_v6(who), Some(token));
-            flows.insert(who, destination, token);
-        }
-        assert_eq!((flows.free_v6(who(1)), flows.free_v6(who(2))), (None, Some(tokens[0])));
-        flows.insert(who(2), destinations[1], tokens[0]);
-        assert_eq!(flows.recognise(tokens[0], address("[::1]:5001")), Some((1, destinations[0])));
-        assert_eq!(flows.recognise(tokens[0], address("[::1]:5002")), Some((2, destinations[1])));
-        assert_eq!(flows.origin(2, tokens[0]), Some(destinations[1]));
-        let moved = Who { port: 6000, ..who(1) };
-        assert_eq!(flows.token(moved, destinations[0]), None);
-        assert_eq!(flows.recognise(tokens[0], address("[::1]:5001")), None);
-    }
-
-    #[test]
-    fn a_socket_that_is_missing_twice_is_gone_with_all_its_flows() {
-        let mut flows = Flows::default();
-        let destination = address("192.0.2.1:7");
-        let token = given(&mut flows, who(1), destination);
-        given(&mut flows, who(2), destination);
-        let open = HashSet::from([who(2).inode]);
-        assert_eq!(flows.sweep(&open), []);
-        assert_eq!(flows.sweep(&HashSet::from([who(1).inode, who(2).inode])), []);
-        flows.sweep(&open);
-        assert_eq!(flows.sweep(&open), [1]);
-        assert!(!flows.has(1) && flows.has(2) && flows.origin(1, token).is_none());
-    }
-
-    #[test]
-    fn what_was_not_used_for_long_makes_room_and_tokens_are_never_shared() {
-        let mut flows = Flows::default();
-        let to = |n: usize| SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0000 + n as u32), 7));
-        let first = given(&mut flows, who(1), to(0));
-        let second = given(&mut flows, who(1), to(1));
-        for n in 2..MOST {
-            given(&mut flows, who(1), to(n));
-        }
-        assert_eq!(flows.tokens.len(), MOST);
-        // All have been used once; the first is used again when its turn is over.
-        given(&mut flows, who(1), to(MOST));
-        assert_eq!(flows.token(who(1), to(0)), None);
-        flows.token(who(1), to(1)).unwrap();
-        given(&mut flows, who(1), to(MOST + 1));
-        assert_eq!(flows.token(who(1), to(1)), Some(second));
-        assert_eq!((flows.origin(1, first), flows.tokens.len()), (None, MOST));
-        assert_eq!(flows.sockets[&1].tokens.len(), MOST);
-    }
-}
+mod tests;

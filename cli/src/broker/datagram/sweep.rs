@@ -25,7 +25,7 @@ pub(super) fn keep_swept(broker: &Rc<Broker>) {
             // Without /proc nothing is ever swept, and the oldest flows make room.
             let Ok(open) = open_sockets() else { continue };
             for cookie in datagrams.flows.borrow_mut().sweep(&open) {
-                datagrams.associations.let_go(cookie);
+                datagrams.let_go(cookie);
             }
         }
         datagrams.is_swept.set(false);

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::control;
-use presocks_abi::sockaddr::Given;
+use presocks_abi::sockaddr::{Given, is_local};
 use presocks_abi::socket::{Kind, is_loopback};
 use presocks_proto::socks5::datagram::max_payload;
 use rustix::io::Errno;
@@ -27,7 +27,7 @@ use crate::broker::socket::{leaves_loopback, option, restore, send_here};
 /// # Errors
 /// Those of connect(2).
 pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
-    datagram::connect(&caller.broker, taken.fd.as_fd(), destination).map(drop)
+    datagram::connect(&caller.broker, taken.fd.as_fd(), destination, &caller.program()).map(drop)
 }
 
 /// What is to become of one message.
@@ -129,7 +129,7 @@ fn way(
     let Some(destination) = destination else { return Ok(Way::Continue) };
     let taken = caller.take(fd)?;
     let is_fast_open = flags & libc::MSG_FASTOPEN != 0;
-    Ok(match (taken.kind, place(&caller.broker, destination)) {
+    Ok(match (taken.kind, where_is(caller, &taken, destination)) {
         (Kind::NotIp, _) => Way::Continue,
         (Kind::Refused, _) => Way::Fail(libc::ENETUNREACH),
         // An address means nothing to a stream.
@@ -145,10 +145,19 @@ fn way(
         (Kind::Stream, _) => Way::Continue,
         (Kind::Datagram, Place::Local) if leaves_loopback(taken.fd.as_fd()) => Way::Fail(libc::ENETUNREACH),
         (Kind::Datagram, Place::Local | Place::Direct) => Way::Continue,
-        (Kind::Datagram, Place::Resolver | Place::Group | Place::Elsewhere) => {
+        (Kind::Datagram, Place::Resolver | Place::Behind(_) | Place::Unknown | Place::Refused(_)) => {
             Way::Redirect(taken, destination)
         }
     })
+}
+
+/// The rules for datagrams have nothing to say of a stream.
+fn where_is(caller: &Caller, taken: &Taken, destination: SocketAddr) -> Place {
+    match taken.kind {
+        _ if is_local(destination) => Place::Local,
+        Kind::Datagram => place(&caller.broker, destination, &caller.program()),
+        Kind::Stream | Kind::NotIp | Kind::Refused => Place::Unknown,
+    }
 }
 
 fn judge_control(

@@ -1,0 +1,126 @@
+//! Where a datagram's destination is, and by which way it is reached: on this machine, directly, through a chain, or not at all.
+//!
+//! It is asked for each socket and destination, with the program that sends. What then knows the answer keeps the chain with it (`flows`), so that
+//! no datagram goes another way than the one that was found for it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use presocks_abi::sockaddr::is_local;
+use rustix::io::Errno;
+
+use crate::args::Udp;
+use crate::broker::destination::{Denial, Server, Way, is_at, server, way};
+use crate::broker::report::Program;
+use crate::broker::{Broker, resolver};
+use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Protocol};
+
+/// Where a destination is.
+#[derive(Debug)]
+pub(in crate::broker) enum Place {
+    /// On this machine.
+    Local,
+    /// Declared direct.
+    Direct,
+    /// A name server: ours answers.
+    Resolver,
+    /// Behind the chain with this index.
+    Behind(usize),
+    /// Nowhere: a stand-in that this session has not given out.
+    Unknown,
+    Refused(Refusal),
+}
+
+/// Why a datagram is not let out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::broker) enum Refusal {
+    /// `--udp=deny`.
+    Off,
+    /// Multicast or broadcast, which no proxy takes.
+    Group,
+    /// There is no association; why has been said.
+    NotServed,
+    Rule(Denial),
+    /// A rule calls the name direct.
+    Named,
+    /// A rule calls direct what a rewrite has made of the destination.
+    Rewritten,
+}
+
+impl Refusal {
+    /// The errno for the program.
+    pub(super) fn errno(&self) -> Errno {
+        match self {
+            Self::Rule(_) => Errno::ACCESS,
+            Self::Off | Self::Group | Self::NotServed | Self::Named | Self::Rewritten => Errno::NETUNREACH,
+        }
+    }
+
+    /// Refusals with the same number have the same cause and are told once.
+    pub(in crate::broker) fn cause(&self) -> u32 {
+        const FIRST: u32 = 0x2000_0000;
+        match self {
+            Self::Off => FIRST,
+            Self::Group => FIRST + 1,
+            Self::NotServed => FIRST + 2,
+            Self::Named => FIRST + 3,
+            Self::Rewritten => FIRST + 4,
+            Self::Rule(denial) => denial.cause(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("UDP is off (--udp=deny)"),
+            Self::Group => f.write_str("multicast and broadcast cannot be proxied"),
+            Self::NotServed => f.write_str("the proxy does not take it"),
+            Self::Rule(denial) => denial.fmt(f),
+            Self::Named => write!(f, "a rule calls it direct, and {NOT_BY_NAME}"),
+            Self::Rewritten => write!(f, "a rule calls it direct, and {NOT_REWRITTEN}"),
+        }
+    }
+}
+
+/// Where a destination is for this program.
+pub(in crate::broker) fn place(broker: &Broker, destination: SocketAddr, program: &Program<'_>) -> Place {
+    place_for(broker, destination, &|| program.names())
+}
+
+/// The same, by the names that the program goes by.
+pub(super) fn place_for(
+    broker: &Broker,
+    destination: SocketAddr,
+    program: &dyn Fn() -> Vec<String>,
+) -> Place {
+    if is_local(destination) {
+        return Place::Local;
+    }
+    let is_group = is_group(destination.ip().to_canonical());
+    if destination.port() == resolver::PORT {
+        return match server(broker, destination, Protocol::Udp, program) {
+            Server::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
+            Server::Itself(target) if is_at(&target, destination) => Place::Direct,
+            Server::Itself(_) | Server::Ours if is_group => Place::Refused(Refusal::Group),
+            Server::Itself(_) | Server::Ours => Place::Resolver,
+        };
+    }
+    match way(broker, destination, program) {
+        Way::Unknown => Place::Unknown,
+        Way::Direct => Place::Direct,
+        Way::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
+        Way::Impossible { is_named: true } => Place::Refused(Refusal::Named),
+        Way::Impossible { is_named: false } => Place::Refused(Refusal::Rewritten),
+        Way::Chain(_) if is_group => Place::Refused(Refusal::Group),
+        Way::Chain(_) if broker.settings.udp == Udp::Deny => Place::Refused(Refusal::Off),
+        Way::Chain(chain) => Place::Behind(chain),
+    }
+}
+
+fn is_group(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_multicast(),
+    }
+}
