@@ -96,7 +96,7 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     raise_descriptor_limit();
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let report = Report::new(settings.talk, &settings.routes);
+    let report = Report::new(settings.talk);
     let datagrams = Datagrams::new(&settings.routes);
     let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
     let broker = Rc::new(Broker {

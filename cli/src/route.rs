@@ -146,6 +146,19 @@ impl Routes {
         }
     }
 
+    /// The verdict on a question of the broker's own to a name server, for all programs. It is not asked directly because all is direct, or all
+    /// that no rule speaks of, as above; unless there is no proxy at all.
+    pub(crate) fn upstream(&self, asked: &Asked<'_>) -> (Verdict, Option<&Rule>) {
+        let (verdict, rule) = self.verdict(asked);
+        let is_meant = rule.is_some_and(|Rule { criteria, .. }| {
+            !criteria.names.is_empty() || !criteria.addresses.is_empty() || !criteria.ports.is_empty()
+        });
+        match verdict {
+            Verdict::Direct if !is_meant && !self.chains.is_empty() => (Verdict::Chain(0), None),
+            verdict => (verdict, rule),
+        }
+    }
+
     /// The first rule that matches.
     fn rule(&self, asked: &Asked<'_>) -> Option<&Rule> {
         let names = OnceCell::new();
@@ -210,6 +223,14 @@ impl fmt::Display for NoDatagrams {
 }
 
 impl Chain {
+    /// Its proxy, or its name when it has several.
+    pub(crate) fn shown(&self) -> String {
+        match self.proxies.as_slice() {
+            [proxy] => proxy.to_string(),
+            _ => format!("the chain \"{}\"", self.name.escape_debug()),
+        }
+    }
+
     /// The places of the proxies that may carry its datagrams: any one of them does, the first that is alive.
     ///
     /// # Errors

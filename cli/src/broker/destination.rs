@@ -9,7 +9,7 @@ use presocks_proto::target::{Host, Target};
 
 use super::failure::Failure;
 use super::{Broker, resolver};
-use crate::route::{Asked, Protocol, Rule, Verdict};
+use crate::route::{Asked, Chain, Protocol, Rule, Verdict};
 
 /// Where a connection goes.
 #[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
@@ -112,6 +112,23 @@ pub(super) fn server(
 /// Whom the address means: what it stands for, or what a rewrite has made of that; `None` for a stand-in that this session has not given out.
 pub(super) fn meant(broker: &Broker, destination: SocketAddr) -> Option<Target> {
     Some(broker.settings.routes.rewritten(target(broker, destination)?))
+}
+
+/// Where a question of ours goes that is for this name server, and how that way is called.
+///
+/// # Errors
+/// A rule denies it.
+pub(super) fn upstream(broker: &Broker, server: &Target) -> Result<(Route, String), Failure> {
+    let routes = &broker.settings.routes;
+    let target = routes.rewritten(*server);
+    match routes.upstream(&Asked { target: &target, protocol: Protocol::Tcp, program: &Vec::new }) {
+        (Verdict::Direct, _) => Ok((Route::Direct(target), "direct".into())),
+        (Verdict::Chain(chain), _) => {
+            let shown = routes.chain(chain).map(Chain::shown).unwrap_or_default();
+            Ok((Route::Chain(chain, target), shown))
+        }
+        (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
+    }
 }
 
 /// What the address stands for; `None` for a stand-in that this session has not given out.

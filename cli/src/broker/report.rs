@@ -23,7 +23,6 @@ use super::datagram::Refusal;
 use super::dns::upstream::Trouble;
 use super::failure::Failure;
 use crate::backstop::target::process_of;
-use crate::route::Routes;
 use crate::settings::Talk;
 
 /// Causes that have no [`Failure`].
@@ -47,7 +46,6 @@ const STACK: usize = 64 * 1024;
 /// The session's voice.
 pub(super) struct Report {
     talk: Talk,
-    proxy: String,
     said: RefCell<HashSet<u32>>,
     voice: RefCell<Voice>,
 }
@@ -106,10 +104,8 @@ fn name_of_process(pid: i32) -> Option<String> {
 }
 
 impl Report {
-    pub(super) fn new(talk: Talk, routes: &Routes) -> Self {
-        let proxy = routes.chain(0).and_then(|chain| chain.proxies.first());
-        let proxy = proxy.map(ToString::to_string).unwrap_or_default();
-        Self { talk, proxy, said: RefCell::default(), voice: RefCell::new(Voice::Unused) }
+    pub(super) fn new(talk: Talk) -> Self {
+        Self { talk, said: RefCell::default(), voice: RefCell::new(Voice::Unused) }
     }
 
     /// A connect has ended.
@@ -144,33 +140,33 @@ impl Report {
         }
     }
 
-    /// An attempt to reach a name server through the proxy has ended.
+    /// An attempt to reach a name server has ended. `path`: how it was to be reached; empty when not at all.
     pub(super) fn name_server_connected(
         &self,
         server: &Target,
-        proxy: &str,
+        path: &str,
         took: Duration,
         failure: Option<&Failure>,
     ) {
-        let took = milliseconds(took);
+        let (via, took) = (via(path), milliseconds(took));
         match (self.talk, failure) {
             (Talk::Verbose, None) => {
-                self.say(format_args!("name server {server} via {proxy}: connected in {took}"));
+                self.say(format_args!("name server {server}{via}: connected in {took}"));
             }
             (Talk::Verbose, Some(failure)) => {
-                self.say(format_args!("name server {server} via {proxy}: {failure}, after {took}"));
+                self.say(format_args!("name server {server}{via}: {failure}, after {took}"));
             }
             (Talk::Normal, Some(failure)) if self.is_new(failure.cause()) => {
-                self.say(format_args!("name server {server} via {proxy}: {failure}"));
+                self.say(format_args!("name server {server}{via}: {failure}"));
             }
             _ => {}
         }
     }
 
     /// A name server was reached, and did not answer a query.
-    pub(super) fn name_server_failed(&self, server: &Target, why: &Trouble) {
+    pub(super) fn name_server_failed(&self, server: &Target, path: &str, why: &Trouble) {
         if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(why.cause()) {
-            self.say(format_args!("name server {server} via {}: {why}", self.proxy));
+            self.say(format_args!("name server {server}{}: {why}", via(path)));
         }
     }
 
@@ -259,6 +255,10 @@ impl Report {
     fn is_new(&self, cause: u32) -> bool {
         self.said.borrow_mut().insert(cause)
     }
+}
+
+fn via(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!(" via {path}") }
 }
 
 fn milliseconds(time: Duration) -> String {

@@ -113,13 +113,9 @@ enum State {
 
 impl Associations {
     pub(super) fn new(index: usize, chain: &Chain) -> Self {
-        let shown = match chain.proxies.as_slice() {
-            [proxy] => proxy.to_string(),
-            _ => format!("the chain \"{}\"", chain.name.escape_debug()),
-        };
         Self {
             chain: index,
-            shown,
+            shown: chain.shown(),
             of: RefCell::default(),
             service: Cell::default(),
             has_served: Cell::default(),

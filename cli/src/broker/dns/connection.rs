@@ -112,7 +112,7 @@ impl<'a> Conversation<'a> {
             if self.has_answered || !asked.has_failed {
                 again.push_back(Asked { has_failed: !self.has_answered, ..asked });
             } else {
-                self.broker.report.name_server_failed(&self.target, &Trouble::Closed);
+                upstream::failed(self.broker, &self.target, &Trouble::Closed);
             }
         }
         again
@@ -178,7 +178,7 @@ impl<'a> Conversation<'a> {
         let Some(id) = message.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
         let Some(UnderWay { asked, .. }) = self.under_way.remove(&id) else { return };
         let Some(answer) = message::accept(&asked.query, message) else {
-            self.broker.report.name_server_failed(&self.target, &Trouble::Malformed);
+            upstream::failed(self.broker, &self.target, &Trouble::Malformed);
             return;
         };
         self.has_answered = true;

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use presocks_proto::socks5::{Host, Target};
 use presocks_proto::standin::{Kind, kind};
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -20,6 +22,7 @@ use tokio::time::timeout;
 use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
 use crate::broker::Broker;
+use crate::broker::destination::{self, Route};
 use crate::broker::failure::Failure;
 use crate::broker::path::{self, Outcome};
 use crate::broker::stream::Stream;
@@ -60,7 +63,7 @@ pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: SocketAddr) -
     match timeout(limit, answer).await {
         Ok(answer) => answer.ok(),
         Err(_) => {
-            broker.report.name_server_failed(&target, &Trouble::Silent(limit));
+            failed(broker, &target, &Trouble::Silent(limit));
             None
         }
     }
@@ -96,6 +99,12 @@ impl fmt::Display for Trouble {
             Self::Malformed => f.write_str("its answer is not one to the query"),
         }
     }
+}
+
+/// Tells that a server that was reached, or the way to it, gave no answer.
+pub(super) fn failed(broker: &Broker, target: &Target, why: &Trouble) {
+    let path = destination::upstream(broker, target).map(|(_, shown)| shown).unwrap_or_default();
+    broker.report.name_server_failed(target, &path, why);
 }
 
 /// To the connection that there is, or to a new one.
@@ -153,15 +162,36 @@ pub(in crate::broker) async fn transfer(
     }
 }
 
-/// A connection to the server, through the proxy.
+/// A connection to the server, as the rules have it: through a chain, or directly.
 ///
 /// # Errors
-/// That of the last address of the proxy; it has been told.
+/// That of the last attempt, or that a rule denies it; it has been told.
 pub(super) async fn connect(broker: &Rc<Broker>, target: Target) -> Result<Stream, Failure> {
     let started = Instant::now();
-    let Outcome { path, result } = path::reach(broker, 0, target).await;
+    let (path, result) = match destination::upstream(broker, &target) {
+        Err(denied) => (String::new(), Err(denied)),
+        Ok((Route::Chain(chain, target), _)) => {
+            let Outcome { path, result } = path::reach(broker, chain, target).await;
+            (path, result)
+        }
+        Ok((Route::Direct(target), shown)) => (shown, directly(broker, &target).await),
+        Ok((Route::Resolver(_), shown)) => (shown, Err(Failure::Direct(Errno::NETUNREACH.into()))),
+    };
     broker.report.name_server_connected(&target, &path, started.elapsed(), result.as_ref().err());
     result
+}
+
+/// To a server that a rule calls direct. Its name is looked up by this machine's resolver.
+async fn directly(broker: &Broker, target: &Target) -> Result<Stream, Failure> {
+    let attempt = async {
+        match target.host {
+            Host::Address(address) => TcpStream::connect((address, target.port)).await,
+            Host::Name(name) => TcpStream::connect((name.to_string(), target.port)).await,
+        }
+    };
+    let connected = timeout(broker.settings.connect_timeout, attempt).await;
+    let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::Direct)?;
+    Ok(Stream::Tcp(stream))
 }
 
 /// Which server answers in the stead of the one that the program has addressed.
