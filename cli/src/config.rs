@@ -7,6 +7,8 @@
 mod document;
 mod environment;
 mod excerpt;
+mod foreign;
+mod location;
 mod permission;
 mod place;
 mod print;
@@ -19,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub(crate) use environment::VARIABLES;
-use environment::{CONFIG, EXCEPTIONS, Environment, NO_CONFIG, PROFILE};
-use place::Format;
+use environment::{EXCEPTIONS, Environment, PROFILE};
+use place::{Format, Text};
 pub(crate) use place::{Place, Said};
 pub(crate) use print::print;
 pub(crate) use profile::{Isolate, Order, Profile, Rule};
@@ -63,10 +65,9 @@ pub(crate) fn load(
     let environment = Environment(environment);
     let mut loaded =
         Loaded { profile: Profile::default(), listed: None, notes: Vec::new(), withheld: VARIABLES.to_vec() };
-    let file = file(wanted, &environment, &mut loaded.notes)?;
+    let file = file(wanted, &environment, &mut loaded)?;
     let merged = flags.beside(environment.profile()?).over(file);
-    let names_proxy = merged.proxy.is_some() || merged.proxy_file.is_some();
-    let all_proxy = if names_proxy { None } else { environment.all_proxy(&mut loaded.notes)? };
+    let all_proxy = if merged.has_way() { None } else { environment.all_proxy(&mut loaded.notes)? };
     let mut profile = match all_proxy {
         Some(weakest) => {
             loaded.withheld.extend(EXCEPTIONS);
@@ -88,35 +89,64 @@ pub(crate) fn load(
 }
 
 /// What the configuration file says, its profile laid over its top.
-fn file(wanted: &Wanted, environment: &Environment<'_>, notes: &mut Vec<String>) -> Result<Profile, String> {
-    let chosen = match &wanted.profile {
-        Some(name) => Some(Said::named(name.clone(), "--profile")),
-        None => environment.value(PROFILE)?.map(|name| Said::named(name, PROFILE)),
+fn file(wanted: &Wanted, environment: &Environment<'_>, loaded: &mut Loaded) -> Result<Profile, String> {
+    let typed = wanted.profile.as_ref().map(|name| Said::named(name.clone(), "--profile"));
+    let Some(path) = location::find(wanted, environment, &mut loaded.notes)? else {
+        let chosen = if wanted.no_file { typed } else { typed.or(chosen(environment)?) };
+        return without_file(chosen.as_ref());
     };
-    let path = match path(wanted, environment)? {
-        Some(path) => path,
-        None => return without_file(chosen.as_ref()),
-    };
-    let text = document::read(&path, |_| Format::Toml)?;
+    let text = document::read(&path, |content| {
+        if wanted.is_proxychains { Format::Proxychains } else { foreign::recognise(&path, content) }
+    })?;
+    permission::check(&text, &path, &mut loaded.notes);
+    if text.format != Format::Toml {
+        return match typed {
+            Some(typed) => Err(typed.fault(format!("there are no profiles in {}", text.name))),
+            None => foreign(wanted, &text, environment, loaded),
+        };
+    }
     let mut top = document::profile(&text)?;
-    permission::check(&text, &path, notes);
     let mut profiles = std::mem::take(&mut top.profiles);
-    let Some(chosen) = chosen else {
+    let Some(chosen) = typed.or(chosen(environment)?) else {
         return Ok(top);
     };
     match profiles.remove(&chosen.value) {
         Some(profile) => Ok(profile.value.over(top)),
         None => {
             let known: Vec<_> = profiles.keys().map(|name| name.escape_debug().to_string()).collect();
-            let known = if known.is_empty() {
-                "no profile at all".into()
-            } else {
-                format!("only {}", known.join(", "))
-            };
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             let name = chosen.value.escape_debug();
-            Err(chosen.fault(format!("there is no profile \"{name}\" in {}: it has {known}", text.name)))
+            Err(chosen.fault(format!("there is no profile \"{name}\" in {}; it has {known}", text.name)))
         }
     }
+}
+
+fn chosen(environment: &Environment<'_>) -> Result<Option<Said<String>>, String> {
+    Ok(environment.value(PROFILE)?.map(|name| Said::named(name, PROFILE)))
+}
+
+/// What another program's file says; its variables are not the command's to see, either.
+fn foreign(
+    wanted: &Wanted,
+    text: &Rc<Text>,
+    environment: &Environment<'_>,
+    loaded: &mut Loaded,
+) -> Result<Profile, String> {
+    let mut profile = match text.format {
+        Format::Torsocks => foreign::torsocks::profile(text, &mut loaded.notes)?,
+        Format::Dante => {
+            loaded.withheld.extend(foreign::dante::USERS.iter().chain(&foreign::dante::PASSWORDS));
+            foreign::dante::profile(text, environment, &mut loaded.notes)?
+        }
+        _ => foreign::proxychains::profile(text, &mut loaded.notes)?,
+    };
+    if wanted.is_proxychains {
+        loaded.withheld.extend(location::PROXYCHAINS);
+        let is_quiet =
+            environment.value(location::PROXYCHAINS_QUIET)?.is_some_and(|value| value.starts_with('1'));
+        profile.quiet = is_quiet.then(|| Said::named(true, location::PROXYCHAINS_QUIET)).or(profile.quiet);
+    }
+    Ok(profile)
 }
 
 fn without_file(chosen: Option<&Said<String>>) -> Result<Profile, String> {
@@ -124,26 +154,6 @@ fn without_file(chosen: Option<&Said<String>>) -> Result<Profile, String> {
         Some(chosen) => Err(chosen.fault("profiles stand in a configuration file, and none is read")),
         None => Ok(Profile::default()),
     }
-}
-
-/// The file to read. One that is named must be there; the usual one may be missing.
-fn path(wanted: &Wanted, environment: &Environment<'_>) -> Result<Option<PathBuf>, String> {
-    if let Some(path) = &wanted.file {
-        return Ok(Some(path.clone()));
-    }
-    let truth = |text: String| environment::truth(&text).map_err(|why| format!("{NO_CONFIG}: {why}"));
-    if wanted.no_file || environment.value(NO_CONFIG)?.map(truth).transpose()? == Some(true) {
-        return Ok(None);
-    }
-    if let Some(path) = environment.path(CONFIG) {
-        return Ok(Some(path.into()));
-    }
-    // XDG Base Directory Specification: a path that is not absolute is ignored.
-    let absolute = |name| environment.path(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    let usual = base.map(|base| base.join("presocks/config.toml"));
-    // What is there and cannot be read is an error: its rules may be what keeps a connection from being made.
-    Ok(usual.filter(|path| path.symlink_metadata().is_ok()))
 }
 
 /// A path that was written somewhere: `~/` is the home directory, and what is relative starts from the directory of the file that it was

@@ -15,6 +15,9 @@ use super::value::{List, Seconds};
 use crate::args::{Backstop, Udp};
 use crate::route::{self, Criteria};
 
+/// Words of `via` and `default` that no chain or proxy can have for a name.
+pub(super) const RESERVED: [&str; 3] = ["proxy", "direct", "deny"];
+
 /// What a source says; what it leaves open is `None`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -117,6 +120,12 @@ impl Profile {
     /// Names a proxy by itself?
     fn has_proxy(&self) -> bool {
         self.proxy.is_some() || self.proxy_file.is_some()
+    }
+
+    /// Needs no proxy of `ALL_PROXY`?
+    pub(crate) fn has_way(&self) -> bool {
+        let is_chain = |via: &Said<String>| !RESERVED.contains(&via.value.as_str());
+        self.has_proxy() || self.default.as_ref().is_some_and(is_chain)
     }
 
     /// This source, and a weaker one for what it leaves open. Rules of both hold, these first. Proxies come with their order: where this

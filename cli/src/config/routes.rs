@@ -6,13 +6,10 @@ use std::collections::BTreeMap;
 
 use super::Loaded;
 use super::place::{Place, Said};
-use super::profile::{self, Order, Profile, Protocol, Rule};
+use super::profile::{self, Order, Profile, Protocol, RESERVED, Rule};
 use super::value::List;
 use crate::proxy::Proxy;
 use crate::route::{self, Chain, Criteria, Pattern, Rewrite, Routes, Verdict, rule};
-
-/// Words of `via` that no chain or proxy can have for a name.
-const RESERVED: [&str; 3] = ["proxy", "direct", "deny"];
 
 const NO_PROXY: &str = "no proxy is configured, so the command was not run. Name one in one of these ways:\n  \
      presocks -p socks5://HOST:PORT COMMAND\n  \

@@ -289,3 +289,143 @@ fn what_is_wrong_is_shown_where_it_stands() {
         assert!(!error.contains("secret"), "{error}");
     }
 }
+
+#[test]
+fn a_profile_that_is_not_there_is_an_error() {
+    let error = Scene::with("[profiles.home]\n[profiles.work]").profile("office").error();
+    assert_eq!(
+        error,
+        "--profile: there is no profile \"office\" in ~/.config/presocks/config.toml; it has home, work"
+    );
+    assert!(
+        Scene::new().set("PRESOCKS_PROFILE", "x").error().starts_with("PRESOCKS_PROFILE: profiles stand in")
+    );
+    let mut without = Scene::new().set("PRESOCKS_PROFILE", "x").flags(proxy(&["socks5://h"]));
+    without.wanted.no_file = true;
+    assert_eq!(without.routes().chains.len(), 1);
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named_and_not_quoted() {
+    for (name, value, why) in [
+        ("PRESOCKS_PROXY", "socks5://u:secret@h:x", "port"),
+        ("PRESOCKS_ORDER", "fast", "round-robin"),
+        ("PRESOCKS_LENGTH", "x", "number"),
+        ("PRESOCKS_TIMEOUT", "0", "seconds"),
+        ("PRESOCKS_QUIET", "maybe", "1 or 0"),
+        ("PRESOCKS_DIRECT", "10.0.0.0/8,h", "network"),
+        ("PRESOCKS_DEFAULT", "far", "\"far\""),
+        ("ALL_PROXY", "secret:1080", "scheme"),
+    ] {
+        let error = Scene::new().set("PRESOCKS_PROXY", "socks5://h").set(name, value);
+        let error = if name == "ALL_PROXY" { error.set("PRESOCKS_PROXY", "") } else { error }.error();
+        assert!(error.starts_with(&format!("{name}: ")) && error.contains(why), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_printed_reads_as_the_same() {
+    let printed = |scene: &Scene| print(scene.load().unwrap().profile).unwrap();
+    let scene =
+        Scene::with(WHOLE).profile("work").set("PRESOCKS_ISOLATE", "process").set("PRESOCKS_CA_FILE", "/ca");
+    let first = printed(&scene);
+    assert_eq!(printed(&Scene::with(&first)), first);
+    assert!(first.contains("isolate = \"process\"") && !first.contains("profiles"), "{first}");
+    let (one, other) = (scene.routes(), Scene::with(&first).routes());
+    assert_eq!(
+        one.rules.iter().map(|rule| rule.criteria.to_string()).collect::<Vec<_>>(),
+        other.rules.iter().map(|rule| rule.criteria.to_string()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn passwords_are_not_printed_and_cannot_be_read_back() {
+    let config = "proxy = \"socks5://user:secret@h\"\n[proxies]\na = \"http://user:se@cret@h:1\"\nb = \"socks4://user@h\"";
+    let printed = print(Scene::with(config).load().unwrap().profile).unwrap();
+    assert!(!printed.contains("secret") && !printed.contains("cret"), "{printed}");
+    for url in ["\"socks5://user:***@h\"", "\"http://user:***@h:1\"", "\"socks4://user@h\""] {
+        assert!(printed.contains(url), "{printed}");
+    }
+    assert!(Scene::with(&printed).error().contains("masked by --print-config"));
+}
+
+#[test]
+fn a_file_with_a_password_that_others_can_read_is_noted() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let notes = |config: &str, mode: u32| {
+        let scene = Scene::with(config);
+        let path = scene.home.path().join(".config/presocks/config.toml");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        scene.load().unwrap().notes.join("\n").replace(scene.home.path().to_str().unwrap(), "~")
+    };
+    let (secret, open) = ("proxy = \"socks5://user:secret@h\"", "proxy = \"socks5://h\"\n# a@b:c");
+    assert_eq!((notes(secret, 0o600), notes(open, 0o644)), (String::new(), String::new()));
+    for mode in [0o640, 0o604, 0o644] {
+        let note = notes(secret, mode);
+        assert!(
+            note.ends_with("chmod 600 ~/.config/presocks/config.toml") && !note.contains("secret"),
+            "{note}"
+        );
+    }
+}
+
+#[test]
+fn another_programs_file_goes_where_the_configuration_goes() {
+    let conf = "strict_chain\nproxy_dns\n[ProxyList]\nsocks5 10.0.0.1 1080\nhttp 10.0.0.2 3128\n";
+    let scene = || Scene::new().file("proxychains.conf", conf).set("PRESOCKS_CONFIG", "~/proxychains.conf");
+    assert_eq!(proxies(&scene().routes(), 0), "10.0.0.1:1080 http://10.0.0.2:3128");
+    assert_eq!(proxies(&scene().set("PRESOCKS_PROXY", "socks5://h").routes(), 0), "h:1080");
+    assert!(scene().profile("p").error().contains("no profiles in ~/proxychains.conf"));
+    let long = conf.replace("strict_chain", "random_chain\nchain_len = 3");
+    let error = scene().file("proxychains.conf", &long).error();
+    assert!(error.starts_with("~/proxychains.conf:2:1: a length of 3 is too much"), "{error}");
+}
+
+#[test]
+fn proxychains_own_search_finds_its_file() {
+    let conf = |port| format!("strict_chain\nproxy_dns\n[ProxyList]\nsocks5 10.0.0.1 {port}\n");
+    let scene = || {
+        let mut scene = Scene::new().file(".proxychains/proxychains.conf", &conf(1)).file("other", &conf(2));
+        scene.wanted.is_proxychains = true;
+        scene
+    };
+    assert_eq!(proxies(&scene().routes(), 0), "10.0.0.1:1");
+    let named = scene().set("PROXYCHAINS_CONF_FILE", "~/other").set("PROXYCHAINS_QUIET_MODE", "1");
+    assert_eq!(proxies(&named.routes(), 0), "10.0.0.1:2");
+    let loaded = named.load().unwrap();
+    assert!(loaded.profile.quiet.is_some() && loaded.withheld.contains(&"PROXYCHAINS_CONF_FILE"));
+    let mut flag = scene();
+    flag.wanted.file = Some(flag.home.path().join("none"));
+    assert!(flag.error().starts_with("cannot read ~/none"), "{}", flag.error());
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_makes_reading_panic(any in ".*", lines in "((proxy|order|length|timeout|via|\\[rules\\]|\\[\\[rules\\]\\]|\\[profiles.a\\])( = )?[\\[\\]\"0-9a,@:/]{0,12}\n){0,6}") {
+        for content in [any, lines] {
+            let text = Rc::new(Text {
+                name: "file".into(),
+                directory: "/".into(),
+                content: zeroize::Zeroizing::new(content),
+                format: Format::Toml,
+            });
+            if let Ok(profile) = document::profile(&text) {
+                let loaded = Loaded { profile, listed: None, notes: Vec::new(), withheld: Vec::new() };
+                let _ = routes(&loaded);
+            }
+        }
+    }
+
+    #[test]
+    fn any_scalars_print_as_they_are_read(timeout in 1_u32..100_000, length in 1_usize..3, fixed in 0_usize..2, name in "[a-z]{1,8}") {
+        let config = format!(
+            "proxy = [\"socks5://{name}\", \"http://u@h\"]\norder = \"random\"\nlength = {length}\nfixed = {fixed}\n\
+             timeout = {}\nrules = [{{ name = \".{name}\", port = {timeout}, via = \"direct\" }}]\n",
+            f64::from(timeout) / 1000.0, timeout = timeout % 65535 + 1,
+        );
+        let first = print(Scene::with(&config).load().unwrap().profile).unwrap();
+        let second = print(Scene::with(&first).load().unwrap().profile).unwrap();
+        proptest::prop_assert_eq!(first, second);
+    }
+}
