@@ -23,7 +23,7 @@ pub(crate) enum Mode {
     /// Print the configuration.
     PrintConfig(Box<Typed>),
     /// Say where a connection would go.
-    Explain(Box<Typed>, Question),
+    Explain(Box<Typed>, Box<Question>),
     /// Serve SOCKS5 on this address.
     Serve(String),
     /// Show the product at work.

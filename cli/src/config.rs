@@ -98,14 +98,14 @@ fn file(wanted: &Wanted, environment: &Environment<'_>, loaded: &mut Loaded) -> 
     let text = document::read(&path, |content| {
         if wanted.is_proxychains { Format::Proxychains } else { foreign::recognise(&path, content) }
     })?;
-    permission::check(&text, &path, &mut loaded.notes);
     if text.format != Format::Toml {
         return match typed {
             Some(typed) => Err(typed.fault(format!("there are no profiles in {}", text.name))),
-            None => foreign(wanted, &text, environment, loaded),
+            None => foreign(wanted, &text, &path, environment, loaded),
         };
     }
     let mut top = document::profile(&text)?;
+    permission::check(&text, &path, permission::urls(&top), &mut loaded.notes);
     let mut profiles = std::mem::take(&mut top.profiles);
     let Some(chosen) = typed.or(chosen(environment)?) else {
         return Ok(top);
@@ -129,6 +129,7 @@ fn chosen(environment: &Environment<'_>) -> Result<Option<Said<String>>, String>
 fn foreign(
     wanted: &Wanted,
     text: &Rc<Text>,
+    path: &Path,
     environment: &Environment<'_>,
     loaded: &mut Loaded,
 ) -> Result<Profile, String> {
@@ -140,6 +141,9 @@ fn foreign(
         }
         _ => foreign::proxychains::profile(text, &mut loaded.notes)?,
     };
+    if text.format != Format::Dante {
+        permission::check(text, path, permission::urls(&profile), &mut loaded.notes);
+    }
     if wanted.is_proxychains {
         loaded.withheld.extend(location::PROXYCHAINS);
         let is_quiet =
@@ -172,7 +176,6 @@ fn resolve(said: &mut Said<PathBuf>, home: Option<OsString>) {
 /// It cannot be read, or there is no URL in it.
 fn proxy_file(path: &Path, notes: &mut Vec<String>) -> Result<List, String> {
     let text = document::read(path, |_| Format::Proxies)?;
-    permission::check(&text, path, notes);
     let mut items = Vec::new();
     let mut start = 0;
     for line in text.content.split_inclusive('\n') {
@@ -187,6 +190,7 @@ fn proxy_file(path: &Path, notes: &mut Vec<String>) -> Result<List, String> {
     if items.is_empty() {
         return Err(format!("{}: there is no proxy in it; write a URL on each line", text.name));
     }
+    permission::check(&text, path, &items, notes);
     let place = Place::Part(Rc::clone(&text), 0..0);
     Ok(List { items, place })
 }

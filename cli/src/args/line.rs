@@ -185,7 +185,7 @@ pub(super) fn read(words: &[OsString]) -> Result<Mode, Exit> {
     }
     let typed = Box::new(line.typed().map_err(|why| Exit::ours(format_args!("{why}")))?);
     match explained {
-        Some(question) => Ok(Mode::Explain(typed, question)),
+        Some(question) => Ok(Mode::Explain(typed, Box::new(question))),
         None if prints => Ok(Mode::PrintConfig(typed)),
         None if typed.command.is_empty() => {
             Err(Exit::ours(format_args!("no command to run; see presocks --help")))

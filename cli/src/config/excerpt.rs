@@ -59,7 +59,7 @@ fn line_at(content: &str, position: usize) -> (usize, &str) {
 
 /// What of a line is not to be seen, in order.
 fn secrets(format: Format, line: &str, hides_value: bool) -> Vec<Range<usize>> {
-    let rest = |start: usize| vec![start..line.trim_end().len()];
+    let rest = |start: usize| one(start, line.trim_end().len());
     match format {
         Format::Toml => match line.find('=').map(|equals| line.split_at(equals + 1)) {
             Some((key, value)) if hides_value || is_telling(key) => {
@@ -88,6 +88,10 @@ fn secrets(format: Format, line: &str, hides_value: bool) -> Vec<Range<usize>> {
     }
 }
 
+fn one(start: usize, end: usize) -> Vec<Range<usize>> {
+    std::iter::once(start..end).collect()
+}
+
 fn is_telling(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     ["pass", "secret", "token", "credential"].iter().any(|word| key.contains(word))
@@ -109,11 +113,11 @@ fn urls(text: &str) -> Vec<Range<usize>> {
     const MARK: &str = "://";
     let first = text.find(MARK).map(|at| at + MARK.len());
     match (first, text.rfind('@')) {
-        (Some(start), Some(end)) if start < end => vec![start..end],
+        (Some(start), Some(end)) if start < end => one(start, end),
         (None, Some(end)) => {
             let before = text.get(..end).unwrap_or_default();
             let start = before.find(['"', '\'', '=']).map_or(0, |at| at + 1);
-            vec![start..end]
+            one(start, end)
         }
         // `scheme://user:password`, for want of a host: what is in the port's place is no number.
         (Some(_), _) => {

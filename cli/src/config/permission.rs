@@ -4,41 +4,39 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::place::{Format, Text};
+use super::Profile;
+use super::place::{Said, Text};
+use crate::proxy::Proxy;
 
-/// Adds a note when the file holds a password and somebody beside its owner can read it, or its owner is neither we nor root.
-pub(super) fn check(text: &Text, path: &Path, notes: &mut Vec<String>) {
-    let Ok(status) = fs::metadata(path) else {
+/// Group and others.
+const OTHERS_READ: u32 = 0o044;
+
+/// Adds a note when somebody can read this file's passwords beside us and root. `urls` are those in it.
+pub(super) fn check<'a>(
+    text: &Text,
+    path: &Path,
+    urls: impl IntoIterator<Item = &'a Said<String>>,
+    notes: &mut Vec<String>,
+) {
+    let has_password = |url: &Said<String>| Proxy::parse(&url.value).is_ok_and(|proxy| proxy.has_password());
+    let status = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+    let (Some(status), true) = (status, urls.into_iter().any(has_password)) else {
         return;
     };
-    // A pipe is read once, and by us; what stands behind /dev/fd has no name to change.
-    if !status.is_file() || !holds_password(text) {
-        return;
-    }
-    let own = rustix::process::geteuid().as_raw();
-    if status.mode() & 0o044 != 0 {
-        notes.push(format!("{0} holds a password, and other users can read it: chmod 600 {0}", text.name));
-    } else if status.uid() != own && status.uid() != 0 {
-        notes.push(format!("{} holds a password, and belongs to another user: chown it", text.name));
+    let (name, owner) = (&text.name, status.uid());
+    if status.mode() & OTHERS_READ != 0 {
+        notes.push(format!("{name} holds a password, and other users can read it: chmod 600 {name}"));
+    } else if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+        notes.push(format!(
+            "{name} holds a password, and belongs to another user: chown it to the one who uses it"
+        ));
     }
 }
 
-fn holds_password(text: &Text) -> bool {
-    let lines = text.content.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let has_url = |line: &str| {
-        let credentials = line.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
-        credentials.is_some_and(|(credentials, _)| credentials.contains(':'))
-    };
-    let mut lines = lines.filter(|line| {
-        has_url(line)
-            || match text.format {
-                Format::Proxychains => {
-                    let mut words = line.split_whitespace();
-                    matches!(words.next(), Some("socks4" | "socks5" | "http")) && words.count() > 3
-                }
-                Format::Torsocks => line.starts_with("SOCKS5Password"),
-                Format::Toml | Format::Proxies | Format::Dante => false,
-            }
-    });
-    lines.next().is_some()
+/// All URLs of a file, those of its profiles, too.
+pub(super) fn urls(profile: &Profile) -> Vec<&Said<String>> {
+    let chains = profile.chains.values().filter_map(|chain| chain.value.proxies.as_ref());
+    let listed = profile.proxy.iter().chain(chains).flat_map(|list| &list.items);
+    let inner = profile.profiles.values().flat_map(|profile| urls(&profile.value));
+    listed.chain(profile.proxies.values()).chain(inner).collect()
 }
