@@ -61,10 +61,14 @@ fn run() -> Exit {
 fn show(text: Result<String, String>) -> Exit {
     use std::io::Write as _;
     match text {
-        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => Exit::SUCCESS,
-            Err(error) => Exit::ours(format_args!("cannot write: {error}")),
-        },
+        Ok(text) => {
+            let mut stdout = std::io::stdout();
+            // What is left in the buffer nobody writes when there is no runtime of std's.
+            match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+                Ok(()) => Exit::SUCCESS,
+                Err(error) => Exit::ours(format_args!("cannot write: {error}")),
+            }
+        }
         Err(why) => Exit::ours(format_args!("{why}")),
     }
 }

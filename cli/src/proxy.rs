@@ -88,12 +88,15 @@ impl Proxy {
         self.tls.as_ref()
     }
 
-    /// Is there what it takes to speak with it?
+    /// Is there what the user says there is?
     ///
     /// # Errors
-    /// The certificates that its own is to be checked by cannot be had.
+    /// The file of certificates cannot be used.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.tls.as_ref().map_or(Ok(()), |tls| tls.authorities().map(|_| ()))
+        match &self.tls {
+            Some(tls) if tls.ca_file.is_some() => tls.authorities().map(|_| ()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// These authorities are asked about its certificate, unless its own URL names others.

@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use presocks_proto::target::{Host, Target};
 
-use crate::proxy::{Place, Proxy};
+use crate::proxy::{Kind, Proxy};
 pub(crate) use pattern::Pattern;
 pub(crate) use rewrite::Rewrite;
 
@@ -246,16 +246,13 @@ impl Chain {
         if !is_of_one {
             return Err(NoDatagrams::Several);
         }
-        let is_served = |(_, proxy): &(usize, &Proxy)| proxy.association().is_some();
-        // What is said to a proxy behind TLS would go there in the clear.
-        let is_plain = |proxy: &Proxy| proxy.tls().is_none() && matches!(proxy.place(), Place::Tcp(..));
-        let served: Vec<_> = self.proxies.iter().enumerate().filter(is_served).collect();
-        let plain: Vec<_> =
-            served.iter().filter(|(_, proxy)| is_plain(proxy)).map(|(place, _)| *place).collect();
-        match (served.is_empty(), plain.is_empty()) {
-            (true, _) => Err(NoDatagrams::Protocol),
-            (false, true) => Err(NoDatagrams::Transport),
-            (false, false) => Ok(plain),
+        let speaks_it = |proxy: &Proxy| proxy.kind() == Kind::Socks5;
+        let serving = self.proxies.iter().enumerate().filter(|(_, proxy)| proxy.association().is_some());
+        let serving: Vec<_> = serving.map(|(place, _)| place).collect();
+        match (serving.is_empty(), self.proxies.iter().any(speaks_it)) {
+            (false, _) => Ok(serving),
+            (true, true) => Err(NoDatagrams::Transport),
+            (true, false) => Err(NoDatagrams::Protocol),
         }
     }
 }

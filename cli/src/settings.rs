@@ -15,7 +15,7 @@ use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Wanted};
 use crate::exit::say;
 use crate::proxy::{Host, Place, Proxy};
 use crate::route::explain::Question;
-use crate::route::{Isolation, Routes};
+use crate::route::{Chain, Isolation, Order, Routes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -66,7 +66,13 @@ impl Settings {
     pub(crate) fn new(typed: Typed) -> Result<(Self, Vec<OsString>), String> {
         let command = typed.command;
         let (mut settings, _) = Self::configured(typed.flags, &typed.wanted)?;
-        if let Some(first) = settings.routes.chain(0).and_then(|chain| chain.proxies.first()) {
+        for proxy in settings.routes.chains.iter().flat_map(|chain| &chain.proxies) {
+            proxy.check().map_err(|why| format!("the proxy {proxy}: {why}"))?;
+        }
+        // Where others may stand in for it, one that is not known is no reason not to begin.
+        let is_needed = |chain: &&Chain| chain.order == Order::Strict || chain.proxies.len() == 1;
+        let chain = settings.routes.chain(0).filter(is_needed);
+        if let Some(first) = chain.and_then(|chain| chain.proxies.first()) {
             settings.proxy_addresses = addresses(first)?;
         }
         Ok((settings, command))

@@ -96,31 +96,33 @@ impl Way<'_> {
         chain: usize,
         attempt: impl AsyncFn(&[Rc<Hop>]) -> Result<T, Fault>,
     ) -> Outcome<T> {
-        let nobody = || Failure::ProxyUnreachable(Errno::NETUNREACH.into());
-        let Some(line) = self.broker.chains.get(chain) else {
-            return Outcome { path: String::new(), result: Err(nobody()) };
-        };
+        let nowhere = |failure| Outcome { path: String::new(), result: Err(failure) };
+        let Some(line) = self.broker.chains.get(chain) else { return nowhere(unreachable()) };
         let mut turn = line.begin();
-        let mut last = Outcome { path: String::new(), result: Err(nobody()) };
+        let mut last: Option<(String, Rc<Hop>, Failure)> = None;
         while let Some(hops) = line.plan(&turn) {
+            if let Some((_, hop, failure)) = last.take() {
+                self.broker.report.passed_over(&hop.proxy, &failure);
+            }
             let path = shown(&hops);
             let Fault { failure, of, is_refusal } = match attempt(&hops).await {
                 Ok(done) => return Outcome { path, result: Ok(done) },
                 Err(fault) => fault,
             };
             let culprit = of.and_then(|index| hops.get(index));
-            last = Outcome { path, result: Err(failure) };
-            match culprit {
-                Some(hop) if line.may_pass_over(is_refusal) => {
-                    if !is_refusal {
-                        hop.mourn();
-                    }
-                    line.pass_over(&mut turn, hop);
-                }
-                _ => break,
+            let Some(hop) = culprit.filter(|_| line.may_pass_over(is_refusal)) else {
+                return Outcome { path, result: Err(failure) };
+            };
+            if !is_refusal {
+                hop.mourn();
             }
+            line.pass_over(&mut turn, hop);
+            last = Some((path, Rc::clone(hop), failure));
         }
-        last
+        match last {
+            Some((path, _, failure)) => Outcome { path, result: Err(failure) },
+            None => nowhere(unreachable()),
+        }
     }
 
     /// Connects the program's socket to the target by way of these proxies.

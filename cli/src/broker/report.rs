@@ -23,6 +23,7 @@ use super::datagram::Refusal;
 use super::dns::upstream::Trouble;
 use super::failure::Failure;
 use crate::backstop::target::process_of;
+use crate::proxy::Proxy;
 use crate::settings::Talk;
 
 /// Causes that have no [`Failure`].
@@ -46,7 +47,7 @@ const STACK: usize = 64 * 1024;
 /// The session's voice.
 pub(super) struct Report {
     talk: Talk,
-    said: RefCell<HashSet<u32>>,
+    said: RefCell<HashSet<(String, u32)>>,
     voice: RefCell<Voice>,
 }
 
@@ -133,10 +134,19 @@ impl Report {
                     milliseconds(took)
                 ));
             }
-            (Talk::Normal, Err(failure)) if failure.is_news() && self.is_new(failure.cause()) => {
+            (Talk::Normal, Err(failure)) if failure.is_news() && self.is_new_of(&via, failure.cause()) => {
                 self.say(format_args!("{destination}{via}: {failure}"));
             }
             _ => {}
+        }
+    }
+
+    /// A proxy of a chain fails, and there are others.
+    pub(super) fn passed_over(&self, proxy: &Proxy, failure: &Failure) {
+        let proxy = proxy.to_string();
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new_of(&proxy, failure.cause())
+        {
+            self.say(format_args!("going on without {proxy}: {failure}"));
         }
     }
 
@@ -156,7 +166,7 @@ impl Report {
             (Talk::Verbose, Some(failure)) => {
                 self.say(format_args!("name server {server}{via}: {failure}, after {took}"));
             }
-            (Talk::Normal, Some(failure)) if self.is_new(failure.cause()) => {
+            (Talk::Normal, Some(failure)) if self.is_new_of(path, failure.cause()) => {
                 self.say(format_args!("name server {server}{via}: {failure}"));
             }
             _ => {}
@@ -253,7 +263,12 @@ impl Report {
     }
 
     fn is_new(&self, cause: u32) -> bool {
-        self.said.borrow_mut().insert(cause)
+        self.is_new_of("", cause)
+    }
+
+    /// As [`Report::is_new`], for a cause that may be that of several.
+    fn is_new_of(&self, whom: &str, cause: u32) -> bool {
+        self.said.borrow_mut().insert((whom.to_owned(), cause))
     }
 }
 

@@ -162,6 +162,18 @@ impl Builder<'_> {
         }
         let passes_over_refusals = shape.failover_on_refusal.is_some_and(|said| said.value);
         let order = shape.order(proxies.len())?;
+        let is_unreachable = |(index, proxy): &(usize, &Proxy)| *index > 0 && proxy.as_target().is_none();
+        let misplaced =
+            proxies.iter().enumerate().find(is_unreachable).filter(|_| order == route::Order::Strict);
+        if let Some((index, proxy)) = misplaced {
+            let why = format!(
+                "{proxy} can only be the first of a chain: no other proxy reaches this machine's Unix sockets"
+            );
+            return Err(list
+                .items
+                .get(index)
+                .map_or_else(|| list.place.fault(&why), |item| item.fault(&why)));
+        }
         Ok(Chain { name: name.to_owned(), proxies, order, passes_over_refusals })
     }
 
