@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::namespaces::Namespaces;
 use crate::requirement::PATH;
 
-/// Files of `$1` replace those in /etc, /run is empty, loopback is up; then the shell tells its number and waits.
+/// Files of `$1` replace those in /etc, /run and /dev/shm are empty, loopback is up; then the shell tells its number and waits.
 ///
 /// It is bash because bash, as the first process, reaps the orphans that the host's programs leave.
 const BOOT: &str = r#"
@@ -23,6 +23,7 @@ set -e
 read -r pid _ < /proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /run/sshd /run/vsftpd/empty /run/lock
 for file in "$1"/*; do
     place=$(readlink -m "/etc/${file##*/}")

@@ -94,8 +94,9 @@ impl Lab {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("presocks-lab-").tempdir().expect("a directory");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("open the directory");
-        let boot =
-            |name, names: &str, resolver: &str| Host::boot(name, &etc(&directory, name, names, resolver));
+        let boot = |name, names: &str, resolver: &str| {
+            Host::boot(name, &etc(directory.path(), name, names, resolver))
+        };
         let resolver = format!("nameserver {RESOLVER}\noptions timeout:1 attempts:1\n");
         let client = boot("client", NEAR_NAMES, &resolver);
         let proxy = boot("proxy", FAR_NAMES, "");
@@ -138,6 +139,11 @@ impl Lab {
         self.leak.permit_proxy_port(&self.proxy, port);
     }
 
+    /// From now on TCP to this address and port, which are another host's than the proxy host's, is no leak and is forwarded.
+    pub fn permit_proxy(&self, address: Ipv4Addr, port: u16) {
+        self.leak.permit_proxy(&self.proxy, address, port);
+    }
+
     /// From now on UDP to these ports of the proxy host is no leak, but for port 53: a proxy has its relay's sockets there.
     pub fn permit_relay_ports(&self, ports: RangeInclusive<u16>) {
         self.leak.permit_relay_ports(&self.proxy, &ports);
@@ -163,8 +169,8 @@ impl Lab {
 }
 
 /// Writes the files that stand in for those of /etc and returns their directory.
-fn etc(directory: &TempDir, host: &str, names: &str, resolver: &str) -> PathBuf {
-    let etc = directory.path().join(format!("etc-{host}"));
+fn etc(directory: &Path, host: &str, names: &str, resolver: &str) -> PathBuf {
+    let etc = directory.join(format!("etc-{host}"));
     fs::create_dir(&etc).expect("make an etc directory");
     let machine =
         |name: &str| fs::read_to_string(Path::new("/etc").join(name)).expect("read the machine's accounts");
@@ -182,6 +188,11 @@ fn etc(directory: &TempDir, host: &str, names: &str, resolver: &str) -> PathBuf 
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set its mode");
     }
     etc
+}
+
+/// The same for another host that knows the far names, and these.
+pub(crate) fn etc_with(lab: &Lab, host: &str, names: &str) -> PathBuf {
+    etc(lab.directory(), host, &format!("{FAR_NAMES}{names}"), "")
 }
 
 /// Lays the two cables and gives the addresses.

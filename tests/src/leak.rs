@@ -11,7 +11,7 @@
 //! A leak is seen even when the packet is still on its way as the test looks: the witness first sends a mark from
 //! every processor (packets of one processor stay in order) and waits until all have arrived.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -41,6 +41,7 @@ impl LeakWitness {
             &format!(
                 "table netdev witness {{
                     set proxy-ports {{ type inet_service; }}
+                    set proxies {{ type ipv4_addr . inet_service; }}
                     set relay-ports {{ type inet_service; flags interval; auto-merge; }}
                     set relays {{ type ipv4_addr; }}
                     set relays6 {{ type ipv6_addr; }}
@@ -55,6 +56,7 @@ impl LeakWitness {
                         ip daddr {PROXY} udp dport {MARK_PORT} @th,64,64 0x707265736f636b73 counter name marks drop
                         ip daddr {PROXY} tcp dport @proxy-ports accept
                         ip6 daddr {PROXY6} tcp dport @proxy-ports accept
+                        ip daddr . tcp dport @proxies accept
                         ip daddr {PROXY} udp dport != {DNS_PORT} udp dport @relay-ports accept
                         ip6 daddr {PROXY6} udp dport != {DNS_PORT} udp dport @relay-ports accept
                         ip daddr @relays ip protocol udp ip frag-off & 0x1fff != 0 accept
@@ -86,6 +88,11 @@ impl LeakWitness {
     /// See [`crate::Lab::permit_proxy_port`].
     pub(crate) fn permit_proxy_port(&self, proxy: &Host, port: u16) {
         proxy.setup(&["nft", &format!("add element netdev witness proxy-ports {{ {port} }}")], "");
+    }
+
+    /// See [`crate::Lab::permit_proxy`].
+    pub(crate) fn permit_proxy(&self, proxy: &Host, address: Ipv4Addr, port: u16) {
+        proxy.setup(&["nft", &format!("add element netdev witness proxies {{ {address} . {port} }}")], "");
     }
 
     /// See [`crate::Lab::permit_relay_ports`].
@@ -139,7 +146,7 @@ fn send_a_mark_from_every_processor() -> u64 {
 }
 
 /// The elements of a set as nft lists them, one a line.
-fn elements(listing: &str) -> Vec<String> {
+pub(crate) fn elements(listing: &str) -> Vec<String> {
     let Some((_, elements)) = listing.split_once("elements = {") else {
         return Vec::new();
     };

@@ -19,10 +19,12 @@
 //! ```
 //!
 //! * [`lab`]: the three hosts and their addresses. [`host`]: one host (namespaces and what runs in them).
+//! * [`hops`]: more hosts, for the proxies of a chain.
 //! * [`leak`]: what left the client for anywhere but a proxy.
 //! * [`command`]: running a client, wrapped or bare, and looking at the outcome. [`terminal`]: the same under a pty.
 //! * [`compiler`]: programs built so that the shim cannot get into them.
-//! * [`proxy`]: dante, microsocks, `ssh -D`, and a scripted one for answers that no sane proxy gives.
+//! * [`proxy`]: dante, microsocks, `ssh -D`, tinyproxy, squid, tor, TLS and Unix sockets in front of them, and a scripted one for
+//!   answers that no sane proxy gives. [`site`]: where one runs. [`certificates`]: good and bad ones.
 //! * [`origin`]: the servers that clients want to reach.
 //! * [`requirement`]: skipping where a tool is missing, failing in CI.
 //!
@@ -36,9 +38,11 @@
 )]
 
 pub mod binary;
+pub mod certificates;
 pub mod command;
 pub mod compiler;
 pub mod daemon;
+pub mod hops;
 pub mod host;
 pub mod lab;
 pub mod leak;
@@ -47,9 +51,12 @@ pub mod origin;
 pub mod patience;
 pub mod proxy;
 pub mod requirement;
+pub mod site;
 pub mod terminal;
 
 pub use command::{Invocation, Outcome, Running};
 pub use compiler::Build;
+pub use hops::Hops;
 pub use lab::Lab;
 pub use requirement::missing;
+pub use site::Site;

@@ -1,17 +1,19 @@
 //! Dante, the strictest of the real servers: with no authentication, or with a user's password (RFC 1929). It relays UDP.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use super::{Upstream, program, url};
+use super::{Upstream, program, url_at};
 use crate::daemon::Daemon;
 use crate::lab::{Lab, PASSWORD, PROXY, USER};
+use crate::site::Site;
 
 /// A running danted.
 #[derive(Debug)]
 pub struct Dante {
     /// The server, for its log.
     pub daemon: Daemon,
+    address: Ipv4Addr,
     credentials: Option<(&'static str, &'static str)>,
     port: u16,
 }
@@ -20,23 +22,48 @@ impl Dante {
     /// One that lets everybody in.
     #[must_use]
     pub fn open(lab: &Lab) -> Self {
-        Self::start(lab, None, 1080)
+        Self::open_at(lab, Site::proxy_host(lab))
     }
 
     /// One that wants [`USER`] and [`PASSWORD`].
     #[must_use]
     pub fn with_password(lab: &Lab) -> Self {
-        Self::start(lab, Some((USER, PASSWORD)), 1081)
+        Self::with_password_at(lab, Site::proxy_host(lab))
     }
 
-    fn start(lab: &Lab, credentials: Option<(&'static str, &'static str)>, port: u16) -> Self {
+    /// One that lets everybody in, elsewhere.
+    #[must_use]
+    pub fn open_at(lab: &Lab, site: Site<'_>) -> Self {
+        Self::start(lab, site, None, 1080)
+    }
+
+    /// One that wants [`USER`] and [`PASSWORD`], elsewhere.
+    #[must_use]
+    pub fn with_password_at(lab: &Lab, site: Site<'_>) -> Self {
+        Self::start(lab, site, Some((USER, PASSWORD)), 1081)
+    }
+
+    /// The port on which it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn start(
+        lab: &Lab,
+        site: Site<'_>,
+        credentials: Option<(&'static str, &'static str)>,
+        port: u16,
+    ) -> Self {
+        let name = site.name("danted", port);
         let relay = relay_ports(port);
         let (first, last) = (relay.start(), relay.end());
+        let Site { near, far, .. } = site;
         let method = if credentials.is_some() { "username" } else { "none" };
         let configuration = format!(
             "logoutput: stderr
-             internal: to-client port = {port}
-             external: to-origin
+             internal: {near} port = {port}
+             external: {far}
              external: lo
              external.rotation: route
              clientmethod: none
@@ -52,20 +79,16 @@ impl Dante {
              }}
             "
         );
-        let file = lab.file(&format!("danted-{port}.conf"), configuration);
-        let pid_file = lab.directory().join(format!("danted-{port}.pid"));
+        let file = lab.file(&format!("{name}.conf"), configuration);
+        let pid_file = lab.directory().join(format!("{name}.pid"));
         let mut command = program("danted");
         command.arg("-f").arg(file).arg("-p").arg(pid_file);
-        let daemon = Daemon::start(
-            lab,
-            &lab.proxy,
-            &format!("danted-{port}"),
-            &mut command,
-            SocketAddr::from((PROXY, port)),
-        );
-        lab.permit_proxy_port(port);
-        lab.permit_relay_ports(relay);
-        Self { daemon, credentials, port }
+        let daemon = Daemon::start(lab, site.host, &name, &mut command, site.at(port));
+        site.permit(lab, port);
+        if site.address == PROXY {
+            lab.permit_relay_ports(relay);
+        }
+        Self { daemon, address: site.address, credentials, port }
     }
 }
 
@@ -77,6 +100,6 @@ fn relay_ports(port: u16) -> RangeInclusive<u16> {
 
 impl Upstream for Dante {
     fn url(&self) -> String {
-        url(self.credentials, self.port)
+        url_at(self.address, self.credentials, self.port)
     }
 }

@@ -1,21 +1,30 @@
 //! The proxies: real servers on the proxy host, and scripted ones.
 
 pub mod dante;
+pub mod door;
 pub mod embedded;
 pub mod microsocks;
 pub mod relay;
 pub mod scripted;
+pub mod squid;
 pub mod ssh_dynamic;
+pub mod stunnel;
 pub mod tinyproxy;
+pub mod tor;
 
 pub use dante::Dante;
+pub use door::UnixDoor;
 pub use embedded::Embedded;
 pub use microsocks::Microsocks;
 pub use relay::ScriptedRelay;
 pub use scripted::ScriptedProxy;
+pub use squid::Squid;
 pub use ssh_dynamic::SshDynamic;
+pub use stunnel::Stunnel;
 pub use tinyproxy::Tinyproxy;
+pub use tor::Tor;
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 
 use crate::lab::{Lab, PROXY};
@@ -68,9 +77,15 @@ impl Upstream for String {
 /// `socks5://[user:password@]PROXY:port`
 #[must_use]
 pub fn url(credentials: Option<(&str, &str)>, port: u16) -> String {
+    url_at(PROXY, credentials, port)
+}
+
+/// The same at another address.
+#[must_use]
+pub fn url_at(address: Ipv4Addr, credentials: Option<(&str, &str)>, port: u16) -> String {
     match credentials {
-        Some((user, password)) => format!("socks5://{user}:{password}@{PROXY}:{port}"),
-        None => format!("socks5://{PROXY}:{port}"),
+        Some((user, password)) => format!("socks5://{user}:{password}@{address}:{port}"),
+        None => format!("socks5://{address}:{port}"),
     }
 }
 

@@ -6,14 +6,15 @@
 //! ```
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use super::{Upstream, of_kind, url};
+use super::{Upstream, of_kind, url_at};
 use crate::host::Door;
 use crate::lab::Lab;
 use crate::patience;
+use crate::site::Site;
 
 /// A SOCKS5 reply: success, bound to 0.0.0.0:0.
 pub const SUCCESS: [u8; 10] = [5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -126,7 +127,13 @@ impl Script {
     /// Starts the proxy on the proxy host, on a port of its own.
     #[must_use]
     pub fn start(self, lab: &Lab) -> ScriptedProxy {
-        ScriptedProxy::start(lab, self)
+        self.start_at(lab, Site::proxy_host(lab))
+    }
+
+    /// The same elsewhere.
+    #[must_use]
+    pub fn start_at(self, lab: &Lab, site: Site<'_>) -> ScriptedProxy {
+        ScriptedProxy::start(lab, site, self)
     }
 
     fn with(mut self, step: Step) -> Self {
@@ -138,6 +145,7 @@ impl Script {
 /// A running scripted proxy.
 #[derive(Debug)]
 pub struct ScriptedProxy {
+    address: Ipv4Addr,
     port: u16,
     connections: Arc<Mutex<Vec<Arc<Mutex<Connection>>>>>,
 }
@@ -156,13 +164,13 @@ pub struct Connection {
 }
 
 impl ScriptedProxy {
-    fn start(lab: &Lab, script: Script) -> Self {
-        let listener = lab.proxy.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen"));
+    fn start(lab: &Lab, site: Site<'_>, script: Script) -> Self {
+        let listener = site.host.inside(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("listen"));
         rustix::net::listen(&listener, 1024).expect("a long queue");
         let port = listener.local_addr().expect("an address").port();
-        lab.permit_proxy_port(port);
+        site.permit(lab, port);
         let connections = Arc::default();
-        let proxy = Self { port, connections: Arc::clone(&connections) };
+        let proxy = Self { address: site.address, port, connections: Arc::clone(&connections) };
         let origin = lab.origin.door();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -211,7 +219,7 @@ impl ScriptedProxy {
 
 impl Upstream for ScriptedProxy {
     fn url(&self) -> String {
-        url(None, self.port)
+        url_at(self.address, None, self.port)
     }
 }
 

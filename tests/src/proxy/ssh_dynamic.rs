@@ -2,10 +2,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{Upstream, program, url};
+use super::{Upstream, program, url_at};
 use crate::daemon::Daemon;
-use crate::lab::{Lab, PROXY};
+use crate::lab::Lab;
 use crate::origin::ssh::SshServer;
+use crate::site::Site;
 
 const PORT: u16 = 1084;
 
@@ -14,6 +15,7 @@ const PORT: u16 = 1084;
 pub struct SshDynamic {
     /// The SOCKS side, for its log. Declared first: the client goes before its server does.
     pub daemon: Daemon,
+    address: Ipv4Addr,
     _server: SshServer,
 }
 
@@ -21,18 +23,25 @@ impl SshDynamic {
     /// Starts both on the proxy host.
     #[must_use]
     pub fn open(lab: &Lab) -> Self {
-        let server = SshServer::start_on(lab, &lab.proxy, SocketAddr::from((Ipv4Addr::LOCALHOST, 2222)));
+        Self::open_at(lab, Site::proxy_host(lab))
+    }
+
+    /// Starts both elsewhere.
+    #[must_use]
+    pub fn open_at(lab: &Lab, site: Site<'_>) -> Self {
+        let server = SshServer::start_on(lab, site.host, SocketAddr::from((Ipv4Addr::LOCALHOST, 2222)));
         let mut command = program("ssh");
-        command.args(server.client_options()).args(["-N", "-D", &format!("{PROXY}:{PORT}")]);
+        command.args(server.client_options()).args(["-N", "-D", &site.at(PORT).to_string()]);
         command.args(["-o", "ExitOnForwardFailure=yes", "-p", "2222", "root@127.0.0.1"]);
-        let daemon = Daemon::start(lab, &lab.proxy, "ssh-D", &mut command, SocketAddr::from((PROXY, PORT)));
-        lab.permit_proxy_port(PORT);
-        Self { daemon, _server: server }
+        let name = site.name("ssh-D", PORT);
+        let daemon = Daemon::start(lab, site.host, &name, &mut command, site.at(PORT));
+        site.permit(lab, PORT);
+        Self { daemon, address: site.address, _server: server }
     }
 }
 
 impl Upstream for SshDynamic {
     fn url(&self) -> String {
-        url(None, PORT)
+        url_at(self.address, None, PORT)
     }
 }

@@ -1,0 +1,80 @@
+//! Certificates for the proxies that speak TLS, made for each lab: good ones of an authority of our own, and bad ones.
+
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+
+use crate::lab::{Lab, PROXY};
+
+/// A name that the good certificate is for, and that nobody resolves.
+pub const SERVER_NAME: &str = "tls.proxy.example";
+
+/// An authority and what it has signed.
+#[derive(Debug)]
+pub struct Certificates {
+    /// The certificate (PEM) that a client must trust.
+    pub authority: PathBuf,
+    /// For the proxy host's address and names, and [`SERVER_NAME`].
+    pub good: Certificate,
+    /// For another name.
+    pub misnamed: Certificate,
+    /// For the right names, long ago.
+    pub expired: Certificate,
+    /// For the right names, by itself.
+    pub self_signed: Certificate,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The certificate.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// Makes all of them.
+    #[must_use]
+    pub fn make(lab: &Lab) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "the authority of the laboratory");
+        let authority = params.self_signed(&key).expect("an authority");
+        let issuer = Issuer::new(params, key);
+        let signed = |name: &str, params: CertificateParams| {
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+            write(lab, name, &certificate, &key)
+        };
+        let mut expired = for_the_proxy_host();
+        (expired.not_before, expired.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        let misnamed = CertificateParams::new(["another.example".to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let self_signed = for_the_proxy_host().self_signed(&key).expect("a certificate");
+        Self {
+            authority: lab.file("tls-authority.pem", authority.pem()),
+            good: signed("good", for_the_proxy_host()),
+            misnamed: signed("misnamed", misnamed),
+            expired: signed("expired", expired),
+            self_signed: write(lab, "self-signed", &self_signed, &key),
+        }
+    }
+}
+
+fn for_the_proxy_host() -> CertificateParams {
+    let names = ["proxy.lab", "hop1.test", "hop2.test", "hop3.test", SERVER_NAME];
+    let mut params = CertificateParams::new(names.map(str::to_owned)).expect("names");
+    let hops = (1..=5).map(crate::hops::address);
+    params.subject_alt_names.extend(hops.chain([PROXY]).map(|address| SanType::IpAddress(address.into())));
+    params.subject_alt_names.push(SanType::IpAddress(crate::lab::PROXY6.into()));
+    params
+}
+
+fn write(lab: &Lab, name: &str, certificate: &rcgen::Certificate, key: &KeyPair) -> Certificate {
+    Certificate {
+        chain: lab.file(&format!("tls-{name}.pem"), certificate.pem()),
+        key: lab.file(&format!("tls-{name}.key"), key.serialize_pem()),
+    }
+}
