@@ -2,5 +2,5 @@
 
 mod broker;
 mod kinds;
-mod proxy;
+pub(crate) mod proxy;
 mod session;

@@ -9,18 +9,18 @@ use presocks_tests::{Lab, Outcome, missing};
 
 use crate::behaviour::program::compile;
 
-pub(super) const PORT: u16 = 7000;
-pub(super) const MODES: [&str; 3] = ["blocking", "poll", "epoll"];
+pub(crate) const PORT: u16 = 7000;
+pub(crate) const MODES: [&str; 3] = ["blocking", "poll", "epoll"];
 
 /// A lab with the probe and an origin that counts its connections.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     probe: std::path::PathBuf,
     origin: Service,
-    pub(super) lab: Lab,
+    pub(crate) lab: Lab,
 }
 
 impl Scene {
-    pub(super) fn set() -> Option<Self> {
+    pub(crate) fn set() -> Option<Self> {
         if missing(&["cc"]) {
             return None;
         }
@@ -28,11 +28,11 @@ impl Scene {
         Some(Self { probe: compile(&lab, "probe"), origin: Service::echo(&lab, PORT), lab })
     }
 
-    pub(super) fn probe(&self, upstream: &impl Upstream, options: &[&str], arguments: &[&str]) -> Outcome {
+    pub(crate) fn probe(&self, upstream: &impl Upstream, options: &[&str], arguments: &[&str]) -> Outcome {
         self.probe_at(&format!("{ORIGIN}:{PORT}"), upstream, options, arguments)
     }
 
-    pub(super) fn probe_at(
+    pub(crate) fn probe_at(
         &self,
         destination: &str,
         upstream: &impl Upstream,
@@ -68,7 +68,7 @@ impl Scene {
 
     /// The same with a proxy of any kind.
     #[track_caller]
-    pub(super) fn fails_as(
+    pub(crate) fn fails_as(
         &self,
         scheme: &str,
         what: &str,
@@ -94,7 +94,7 @@ impl Scene {
     }
 
     #[track_caller]
-    pub(super) fn assert_untouched(&self, what: &str) {
+    pub(crate) fn assert_untouched(&self, what: &str) {
         assert_eq!(self.origin.connections(), 0, "{what}: the destination saw a connection");
         self.lab.assert_no_leak();
     }

@@ -1,6 +1,6 @@
 //! A TCP service made of a function: one thread per connection, and a count of the connections that came.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,6 +53,17 @@ impl Service {
     pub fn echo(lab: &Lab, port: u16) -> Self {
         Self::start(lab, port, |stream| {
             io::copy(&mut &*stream, &mut &*stream)?;
+            stream.shutdown(Shutdown::Write)
+        })
+    }
+
+    /// Receives so many bytes, or all, and only then sends them back and says its last.
+    #[must_use]
+    pub fn mirror(lab: &Lab, port: u16, length: u64) -> Self {
+        Self::start(lab, port, move |mut stream| {
+            let mut received = Vec::new();
+            stream.take(length).read_to_end(&mut received)?;
+            stream.write_all(&received)?;
             stream.shutdown(Shutdown::Write)
         })
     }

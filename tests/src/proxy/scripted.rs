@@ -106,7 +106,7 @@ impl Script {
         self.with(Step::Relay(address.into()))
     }
 
-    /// Receives until the client closes.
+    /// Receives until the client closes; when it resets the connection instead, that is the script's error.
     #[must_use]
     pub fn read_all(self) -> Self {
         self.with(Step::ReadAll)
@@ -305,7 +305,13 @@ fn perform(
             Step::Dribble(bytes) => bytes.iter().try_for_each(|byte| (&*stream).write_all(&[*byte]))?,
             Step::Pass(gate) => gate.pass(),
             Step::Relay(address) => relay(stream, &origin.inside(|| TcpStream::connect(address))?)?,
-            Step::ReadAll => while receive(1).is_ok() {},
+            Step::ReadAll => loop {
+                match receive(1) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                    Err(error) => return Err(error),
+                }
+            },
             Step::Reset => {
                 rustix::net::sockopt::set_socket_linger(stream, Some(std::time::Duration::ZERO))?;
                 return Ok(());

@@ -38,6 +38,12 @@ impl SshDynamic {
         site.permit(lab, PORT);
         Self { daemon, address: site.address, _server: server }
     }
+
+    /// The port on which it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        PORT
+    }
 }
 
 impl Upstream for SshDynamic {

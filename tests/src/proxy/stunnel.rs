@@ -45,7 +45,6 @@ impl Stunnel {
              cert = {}
              key = {}
              sslVersionMin = TLSv1.2
-             TIMEOUTclose = 0
             ",
             site.address,
             site.address,

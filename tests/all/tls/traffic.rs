@@ -1,0 +1,207 @@
+//! Whatever a program does with a connection, it does over TLS, too.
+
+use presocks_tests::certificates::Certificates;
+use presocks_tests::origin::{DnsServer, HttpServer, Service, http};
+use presocks_tests::proxy::Stunnel;
+use presocks_tests::proxy::scripted::{SUCCESS, Script};
+use presocks_tests::{Lab, missing};
+
+use super::Proxies;
+use crate::relay;
+
+#[test]
+fn curl_wget_and_python_fetch_by_name_and_by_address() {
+    if missing(&["curl", "wget"]) {
+        return;
+    }
+    let Some(proxies) = Proxies::start() else { return };
+    let lab = &proxies.lab;
+    let _web = HttpServer::start(lab);
+    let python =
+        "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
+    for url in proxies.trusting() {
+        let hosts: &[&str] = if url.starts_with("socks4a") {
+            &["origin.test", "10.88.0.2"]
+        } else {
+            &["origin.test", "10.88.0.2", "[fd88::2]"]
+        };
+        for host in hosts {
+            let page = format!("http://{host}/hello");
+            for words in [
+                &["curl", "-sS", &page][..],
+                &["wget", "-q", "-O", "-", &page],
+                &["/usr/bin/python3", "-c", python, &page],
+                &["env", "-i", "curl", "-sS", &page],
+            ] {
+                lab.presocks(words).proxy(&url).run().success().stdout_is(http::HELLO).stderr_is("");
+            }
+        }
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn whom_to_trust_is_an_option_too_and_https_is_http_over_tls() {
+    if missing(&["curl"]) {
+        return;
+    }
+    let Some(proxies) = Proxies::start() else { return };
+    let lab = &proxies.lab;
+    let _web = HttpServer::start(lab);
+    let authority = proxies.certificates.authority.to_str().unwrap();
+    for url in proxies.urls.iter().chain([&proxies.squid_by_another_scheme()]) {
+        let fetch =
+            lab.presocks(["curl", "-sS", "http://origin.test/hello"]).options(["--ca-file", authority]);
+        fetch.proxy(url).run().success().stdout_is(http::HELLO).stderr_is("");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn large_pages_arrive_whole() {
+    if missing(&["curl"]) {
+        return;
+    }
+    let Some(proxies) = Proxies::start() else { return };
+    let lab = &proxies.lab;
+    let _web = HttpServer::start(lab);
+    for url in proxies.trusting() {
+        lab.presocks(["curl", "-sS", "http://10.88.0.2/large"])
+            .proxy(&url)
+            .run()
+            .success()
+            .stdout_is(http::large());
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn megabytes_both_ways_come_back_unchanged() {
+    let Some(proxies) = Proxies::start() else { return };
+    for url in proxies.trusting() {
+        relay::carries_megabytes_both_ways_at_once(&proxies.lab, &url);
+        relay::carries_megabytes_one_way_and_then_the_other(&proxies.lab, &url);
+    }
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn a_program_that_has_said_its_last_still_receives() {
+    let Some(proxies) = Proxies::start() else { return };
+    for url in proxies.half_closing() {
+        relay::carries_the_end_of_one_direction(&proxies.lab, &url);
+    }
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn what_a_program_sends_before_it_exits_arrives() {
+    let Some(proxies) = Proxies::start() else { return };
+    relay::carries_what_was_sent_before_the_exit(&proxies.lab, &proxies.trusting()[0]);
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn sockets_of_both_families_know_their_peer() {
+    let Some(proxies) = Proxies::start() else { return };
+    let _echo = Service::echo(&proxies.lab, 7);
+    for url in proxies.trusting() {
+        let hosts: &[&str] = if url.starts_with("socks4a") {
+            &["origin.test", "10.88.0.2"]
+        } else {
+            &["origin.test", "10.88.0.2", "fd88::2", "::ffff:10.88.0.2"]
+        };
+        relay::shows_the_destination_as_peer(&proxies.lab, &url, hosts);
+    }
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn an_event_loop_connects_two_hundred_times_at_once() {
+    let Some(proxies) = Proxies::start() else { return };
+    let _echo = Service::echo(&proxies.lab, 7);
+    // tinyproxy takes a hundred clients.
+    for url in proxies.trusting().iter().filter(|url| !url.contains(":4403")) {
+        relay::connects_two_hundred_times_at_once(&proxies.lab, url);
+    }
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn failures_behind_the_proxy_are_those_of_a_direct_connection() {
+    let Some(proxies) = Proxies::start() else { return };
+    let dante = &proxies.trusting()[..2];
+    for url in dante {
+        relay::tells_the_true_errno(&proxies.lab, url);
+    }
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn the_exit_status_and_the_signal_are_the_commands() {
+    if missing(&["curl"]) {
+        return;
+    }
+    let Some(proxies) = Proxies::start() else { return };
+    let lab = &proxies.lab;
+    let _web = HttpServer::start(lab);
+    let url = &proxies.trusting()[0];
+    let fetch = "curl -sS http://origin.test/hello";
+    lab.presocks(["sh", "-c", &format!("{fetch}; exit 42")]).proxy(url).run().code(42).stdout_is(http::HELLO);
+    let killed = lab.presocks(["sh", "-c", &format!("{fetch}; kill -TERM $$")]).proxy(url).run();
+    killed.signal(rustix::process::Signal::TERM).stdout_is(http::HELLO);
+}
+
+#[test]
+fn a_reset_by_the_far_side_is_a_reset() {
+    if missing(&["stunnel4", "python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let certificates = Certificates::make(&lab);
+    let proxy = Script::until_request().send(SUCCESS).expect(5).reset().start(&lab);
+    let stunnel = Stunnel::before(&lab, 0, proxy.port(), &certificates.good);
+    let url = format!("{}?ca-file={}", stunnel.url("socks5+tls", ""), certificates.authority.display());
+    relay::tells_of_a_reset(&lab, &url);
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_reset_by_the_program_is_a_reset_for_the_proxy() {
+    if missing(&["stunnel4", "python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let certificates = Certificates::make(&lab);
+    let proxy = Script::until_request().send(SUCCESS).expect(5).read_all().start(&lab);
+    let stunnel = Stunnel::before(&lab, 0, proxy.port(), &certificates.good);
+    let url = format!("{}?ca-file={}", stunnel.url("socks5+tls", ""), certificates.authority.display());
+    relay::resets(&lab, &url);
+    let connection = proxy.finished(1).remove(0);
+    assert!(connection.error.as_deref().is_some_and(|error| error.contains("reset")), "{connection:?}");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_name_server_is_asked_over_tls() {
+    if missing(&["dig", "nsd"]) {
+        return;
+    }
+    let Some(proxies) = Proxies::start() else { return };
+    let _server = DnsServer::start(&proxies.lab);
+    for url in proxies.trusting() {
+        let words = ["dig", "+short", "@192.0.2.53", "mail.test", "TXT"];
+        let run = proxies.lab.presocks(words).proxy(&url).options(["--dns", "10.88.0.2"]).run();
+        run.success().stdout_is("\"v=spf1 mx -all\"\n").stderr_is("");
+    }
+    proxies.lab.assert_no_leak();
+}
+
+#[test]
+fn datagrams_are_refused_and_one_line_says_so() {
+    let Some(proxies) = Proxies::start() else { return };
+    for url in proxies.trusting() {
+        relay::refuses_datagrams(&proxies.lab, &url);
+    }
+    proxies.lab.assert_no_leak();
+}
