@@ -40,4 +40,5 @@ mod ssh;
 mod streams;
 mod tls;
 mod udp;
+mod unix_socket;
 mod wget;

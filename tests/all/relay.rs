@@ -1,38 +1,60 @@
 //! Connections that run through the broker, because the program's socket cannot reach the proxy itself: what must hold for each,
 //! whatever the reason, and here for a proxy with an IPv6 address.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use presocks_tests::lab::ORIGIN;
 use presocks_tests::origin::Service;
-use presocks_tests::proxy::scripted::{SUCCESS, Script};
-use presocks_tests::proxy::{Dante, Microsocks, Upstream};
+use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
+use presocks_tests::proxy::{Dante, Microsocks, ScriptedProxy, Upstream};
 use presocks_tests::{Lab, lab, missing, patience};
 
 const PYTHON: &str = "/usr/bin/python3";
 
-fn run(lab: &Lab, url: &str, program: &str, arguments: &[&str]) -> presocks_tests::Outcome {
-    lab.presocks([PYTHON, "-c", program].iter().chain(arguments)).proxy(&url).run()
+/// A proxy, or a chain of some.
+pub(crate) trait Via {
+    /// As presocks has it.
+    fn options(&self) -> Vec<String>;
+}
+
+impl Via for str {
+    fn options(&self) -> Vec<String> {
+        vec!["-p".to_owned(), self.to_owned()]
+    }
+}
+
+impl Via for String {
+    fn options(&self) -> Vec<String> {
+        self.as_str().options()
+    }
+}
+
+impl Via for Vec<String> {
+    fn options(&self) -> Vec<String> {
+        self.iter().flat_map(Via::options).collect()
+    }
+}
+
+fn run(lab: &Lab, via: &(impl Via + ?Sized), program: &str, arguments: &[&str]) -> presocks_tests::Outcome {
+    lab.presocks([PYTHON, "-c", program].iter().chain(arguments)).options(via.options()).run()
 }
 
 /// How many bytes the tests send that are about many.
 const MANY: u64 = (5 << 20) + 3;
 
-/// Sends to the port, and receives at once or later; perhaps says that it has said its last.
+/// Sends to the port, and receives at once or later.
 const TALK: &str = "
 import hashlib, random, socket, sys, threading
 data = random.Random(1).randbytes((5 << 20) + 3)
 s = socket.create_connection(('10.88.0.2', int(sys.argv[1])))
-def send():
-    s.sendall(data)
-    if 'end' in sys.argv: s.shutdown(socket.SHUT_WR)
-sender = threading.Thread(target=send)
+sender = threading.Thread(target=s.sendall, args=[data])
 sender.start()
 if 'later' in sys.argv: sender.join()
 got, length = hashlib.sha256(), 0
-while ('end' in sys.argv or length < len(data)) and (piece := s.recv(1 << 16)):
+while length < len(data) and (piece := s.recv(1 << 16)):
     got.update(piece)
     length += len(piece)
 sender.join()
@@ -40,27 +62,50 @@ print(length, got.digest() == hashlib.sha256(data).digest())";
 
 /// Not for microsocks, which writes to one side without reading from the other.
 #[track_caller]
-pub(crate) fn carries_megabytes_both_ways_at_once(lab: &Lab, url: &str) {
+pub(crate) fn carries_megabytes_both_ways_at_once(lab: &Lab, via: &(impl Via + ?Sized)) {
     let port = Service::echo(lab, 0).port().to_string();
-    run(lab, url, TALK, &[&port]).success().stdout_is("5242883 True\n").stderr_is("");
+    run(lab, via, TALK, &[&port]).success().stdout_is("5242883 True\n").stderr_is("");
 }
 
 #[track_caller]
-pub(crate) fn carries_megabytes_one_way_and_then_the_other(lab: &Lab, url: &str) {
+pub(crate) fn carries_megabytes_one_way_and_then_the_other(lab: &Lab, via: &(impl Via + ?Sized)) {
     let port = Service::mirror(lab, 0, MANY).port().to_string();
-    run(lab, url, TALK, &[&port, "later"]).success().stdout_is("5242883 True\n").stderr_is("");
+    run(lab, via, TALK, &[&port, "later"]).success().stdout_is("5242883 True\n").stderr_is("");
 }
 
 /// Not for microsocks, tinyproxy and squid, which close both directions at once.
 #[track_caller]
-pub(crate) fn carries_the_end_of_one_direction(lab: &Lab, url: &str) {
-    let port = Service::mirror(lab, 0, u64::MAX).port().to_string();
-    run(lab, url, TALK, &[&port, "later", "end"]).success().stdout_is("5242883 True\n").stderr_is("");
+pub(crate) fn carries_the_end_of_one_direction(lab: &Lab, via: &(impl Via + ?Sized)) {
+    const PROGRAM: &str = "
+import hashlib, random, socket, sys
+data = random.Random(1).randbytes((5 << 20) + 3)
+s = socket.create_connection(('10.88.0.2', int(sys.argv[1])))
+s.sendall(data)
+s.shutdown(socket.SHUT_WR)
+got = bytearray()
+while len(got) < len(data): got += s.recv(1 << 16)
+print(got == data, flush=True)
+print(s.recv(1))";
+    // stunnel drops what it has not read yet when both directions have ended.
+    let has_arrived = Gate::closed();
+    let at_the_end = has_arrived.clone();
+    let mirror = Service::start(lab, 0, move |mut stream| {
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received)?;
+        stream.write_all(&received)?;
+        at_the_end.pass();
+        stream.shutdown(Shutdown::Write)
+    });
+    let words = [PYTHON, "-c", PROGRAM, &mirror.port().to_string()];
+    let mut running = lab.presocks(words).options(via.options()).start();
+    assert_eq!(running.line(), "True");
+    has_arrived.open();
+    running.finish().success().stdout_is("True\nb''\n").stderr_is("");
 }
 
 /// Needs [`Service::echo`] on port 7.
 #[track_caller]
-pub(crate) fn shows_the_destination_as_peer(lab: &Lab, url: &str, hosts: &[&str]) {
+pub(crate) fn shows_the_destination_as_peer(lab: &Lab, via: &(impl Via + ?Sized), hosts: &[&str]) {
     const PROGRAM: &str = "
 import socket, sys
 for host in sys.argv[1:]:
@@ -71,7 +116,7 @@ for host in sys.argv[1:]:
         wanted = socket.getaddrinfo(host, 7, s.family, socket.SOCK_STREAM)[0][4]
         print(total, s.getpeername()[:2] == wanted[:2], s.gettimeout(), s.getblocking())
 ";
-    run(lab, url, PROGRAM, hosts)
+    run(lab, via, PROGRAM, hosts)
         .success()
         .stdout_is("10000 True None True\n".repeat(hosts.len()))
         .stderr_is("");
@@ -79,7 +124,7 @@ for host in sys.argv[1:]:
 
 /// Needs [`Service::echo`] on port 7.
 #[track_caller]
-pub(crate) fn connects_two_hundred_times_at_once(lab: &Lab, url: &str) {
+pub(crate) fn connects_two_hundred_times_at_once(lab: &Lab, via: &(impl Via + ?Sized)) {
     const PROGRAM: &str = "
 import asyncio
 async def one(number):
@@ -94,12 +139,12 @@ async def main():
     everybody = asyncio.Barrier(200)
     print(all(await asyncio.gather(*map(one, range(200)))))
 asyncio.run(main())";
-    run(lab, url, PROGRAM, &[]).success().stdout_is("True\n").stderr_is("");
+    run(lab, via, PROGRAM, &[]).success().stdout_is("True\n").stderr_is("");
 }
 
 /// Needs a proxy that tells causes apart, as Dante does.
 #[track_caller]
-pub(crate) fn tells_the_true_errno(lab: &Lab, url: &str) {
+pub(crate) fn tells_the_true_errno(lab: &Lab, via: &(impl Via + ?Sized)) {
     const PROGRAM: &str = "
 import asyncio, errno, select, socket
 async def later(address):
@@ -116,37 +161,42 @@ for address in ('10.88.0.2', 4), ('10.99.0.1', 80):
         except OSError as error: print(errno.errorcode[error.errno])
 ";
     let block = |name: &str| format!("{name}\n{name}\nEINPROGRESS\n{name}\n");
-    let outcome = run(lab, url, PROGRAM, &[]);
+    let outcome = run(lab, via, PROGRAM, &[]);
     outcome.success().stdout_is(block("ECONNREFUSED") + &block("EHOSTUNREACH"));
     assert_eq!(outcome.stderr().lines().count(), 2, "{}", outcome.report());
 }
 
-/// Needs a proxy that takes five bytes and resets the connection.
+/// Needs [`Service::echo`] on port 7, and a proxy that resets the connection when the gate opens.
 #[track_caller]
-pub(crate) fn tells_of_a_reset(lab: &Lab, url: &str) {
+pub(crate) fn tells_of_a_reset(lab: &Lab, via: &(impl Via + ?Sized), gate: &Gate) {
     const PROGRAM: &str = "
 import errno, socket
 s = socket.create_connection(('10.88.0.2', 7))
 s.sendall(b'hello')
+print(s.recv(100), flush=True)
 try: print(s.recv(100))
 except OSError as error: print(errno.errorcode[error.errno])";
-    run(lab, url, PROGRAM, &[]).success().stdout_is("ECONNRESET\n").stderr_is("");
+    let mut running = lab.presocks([PYTHON, "-c", PROGRAM]).options(via.options()).start();
+    assert_eq!(running.line(), "b'hello'");
+    gate.open();
+    running.finish().success().stdout_is("b'hello'\nECONNRESET\n").stderr_is("");
 }
 
-/// Sends five bytes, and resets the connection when all of them have been taken.
+/// Needs [`Service::echo`] on port 7. Resets the connection when all that was sent has come back.
 #[track_caller]
-pub(crate) fn resets(lab: &Lab, url: &str) {
+pub(crate) fn resets(lab: &Lab, via: &(impl Via + ?Sized)) {
     const PROGRAM: &str = "
 import socket, struct
 s = socket.create_connection(('10.88.0.2', 7))
 s.sendall(b'hello')
+print(s.recv(100))
 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
 s.close()";
-    run(lab, url, PROGRAM, &[]).success().stdout_is("").stderr_is("");
+    run(lab, via, PROGRAM, &[]).success().stdout_is("b'hello'\n").stderr_is("");
 }
 
 #[track_caller]
-pub(crate) fn refuses_datagrams(lab: &Lab, url: &str) {
+pub(crate) fn refuses_datagrams(lab: &Lab, via: &(impl Via + ?Sized)) {
     const PROGRAM: &str = "
 import errno, socket
 for connected in True, False, False:
@@ -157,7 +207,7 @@ for connected in True, False, False:
         print('sent')
     except OSError as error: print(errno.errorcode[error.errno])
 ";
-    let outcome = run(lab, url, PROGRAM, &[]);
+    let outcome = run(lab, via, PROGRAM, &[]);
     outcome.success().stdout_is("ENETUNREACH\n".repeat(3)).stderr_has("datagrams via ");
     assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
 }
@@ -172,7 +222,7 @@ while select.select([], [s], [], 1)[1]: sent += s.send(bytes(65536))
 print(sent)";
 
 #[track_caller]
-pub(crate) fn carries_what_was_sent_before_the_exit(lab: &Lab, url: &str) {
+pub(crate) fn carries_what_was_sent_before_the_exit(lab: &Lab, via: &(impl Via + ?Sized)) {
     let has_exited = Arc::new(AtomicBool::new(false));
     let (received, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let origin = (Arc::clone(&has_exited), Arc::clone(&received), Arc::clone(&is_over));
@@ -190,7 +240,7 @@ pub(crate) fn carries_what_was_sent_before_the_exit(lab: &Lab, url: &str) {
         is_over.store(true, Ordering::SeqCst);
         ended
     });
-    let outcome = run(lab, url, FILL, &[&ORIGIN.to_string(), &slow.port().to_string()]);
+    let outcome = run(lab, via, FILL, &[&ORIGIN.to_string(), &slow.port().to_string()]);
     let sent: usize = outcome.success().stdout().trim().parse().unwrap();
     has_exited.store(true, Ordering::SeqCst);
     patience::wait_until("the connection to end", || is_over.load(Ordering::SeqCst));
@@ -241,12 +291,21 @@ fn a_reset_passes_in_either_direction() {
         return;
     }
     let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7);
     let six = |url: String| url.replace(&lab::PROXY.to_string(), &format!("[{}]", lab::PROXY6));
-    let granting = || Script::until_request().send(SUCCESS).expect(5);
-    tells_of_a_reset(&lab, &six(granting().reset().start(&lab).url()));
-    let proxy = granting().read_all().start(&lab);
+    let granting = || Script::until_request().send(SUCCESS);
+    let gate = Gate::closed();
+    let proxy = granting().relay_until(&gate, (ORIGIN, 7)).start(&lab);
+    tells_of_a_reset(&lab, &six(proxy.url()), &gate);
+    let proxy = granting().relay((ORIGIN, 7)).start(&lab);
     resets(&lab, &six(proxy.url()));
+    assert_reset(&proxy);
+    lab.assert_no_leak();
+}
+
+/// The proxy's only connection was reset by the client.
+#[track_caller]
+pub(crate) fn assert_reset(proxy: &ScriptedProxy) {
     let connection = proxy.finished(1).remove(0);
     assert!(connection.error.as_deref().is_some_and(|error| error.contains("reset")), "{connection:?}");
-    lab.assert_no_leak();
 }

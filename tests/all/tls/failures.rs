@@ -93,7 +93,6 @@ fn a_server_that_does_not_speak_tls_gives_enetunreach() {
         let proxy = script.start(&scene.lab);
         for scheme in ["socks5+tls", "https"] {
             let url = proxy.url_as(scheme).replacen("//", &format!("//{USER}"), 1);
-            eprintln!("{what}");
             fails(&scene, &url, &[], "ENETUNREACH", "TLS");
         }
         assert_nothing_plain(&proxy);

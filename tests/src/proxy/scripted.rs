@@ -36,6 +36,7 @@ enum Step {
     Dribble(Vec<u8>),
     Pass(Gate),
     Relay(SocketAddr),
+    RelayUntil(SocketAddr, Gate),
     ReadAll,
     Reset,
     Close,
@@ -104,6 +105,12 @@ impl Script {
     #[must_use]
     pub fn relay(self, address: impl Into<SocketAddr>) -> Self {
         self.with(Step::Relay(address.into()))
+    }
+
+    /// The same, until a gate opens: then it resets the connection.
+    #[must_use]
+    pub fn relay_until(self, gate: &Gate, address: impl Into<SocketAddr>) -> Self {
+        self.with(Step::RelayUntil(address.into(), gate.clone()))
     }
 
     /// Receives until the client closes; when it resets the connection instead, that is the script's error.
@@ -263,7 +270,8 @@ impl Gate {
         patience::wait_until(&format!("{count} arrivals at the gate"), || self.arrived() >= count);
     }
 
-    fn pass(&self) {
+    /// Waits until it opens.
+    pub fn pass(&self) {
         let mut state = self.0.0.lock().expect("no panic");
         state.arrived += 1;
         self.0.1.notify_all();
@@ -305,6 +313,17 @@ fn perform(
             Step::Dribble(bytes) => bytes.iter().try_for_each(|byte| (&*stream).write_all(&[*byte]))?,
             Step::Pass(gate) => gate.pass(),
             Step::Relay(address) => relay(stream, &origin.inside(|| TcpStream::connect(address))?)?,
+            Step::RelayUntil(address, gate) => {
+                let far = origin.inside(|| TcpStream::connect(address))?;
+                return thread::scope(|scope| {
+                    scope.spawn(|| {
+                        gate.pass();
+                        // Disconnecting a connected socket resets it, whoever else reads from it (connect(2), AF_UNSPEC).
+                        rustix::net::connect_unspec(stream)
+                    });
+                    relay(stream, &far)
+                });
+            }
             Step::ReadAll => loop {
                 match receive(1) {
                     Ok(_) => {}
@@ -341,15 +360,19 @@ fn receive(mut stream: &TcpStream, connection: &Mutex<Connection>, count: usize)
     if filled == count { Ok(piece) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Carries bytes both ways; the end of one direction ends that direction only.
+/// Carries bytes both ways; the end of one direction ends that direction only, an error ends both.
 fn relay(near: &TcpStream, far: &TcpStream) -> io::Result<()> {
     thread::scope(|scope| {
-        scope.spawn(|| carry(near, far));
-        carry(far, near)
+        let there = scope.spawn(|| carry(near, far));
+        let back = carry(far, near);
+        there.join().expect("no panic").and(back)
     })
 }
 
 fn carry(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-    io::copy(&mut from, &mut to)?;
-    to.shutdown(Shutdown::Write)
+    let carried = io::copy(&mut from, &mut to);
+    let ends = if carried.is_ok() { Shutdown::Write } else { Shutdown::Both };
+    // One that the other side has closed already is closed enough.
+    let _ = to.shutdown(ends);
+    carried.map(drop)
 }
