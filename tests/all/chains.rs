@@ -10,6 +10,7 @@ mod strict;
 
 use std::net::Ipv4Addr;
 
+use presocks_tests::lab::CLIENT;
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::{Dante, Embedded, Microsocks, SshDynamic, Tinyproxy, Upstream, of_kind};
 use presocks_tests::{Hops, Invocation, Lab, Site, hops};
@@ -91,9 +92,19 @@ impl Proxies {
         through(&self.lab, &self.urls, words, options)
     }
 
-    /// How often each hop has been asked, whoever asked.
-    pub(crate) fn asked(&self) -> Vec<usize> {
-        (1..=self.hops.count()).map(|number| self.hops.asked(number).values().sum()).collect()
+    /// How often each hop has been asked by another hop. (The client asks more often: it finds out what its proxies are like.)
+    pub(crate) fn asked_by_others(&self) -> Vec<usize> {
+        let by_others = |number| {
+            let mut asked = self.hops.asked(number);
+            asked.remove(&CLIENT);
+            asked.values().sum()
+        };
+        (1..=self.hops.count()).map(by_others).collect()
+    }
+
+    /// How often the origin has been asked.
+    pub(crate) fn arrived(&self) -> usize {
+        self.hops.asked_of_origin(&self.lab).values().sum()
     }
 }
 

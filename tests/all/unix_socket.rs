@@ -166,6 +166,7 @@ fn a_socket_that_is_not_there_or_serves_nobody_or_not_us_gives_enetunreach() {
     let Some(scene) = Scene::set() else { return };
     let path = |name: &str| scene.lab.directory().join(name);
     drop(UnixListener::bind(path("deserted")).unwrap());
+    std::fs::set_permissions(path("deserted"), std::fs::Permissions::from_mode(0o666)).unwrap();
     let _locked = UnixListener::bind(path("locked")).unwrap();
     std::fs::set_permissions(path("locked"), std::fs::Permissions::from_mode(0o600)).unwrap();
     scene.lab.file("plain", "");

@@ -1,6 +1,9 @@
 //! `--order random`: so many proxies, picked anew for each connection; the first of them may be fixed.
 
-use presocks_tests::missing;
+use std::collections::BTreeMap;
+
+use presocks_tests::lab::CLIENT;
+use presocks_tests::{hops, missing};
 
 use super::Kind::Microsocks;
 use super::{NEEDS, Proxies, WHO, tell_the_last_hop};
@@ -25,7 +28,7 @@ fn one_of_them_serves_each_connection_and_every_one_gets_its_turn() {
     let _origin = tell_the_last_hop(&proxies.lab);
     let run = proxies.presocks(&[PYTHON, "-c", WHO, "200"], &["--order", "random"]).run();
     assert_eq!(occurring(&run.success().stdout()), "12345", "{}", run.report());
-    assert_eq!(proxies.asked().iter().sum::<usize>(), 200);
+    assert_eq!((proxies.arrived(), proxies.asked_by_others()), (200, vec![0; 5]));
     proxies.lab.assert_no_leak();
 }
 
@@ -41,14 +44,15 @@ fn a_chain_has_its_length_and_begins_with_those_that_are_fixed() {
         let options = ["--order", "random", "--length", &length_text, "--fixed", &fixed_text];
         let run = proxies.presocks(&[PYTHON, "-c", WHO, "200"], &options).run();
         assert_eq!(occurring(&run.success().stdout()), last, "{}", run.report());
-        let asked = proxies.asked();
-        assert_eq!(asked.iter().sum::<usize>(), 200 * length, "{asked:?}");
-        assert!(asked[..fixed].iter().all(|count| *count == 200), "{asked:?}");
+        let asked = proxies.asked_by_others();
+        assert_eq!((proxies.arrived(), asked.iter().sum()), (200, 200 * (length - 1)), "{asked:?}");
         if fixed > 0 {
             // The client has spoken to nobody but the first, and the first is nobody's second.
-            let who = |number| proxies.hops.asked(number);
-            assert_eq!(who(1).len(), 1);
-            assert!((2..=5).all(|number| !who(number).contains_key(&presocks_tests::lab::CLIENT)));
+            assert_eq!(asked[0], 0);
+            assert!((2..=5).all(|number| !proxies.hops.asked(number).contains_key(&CLIENT)));
+        }
+        if fixed > 1 {
+            assert_eq!(proxies.hops.asked(2), BTreeMap::from([(hops::address(1), 200)]));
         }
         proxies.lab.assert_no_leak();
     }

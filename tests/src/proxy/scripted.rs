@@ -31,6 +31,7 @@ enum Step {
     Expect(usize),
     Until(Vec<u8>),
     Greeting,
+    Credentials,
     Request,
     Send(Vec<u8>),
     Dribble(Vec<u8>),
@@ -75,6 +76,12 @@ impl Script {
     #[must_use]
     pub fn greeting(self) -> Self {
         self.with(Step::Greeting)
+    }
+
+    /// Receives a user and a password (RFC 1929).
+    #[must_use]
+    pub fn credentials(self) -> Self {
+        self.with(Step::Credentials)
     }
 
     /// Receives a SOCKS5 request, whatever its address type.
@@ -300,6 +307,12 @@ fn perform(
             Step::Greeting => {
                 let methods = receive(2)?[1];
                 receive(methods.into())?;
+            }
+            Step::Credentials => {
+                let user = receive(2)?[1];
+                receive(user.into())?;
+                let password = receive(1)?[0];
+                receive(password.into())?;
             }
             Step::Request => {
                 let address = match receive(4)?[3] {

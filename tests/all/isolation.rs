@@ -1,0 +1,119 @@
+//! `--isolate`: user and password that are made up, by which a SOCKS5 proxy such as Tor keeps connections apart.
+
+use std::collections::BTreeSet;
+
+use presocks_tests::proxy::scripted::{SUCCESS, Script};
+use presocks_tests::proxy::{ScriptedProxy, Tor, Upstream};
+use presocks_tests::{Lab, missing};
+
+/// Connects to each of its arguments, in their order.
+const PROGRAM: &str = "
+import socket, sys
+for destination in sys.argv[1:]:
+    host, port = destination.split(':')
+    socket.create_connection((host, int(port))).close()";
+
+const PYTHON: &str = "/usr/bin/python3";
+
+/// A lab with a proxy that takes every user and password.
+struct Scene {
+    proxy: ScriptedProxy,
+    lab: Lab,
+}
+
+impl Scene {
+    fn set() -> Option<Self> {
+        if missing(&["python3"]) {
+            return None;
+        }
+        let lab = Lab::new();
+        let script = Script::new().greeting().send([5, 2]).credentials().send([1, 0]).request().send(SUCCESS);
+        Some(Self { proxy: script.start(&lab), lab })
+    }
+
+    /// Runs a shell script, `$0` of which is the program, and gives the credentials of its connections, in their order.
+    #[track_caller]
+    fn credentials(&self, isolation: &str, script: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let before = self.proxy.connections().len();
+        let script = script.replace("CONNECT", &format!("{PYTHON} -c \"$0\""));
+        let run = self.lab.presocks(["sh", "-c", &script, PROGRAM]).proxy(&self.proxy);
+        run.options(["--isolate", isolation]).run().success().stderr_is("");
+        let count = self.proxy.connections().len();
+        let connections = self.proxy.finished(count).split_off(before);
+        // A user follows his length, after the greeting and the version; then a password does.
+        let all = connections.iter().map(|connection| match connection.pieces.as_slice() {
+            [_, methods, _, user, _, password, ..] => {
+                assert!(methods.contains(&2), "{connection:?}");
+                assert!(!user.is_empty() && !password.is_empty(), "{connection:?}");
+                (user.clone(), password.clone())
+            }
+            _ => panic!("no credentials: {connection:?}"),
+        });
+        let all = all.collect();
+        self.lab.assert_no_leak();
+        all
+    }
+}
+
+fn distinct<T: Ord>(all: &[T]) -> usize {
+    all.iter().collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn by_process_each_process_has_its_own() {
+    let Some(scene) = Scene::set() else { return };
+    let script =
+        "CONNECT a.test:1 b.test:2 192.0.2.1:3; CONNECT a.test:1 a.test:1; env -i CONNECT a.test:1 b.test:2";
+    let all = scene.credentials("process", script);
+    assert_eq!((all.len(), distinct(&all)), (7, 3), "{all:?}");
+    assert_eq!((distinct(&all[..3]), distinct(&all[3..5]), distinct(&all[5..])), (1, 1, 1), "{all:?}");
+}
+
+#[test]
+fn by_destination_each_destination_has_its_own_whoever_connects() {
+    let Some(scene) = Scene::set() else { return };
+    let script = "CONNECT a.test:1 b.test:1 192.0.2.1:1; CONNECT a.test:1 b.test:1 192.0.2.1:1";
+    let all = scene.credentials("destination", script);
+    assert_eq!((all.len(), distinct(&all)), (6, 3), "{all:?}");
+    assert_eq!(all[..3], all[3..]);
+}
+
+#[test]
+fn by_session_all_of_a_session_have_the_same_and_no_other_session_has_it() {
+    let Some(scene) = Scene::set() else { return };
+    let script = "CONNECT a.test:1 b.test:2; CONNECT a.test:1 192.0.2.1:3";
+    let (one, other) = (scene.credentials("session", script), scene.credentials("session", script));
+    assert_eq!((one.len(), distinct(&one), distinct(&other)), (4, 1, 1));
+    assert_ne!(one[0], other[0]);
+}
+
+/// What is made up tells nothing: neither who connects nor where to.
+#[test]
+fn what_is_made_up_does_not_tell_of_whom_or_what_for() {
+    let Some(scene) = Scene::set() else { return };
+    for isolation in ["process", "destination", "session"] {
+        let first = scene.credentials(isolation, "CONNECT unlikely.test:1");
+        let second = scene.credentials(isolation, "CONNECT unlikely.test:1");
+        for (user, password) in first.iter().chain(&second) {
+            let text = String::from_utf8_lossy(&[user.as_slice(), password].concat()).into_owned();
+            assert!(!text.contains("unlikely") && !text.contains("python"), "{text}");
+        }
+        assert_ne!(first, second, "{isolation}: the same in two sessions");
+    }
+}
+
+#[test]
+fn tor_takes_them() {
+    if missing(&["tor", "curl"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let tor = Tor::without_network(&lab);
+    for isolation in ["process", "destination", "session"] {
+        let run =
+            lab.presocks(["curl", "-sS", "http://192.0.2.7/"]).proxy(&tor).options(["--isolate", isolation]);
+        // It gets as far as the request, which this Tor cannot fulfil.
+        run.run().code(7).stderr_has(&tor.url()).stderr_has("the proxy answered: ");
+    }
+    lab.assert_no_leak();
+}
