@@ -1,6 +1,6 @@
 //! What presocks costs: `cargo run --release -p presocks-bench` prints one table.
 //!
-//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory|udp|dns]...
+//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory|udp|dns|chain|tls]...
 //!
 //! Only the ratios mean something: each row's contestants take turns, a short piece of work at a time, in one run on one machine,
 //! and the medians are compared. Everything happens in a network namespace of its own, whose loopback device has an address that
@@ -8,10 +8,11 @@
 //!
 //! Reading order: `stage` (what all rows share), `worker` (a contestant, seen from here), `task` (the same, from inside), then any
 //! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`, `udp` (with `datagrams`), `dns` (with
-//! `queries`).
+//! `queries`), `chain`, `tls`.
 
 mod backstop;
 mod bulk;
+mod chain;
 mod connects;
 mod datagrams;
 mod dns;
@@ -27,6 +28,7 @@ mod start;
 mod system;
 mod table;
 mod task;
+mod tls;
 mod udp;
 mod worker;
 
@@ -44,7 +46,7 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Group = fn(&Stage) -> Outcome<Vec<Row>>;
 
 /// The names that the command line knows, in the table's order.
-const GROUPS: [(&str, Group); 9] = [
+const GROUPS: [(&str, Group); 11] = [
     ("connects", connects::rows),
     ("parallel", parallel::rows),
     ("bulk", bulk::rows),
@@ -54,6 +56,8 @@ const GROUPS: [(&str, Group); 9] = [
     ("memory", memory::rows),
     ("udp", udp::rows),
     ("dns", dns::rows),
+    ("chain", chain::rows),
+    ("tls", tls::rows),
 ];
 
 /// The bench alone makes a load of about 1 on a machine with two processors.

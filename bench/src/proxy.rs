@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use crate::process::Daemon;
 use crate::stage::{Stage, find};
 use crate::{Outcome, origin};
 
-/// The namespace is ours, so the port is free.
-const ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1080);
+/// The namespace is ours, so the ports from here on are free.
+const FIRST_PORT: u16 = 1080;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running proxy.
@@ -31,9 +32,20 @@ impl Real {
             return Self::ours(stage);
         };
         stage.note("proxy of the rows connects, bulk and memory: microsocks");
-        let mut command = Command::new(path);
-        command.args(["-i", &ADDRESS.ip().to_string(), "-p", &ADDRESS.port().to_string()]);
-        Self::run(stage, &mut command)
+        Self::run(stage, FIRST_PORT, &mut microsocks(&path, FIRST_PORT))
+    }
+
+    /// So many of microsocks, each at a port of its own.
+    ///
+    /// # Errors
+    /// When there is none, or it does not start.
+    pub(crate) fn start_many<const COUNT: usize>(stage: &Stage) -> Outcome<[Self; COUNT]> {
+        let path = find("microsocks").ok_or("no microsocks here")?;
+        let all: Outcome<Vec<_>> = (FIRST_PORT..)
+            .take(COUNT)
+            .map(|port| Self::run(stage, port, &mut microsocks(&path, port)))
+            .collect();
+        all?.try_into().map_err(|_| "not as many as wanted".into())
     }
 
     /// presocks's own server, which relays datagrams as well.
@@ -42,13 +54,17 @@ impl Real {
     /// When it does not start.
     pub(crate) fn ours(stage: &Stage) -> Outcome<Self> {
         let mut command = Command::new(stage.presocks());
-        command.args(["--serve", &ADDRESS.to_string()]);
-        Self::run(stage, &mut command)
+        command.args(["--serve", &local(FIRST_PORT).to_string()]);
+        Self::run(stage, FIRST_PORT, &mut command)
     }
 
-    fn run(stage: &Stage, command: &mut Command) -> Outcome<Self> {
+    /// A server that listens on this port of loopback.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn run(stage: &Stage, port: u16, command: &mut Command) -> Outcome<Self> {
         stage.network()?;
-        let address = SocketAddr::V4(ADDRESS);
+        let address = local(port);
         let daemon = Daemon::start(command)?;
         let started = Instant::now();
         while let Err(error) = TcpStream::connect(address) {
@@ -59,6 +75,16 @@ impl Real {
         }
         Ok(Self { address, daemon })
     }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn microsocks(path: &Path, port: u16) -> Command {
+    let mut command = Command::new(path);
+    command.args(["-i", &Ipv4Addr::LOCALHOST.to_string(), "-p", &port.to_string()]);
+    command
 }
 
 /// A SOCKS5 proxy that answers every request with success, `delay` after it came, and then sends back what it receives: proxy and

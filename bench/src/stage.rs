@@ -35,7 +35,14 @@ pub(crate) enum Wrapping {
     WithoutBackstop(SocketAddr),
     /// With this proxy.
     Proxychains(SocketAddr),
+    /// With these, one after the other.
+    PresocksChain([SocketAddr; HOPS]),
+    /// With these, one after the other.
+    ProxychainsChain([SocketAddr; HOPS]),
 }
+
+/// The proxies of a chain.
+pub(crate) const HOPS: usize = 3;
 
 impl Stage {
     /// Prepares everything; to be called while there is one thread.
@@ -118,6 +125,22 @@ impl Stage {
         self.notes.borrow().clone()
     }
 
+    /// For files of this run.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn proxychains(&self, proxies: &[SocketAddr], program: &Path) -> Outcome<Command> {
+        let path = self.proxychains.as_ref().ok_or("no proxychains4 here")?;
+        let configuration = self.directory.join("proxychains.conf");
+        let list: String =
+            proxies.iter().map(|proxy| format!("socks5 {} {}\n", proxy.ip(), proxy.port())).collect();
+        fs::write(&configuration, format!("strict_chain\nproxy_dns\n[ProxyList]\n{list}"))?;
+        let mut command = Command::new(path);
+        command.arg("-q").arg("-f").arg(configuration).arg(program);
+        Ok(command)
+    }
+
     /// `program`, wrapped; its arguments can be added.
     ///
     /// # Errors
@@ -134,16 +157,16 @@ impl Stage {
                 command.arg(program);
                 command
             }
-            Wrapping::Proxychains(proxy) => {
-                let path = self.proxychains.as_ref().ok_or("no proxychains4 here")?;
-                let configuration = self.directory.join("proxychains.conf");
-                let text =
-                    format!("strict_chain\nproxy_dns\n[ProxyList]\nsocks5 {} {}\n", proxy.ip(), proxy.port());
-                fs::write(&configuration, text)?;
-                let mut command = Command::new(path);
-                command.arg("-q").arg("-f").arg(configuration).arg(program);
+            Wrapping::PresocksChain(proxies) => {
+                let mut command = Command::new(&self.presocks);
+                for proxy in proxies {
+                    command.args(["-p", &format!("socks5://{proxy}")]);
+                }
+                command.arg(program);
                 command
             }
+            Wrapping::Proxychains(proxy) => self.proxychains(&[proxy], program)?,
+            Wrapping::ProxychainsChain(proxies) => self.proxychains(&proxies, program)?,
         };
         for variable in ["LD_PRELOAD", "PRESOCKS_PROXY", "ALL_PROXY", "all_proxy", "http_proxy"] {
             command.env_remove(variable);

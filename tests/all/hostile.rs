@@ -3,4 +3,5 @@
 mod broker;
 mod kinds;
 pub(crate) mod proxy;
+pub(crate) mod scripts;
 mod session;
