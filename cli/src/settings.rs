@@ -67,7 +67,7 @@ impl Settings {
         let command = typed.command;
         let (mut settings, _) = Self::configured(typed.flags, &typed.wanted)?;
         for proxy in settings.routes.chains.iter().flat_map(|chain| &chain.proxies) {
-            proxy.check().map_err(|why| format!("the proxy {proxy}: {why}"))?;
+            proxy.check().map_err(|why| format!("{proxy}: {why}"))?;
         }
         // Where others may stand in for it, one that is not known is no reason not to begin.
         let is_needed = |chain: &&Chain| chain.order == Order::Strict || chain.proxies.len() == 1;

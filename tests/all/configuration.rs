@@ -1,5 +1,12 @@
 //! Where the proxy's URL comes from, what stays out of the command's sight, and what is said when something is wrong.
 
+mod environment;
+mod file;
+mod foreign;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use presocks_tests::origin::{HttpServer, http};
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::proxy::{Microsocks, Upstream};
@@ -14,6 +21,7 @@ fn the_proxy_comes_from_an_option_a_file_or_the_environment() {
     let _web = HttpServer::start(&lab);
     let proxy = Microsocks::with_password(&lab);
     let file = lab.file("proxy", format!("{}\n", proxy.url()));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let fetch = || lab.presocks(["curl", "-sS", "http://origin.test/hello"]);
     let named = [
         fetch().options(["-p", &proxy.url()]),

@@ -1,0 +1,63 @@
+//! PRESOCKS_ variables, and ALL_PROXY with NO_PROXY.
+
+use presocks_tests::origin::{HttpServer, http};
+use presocks_tests::proxy::{Microsocks, Upstream};
+use presocks_tests::{Lab, lab, missing};
+
+#[test]
+fn no_variable_of_the_configuration_reaches_the_command() {
+    if missing(&["env"]) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.permit_proxy_port(1099);
+    let url = format!("socks5://{}:hunter2@{}:1099", lab::USER, lab::PROXY);
+    let run = lab
+        .presocks(["env"])
+        .env("PRESOCKS_PROXY", &url)
+        .env("PRESOCKS_ORDER", "dynamic")
+        .env("PRESOCKS_TIMEOUT", "30")
+        .env("PRESOCKS_DIRECT", "192.0.2.0/24")
+        .env("ALL_PROXY", &url)
+        .env("NO_PROXY", "kept.example");
+    let told = run.run().success().stdout();
+    for gone in
+        ["hunter2", "PRESOCKS_PROXY", "PRESOCKS_ORDER", "PRESOCKS_TIMEOUT", "PRESOCKS_DIRECT", "ALL_PROXY"]
+    {
+        assert!(!told.contains(gone), "{told}");
+    }
+    assert!(told.contains("PRESOCKS_SESSION=") && told.contains("NO_PROXY=kept.example\n"), "{told}");
+    let told =
+        lab.presocks(["env"]).env("all_proxy", &url).env("no_proxy", "gone.example").run().success().stdout();
+    assert!(!told.contains("gone.example") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn what_no_proxy_lists_is_direct_when_the_proxy_is_that_of_all_proxy() {
+    if missing(&["curl", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let web = HttpServer::start(&lab);
+    let proxy = Microsocks::open(&lab);
+    lab.permit_direct("10.88.0.2");
+    let nowhere = "socks5://127.0.0.1:1";
+    let fetch = |page: &str| {
+        lab.presocks(["curl", "-sS", "--noproxy", "*", page]).env("no_proxy", "192.0.2.1,10.88.0.0/24")
+    };
+    fetch("http://10.88.0.2/hello").env("ALL_PROXY", nowhere).run().success().stdout_is(http::HELLO);
+    fetch("http://10.88.0.2/hello").env("PRESOCKS_PROXY", nowhere).run().code(7);
+    fetch("http://origin.test/hello").env("ALL_PROXY", proxy.url()).run().success().stdout_is(http::HELLO);
+    assert_eq!(web.connections(), 2);
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let lab = Lab::new();
+    for (name, value) in [("PRESOCKS_ORDER", "fast"), ("PRESOCKS_TIMEOUT", "soon"), ("PRESOCKS_UDP", "maybe")]
+    {
+        let run = lab.presocks(["true"]).proxy("socks5://127.0.0.1:1").env(name, value).run();
+        run.code(125).stderr_has(&format!("presocks: {name}: "));
+    }
+}
