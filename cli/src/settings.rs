@@ -8,6 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
+use presocks_proto::session;
 use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
@@ -80,7 +81,8 @@ impl Settings {
 
     /// The settings but for what must be looked up, and what they were made of.
     fn configured(flags: Profile, wanted: &Wanted) -> Result<(Self, Profile), String> {
-        let loaded = config::load(flags, wanted, &|name| env::var_os(name))?;
+        let mut loaded = config::load(flags, wanted, &|name| env::var_os(name))?;
+        loaded.notes.extend(unknown_variables());
         let routes = config::routes(&loaded)?;
         let Loaded { profile, notes, withheld, .. } = loaded;
         let merged = profile.clone();
@@ -131,6 +133,14 @@ pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, Strin
     let program = typed.command.first().map(Path::new).and_then(Path::file_name);
     let program: Vec<_> = program.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     Ok(question.answer(&settings.routes, &program))
+}
+
+/// A variable with a slip in its name would be passed over in silence.
+fn unknown_variables() -> Vec<String> {
+    let is_known = |name: &str| config::VARIABLES.contains(&name) || name == session::VARIABLE;
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let names = names.filter(|name| name.starts_with("PRESOCKS_") && !is_known(name));
+    names.map(|name| format!("{}: presocks knows no such variable", name.escape_debug())).collect()
 }
 
 /// `quiet` and `verbose` are one setting: of both the stronger source's counts, which merging has seen to.

@@ -19,6 +19,8 @@ A proxy is
   socks5://[USER[:PASSWORD]@]HOST[:PORT]   (socks5h:// means the same; names always go to the proxy)
   socks4a://[USER@]HOST[:PORT]             (without IPv6 destinations; socks4:// without names, too)
   http://[USER[:PASSWORD]@]HOST[:PORT]     (CONNECT; the port is 80 if there is none)
+  https://…, socks5+tls://…                (any of them over TLS)
+  socks5+unix:///run/tor/socks             (any of them at a Unix socket)
 
 What can be configured comes from options, PRESOCKS_ variables (PRESOCKS_PROXY, PRESOCKS_TIMEOUT, …), the profile, the
 configuration file, and ALL_PROXY or all_proxy with NO_PROXY, in this order.
@@ -42,77 +44,77 @@ presocks --demo";
 struct Line {
     /// The proxy, or its name in the configuration; once more for each that is behind it, a chain. A password here is seen by every
     /// user of this machine (ps)
-    #[arg(short, long, value_name = "URL")]
+    #[arg(short, long, value_name = "URL", help_heading = "Proxies")]
     proxy: Vec<String>,
 
     /// Read the proxies from this file, a URL on each line
-    #[arg(long, value_name = "FILE", conflicts_with = "proxy")]
+    #[arg(long, value_name = "FILE", conflicts_with = "proxy", help_heading = "Proxies")]
     proxy_file: Option<PathBuf>,
 
     /// Which of the proxies a connection goes through [default: strict]
-    #[arg(long, value_name = "ORDER")]
+    #[arg(long, value_name = "ORDER", help_heading = "Proxies")]
     order: Option<Order>,
 
     /// How many of the proxies random and round-robin take [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Proxies")]
     length: Option<usize>,
 
     /// How many of the proxies stay at the head of a random chain [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Proxies")]
     fixed: Option<usize>,
 
     /// Pass over a proxy also when it answers a request with a failure, and not only a dead one; not with strict
-    #[arg(long)]
+    #[arg(long, help_heading = "Proxies")]
     failover_on_refusal: bool,
 
     /// Where some connections go: 'name=.example.org,*.corp address=10.0.0.0/8 port=22,6660-6669 protocol=tcp program=ssh
     /// via=direct'. VIA is proxy, direct, deny, or a name of the configuration. The first rule that matches decides
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", help_heading = "Where connections go")]
     rule: Vec<String>,
 
     /// Where all others go: proxy, direct, deny, or a name of the configuration [default: proxy]
-    #[arg(long, value_name = "VIA", conflicts_with = "only")]
+    #[arg(long, value_name = "VIA", conflicts_with = "only", help_heading = "Where connections go")]
     default: Option<String>,
 
     /// Names and networks that go through the proxy; all others are direct
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Where connections go")]
     only: Vec<String>,
 
     /// Networks to connect to without the proxy, beside loopback: 10.0.0.0/8,fd00::/8
-    #[arg(long, value_name = "CIDR,...", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', help_heading = "Where connections go")]
     direct: Vec<String>,
 
     /// Connect to another destination in one's stead: old.example:80=new.example:8080
-    #[arg(long, value_name = "FROM=TO")]
+    #[arg(long, value_name = "FROM=TO", help_heading = "Where connections go")]
     rewrite: Vec<String>,
 
     /// Give each of these SOCKS5 credentials of its own, by which Tor keeps streams apart
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help_heading = "Proxies")]
     isolate: Option<Isolate>,
 
-    /// Trust the certificates in this file (PEM) as well when a proxy is spoken to over TLS
-    #[arg(long, value_name = "FILE")]
+    /// Check the certificates of TLS proxies by the authorities in this file (PEM), and not by this machine's
+    #[arg(long, value_name = "FILE", help_heading = "Proxies")]
     ca_file: Option<PathBuf>,
 
     /// The name server to ask, through the proxy, for records other than addresses (MX, TXT, …) [default: the one that
     /// the program asks if its address is public, else 9.9.9.9]
-    #[arg(long, value_name = "SERVER")]
+    #[arg(long, value_name = "SERVER", help_heading = "Where connections go")]
     dns: Option<String>,
 
     /// How long to wait for the first proxy to accept a connection [default: 10]
-    #[arg(long, value_name = "SECONDS", value_parser = Seconds::parse)]
+    #[arg(long, value_name = "SECONDS", value_parser = Seconds::parse, help_heading = "Limits")]
     connect_timeout: Option<Seconds>,
 
     /// How long to wait for each of: TLS with a proxy, its greeting, the answer of one that is not the last [default: 20]
-    #[arg(long, value_name = "SECONDS", value_parser = Seconds::parse)]
+    #[arg(long, value_name = "SECONDS", value_parser = Seconds::parse, help_heading = "Limits")]
     handshake_timeout: Option<Seconds>,
 
     /// How long to wait for the whole, until the destination is connected [default: 60]
-    #[arg(long, value_name = "SECONDS", value_parser = Seconds::parse)]
+    #[arg(long, value_name = "SECONDS", value_parser = Seconds::parse, help_heading = "Limits")]
     timeout: Option<Seconds>,
 
     /// What to do with UDP datagrams; questions to name servers are answered in any case [default: proxy]
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help_heading = "Where connections go")]
     udp: Option<Udp>,
 
     /// Catch what LD_PRELOAD does not reach (static programs, Go, musl, a cleared environment) by a seccomp filter
@@ -130,15 +132,15 @@ struct Line {
 
     /// Read this configuration: presocks' own (.toml), or one of proxychains, torsocks or Dante [default:
     /// ~/.config/presocks/config.toml]
-    #[arg(long, value_name = "FILE", conflicts_with = "no_config")]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_config", help_heading = "Configuration")]
     config: Option<PathBuf>,
 
     /// The profile of the configuration to use
-    #[arg(short = 'P', long, value_name = "NAME")]
+    #[arg(short = 'P', long, value_name = "NAME", help_heading = "Configuration")]
     profile: Option<String>,
 
     /// Read no configuration file
-    #[arg(long)]
+    #[arg(long, help_heading = "Configuration")]
     no_config: bool,
 
     /// Print what is configured, from all sources, as a configuration file without passwords
@@ -150,7 +152,7 @@ struct Line {
     explain: Option<Question>,
 
     /// Read the words that follow as proxychains does
-    #[arg(long, exclusive = true)]
+    #[arg(long, exclusive = true, help_heading = "Configuration")]
     proxychains: bool,
 
     /// Run a SOCKS5 server without access control

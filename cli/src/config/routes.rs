@@ -26,7 +26,8 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
     let mut builder = Builder { profile, chains: Vec::new(), has_default: false, indices: BTreeMap::new() };
     builder.declare(loaded.listed.as_ref().or(profile.proxy.as_ref()))?;
     let mut rules = Vec::new();
-    if let Some(direct) = &profile.direct {
+    // An empty list takes back what a weaker source says.
+    if let Some(direct) = profile.direct.as_ref().filter(|direct| !direct.items.is_empty()) {
         let addresses = direct.parse(rule::address)?;
         let criteria = Criteria { addresses, ..Criteria::default() };
         rules.push(route::Rule { criteria, via: Verdict::Direct, source: direct.place.to_string() });

@@ -429,3 +429,37 @@ proptest::proptest! {
         proptest::prop_assert_eq!(first, second);
     }
 }
+
+const GUIDE: &str = include_str!("../../../docs/configuration.md");
+
+/// As serde lists them when it meets a key that is none of them.
+fn keys(config: &str) -> Vec<String> {
+    let error = Scene::with(config).error();
+    let list = error.lines().next().and_then(|line| line.split_once("expected")).unwrap().1;
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_and_every_variable_is_in_the_guide() {
+    let all = keys("x = 1");
+    assert!(all.len() > 20, "{all:?}");
+    for key in all.iter().chain(&keys("[chains.a]\nx = 1")).chain(&keys("[[rules]]\nx = 1")) {
+        assert!(GUIDE.contains(&format!("`{key}`")), "{key}");
+    }
+    for key in &all {
+        assert!(GUIDE.contains(&format!("| `{key}` |")), "{key}");
+    }
+    for name in VARIABLES {
+        let key = name.trim_start_matches("PRESOCKS_").to_ascii_lowercase().replace('_', "-");
+        assert!(GUIDE.contains(name) || all.contains(&key), "{name}");
+    }
+}
+
+#[test]
+fn the_example_is_right_in_each_of_its_profiles() {
+    let example = include_str!("../../../docs/example.toml");
+    assert_eq!(Scene::with(example).routes().chains.len(), 4);
+    for profile in ["home", "anonymous"] {
+        assert!(!Scene::with(example).profile(profile).routes().rules.is_empty());
+    }
+}

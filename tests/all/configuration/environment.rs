@@ -60,4 +60,6 @@ fn a_wrong_variable_is_named() {
         let run = lab.presocks(["true"]).proxy("socks5://127.0.0.1:1").env(name, value).run();
         run.code(125).stderr_has(&format!("presocks: {name}: "));
     }
+    let run = lab.presocks(["true"]).proxy("socks5://127.0.0.1:1").env("PRESOCKS_TIMEUOT", "5").run();
+    run.success().stderr_is("presocks: PRESOCKS_TIMEUOT: presocks knows no such variable\n");
 }
