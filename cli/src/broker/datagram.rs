@@ -13,6 +13,7 @@ mod gate;
 mod place;
 pub(super) mod source;
 mod sweep;
+mod token;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
@@ -20,14 +21,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use presocks_abi::sockaddr::in_family;
 use presocks_abi::socket::is_loopback;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
-use rustix::net::{AddressFamily, bind, sockopt};
+use rustix::net::{AddressFamily, sockopt};
 use tokio::task::spawn_local;
 
 use super::destination;
@@ -38,16 +38,13 @@ use super::socket::{canonical, leaves_loopback, network_namespace, own_address, 
 use super::{Broker, dns};
 use crate::route::Routes;
 use association::Associations;
-use flows::{Cookie, Flows, Via, Who};
+use flows::{Cookie, Flows, Via};
 use gate::Gates;
 use place::place_for;
 pub(super) use place::{Place, Refusal, place};
 use source::{connect_here, connect_to_loopback, dissolve};
 use sweep::keep_swept;
-
-/// Most IPv6 tokens: so many destinations can a socket have at a time. Whoever writes to it unasked takes no more than a few.
-const MOST_V6: usize = 8192;
-const MOST_V6_UNASKED: usize = 64;
+use token::{identify, token, unasked};
 
 /// Most queries to name servers that are being answered; more are lost, as by any server that has too many.
 const MOST_QUERIES: usize = 4096;
@@ -259,75 +256,6 @@ fn must_be_here(broker: &Broker, socket: BorrowedFd<'_>) -> io::Result<()> {
     if is_elsewhere || leaves_loopback(socket) { Err(Errno::NETUNREACH.into()) } else { Ok(()) }
 }
 
-/// A program's socket, which has a port from here on: the kernel would give it one when it sends.
-fn identify(socket: BorrowedFd<'_>) -> io::Result<Who> {
-    let own = own_address(socket).ok_or(Errno::AFNOSUPPORT)?;
-    let own = if own.port() == 0 {
-        let any: IpAddr =
-            if own.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        bind(socket, &SocketAddr::new(any, 0))?;
-        own_address(socket).ok_or(Errno::AFNOSUPPORT)?
-    } else {
-        own
-    };
-    Ok(Who {
-        cookie: sockopt::socket_cookie(socket)?,
-        inode: rustix::fs::fstat(socket)?.st_ino,
-        port: own.port(),
-        ip: Some(own.ip().to_canonical()).filter(|ip| !ip.is_unspecified()),
-        is_v6: own.is_ipv6(),
-        speaks_v4: own.is_ipv4() || !sockopt::ipv6_v6only(socket)?,
-    })
-}
-
-/// The token for a flow, as the socket can reach it.
-fn token(broker: &Rc<Broker>, who: Who, destination: SocketAddr, via: Via) -> io::Result<SocketAddr> {
-    let known = broker.datagrams.flows.borrow_mut().token(who, destination, via);
-    let token = known.map_or_else(|| new_token(broker, who, destination, via, MOST_V6), Ok)?;
-    let family = if who.is_v6 { libc::AF_INET6 } else { libc::AF_INET };
-    Ok(in_family(token, family))
-}
-
-/// Of the destination's own family, so that options and control messages mean what they do without us.
-fn new_token(
-    broker: &Rc<Broker>,
-    who: Who,
-    destination: SocketAddr,
-    via: Via,
-    most_v6: usize,
-) -> io::Result<SocketAddr> {
-    let datagrams = &broker.datagrams;
-    let token = if destination.is_ipv4() {
-        let port = datagrams.gates.port(broker, false)?;
-        datagrams.flows.borrow_mut().free_v4(port)
-    } else {
-        free_v6(broker, who, most_v6)?
-    };
-    datagrams.flows.borrow_mut().insert(who, destination, via, token);
-    keep_swept(broker);
-    Ok(token)
-}
-
-/// An IPv6 token that this socket has not: one that there is, a new one, or another flow's.
-fn free_v6(broker: &Rc<Broker>, who: Who, most: usize) -> io::Result<SocketAddr> {
-    let datagrams = &broker.datagrams;
-    let free = datagrams.flows.borrow().free_v6(who);
-    if let Some(token) = free {
-        return Ok(token);
-    }
-    match datagrams.gates.open_solitary(broker, most) {
-        Ok(token) => {
-            datagrams.flows.borrow_mut().share(token);
-            Ok(token)
-        }
-        Err(error) => {
-            let mut flows = datagrams.flows.borrow_mut();
-            flows.free_one(who.port, Instant::now());
-            flows.free_v6(who).ok_or(error)
-        }
-    }
-}
-
 /// Where a datagram goes.
 pub(super) enum Sent {
     /// Where it was addressed to.
@@ -507,7 +435,7 @@ fn deliver(broker: &Rc<Broker>, cookie: Cookie, chain: usize, source: SocketAddr
         if !can_be_shown || !matches!(place, Place::Behind(behind) if behind == chain) {
             return None;
         }
-        new_token(broker, who, source, Some(chain), MOST_V6_UNASKED).ok()
+        unasked(broker, who, source, Some(chain)).ok()
     });
     if let Some(own) = own {
         datagrams.gates.send(own, way.to, payload);
