@@ -266,6 +266,15 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Where it was written, and what it is about.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let criteria = self.criteria.to_string();
+        let criteria = if criteria.is_empty() { "everything" } else { &criteria };
+        write!(f, "{}: {criteria}", self.source.escape_debug())
+    }
+}
+
 /// As a rule is written, without its `via`.
 impl fmt::Display for Criteria {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

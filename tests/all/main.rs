@@ -37,6 +37,7 @@ mod pipes;
 mod preflight;
 mod python;
 mod relay;
+mod rules;
 mod serve;
 mod ssh;
 mod streams;

@@ -152,10 +152,10 @@ pub(super) fn connect(
     let serving = |chain| datagrams.of_chain(chain).ok().filter(|all| !all.is_refused());
     let (via, is_served) = match place(broker, destination, program) {
         Place::Local | Place::Direct => return connect_there(broker, socket, destination),
-        Place::Unknown => return Err(Errno::HOSTUNREACH.into()),
+        Place::Unknown if serving(0).is_some() => return Err(Errno::HOSTUNREACH.into()),
         Place::Resolver => (None, false),
         Place::Behind(chain) if let Some(all) = serving(chain) => (Some(chain), all.is_served()),
-        Place::Behind(_) | Place::Refused(_) => {
+        Place::Behind(_) | Place::Refused(_) | Place::Unknown => {
             let is_gate = |address| datagrams.is_gate(address);
             let sink = broker.sinks.connect(is_gate, socket, destination)?;
             broker.peers.borrow_mut().insert(cookie, destination, sink);
@@ -280,6 +280,10 @@ pub(super) async fn send(
     let via = match place(broker, destination, program) {
         Place::Local | Place::Direct => return Ok(Sent::Direct),
         Place::Refused(why) => return refused(why),
+        // Where no datagram goes, none is told from the others.
+        Place::Unknown if broker.datagrams.of_chain(0).is_ok_and(|all| all.is_refused()) => {
+            return refused(Refusal::NotServed);
+        }
         Place::Unknown => return Err(Errno::HOSTUNREACH.into()),
         Place::Resolver => None,
         Place::Behind(chain) => Some(chain),
@@ -366,8 +370,10 @@ pub(super) async fn open(
     };
     let refused = |why| Err(refuse(broker, program, destination, &why));
     let chain = match place(broker, destination, program) {
-        Place::Local | Place::Direct | Place::Resolver | Place::Unknown => return Ok(Opened::One),
+        Place::Local | Place::Direct | Place::Resolver => return Ok(Opened::One),
         Place::Refused(why) => return refused(why),
+        // Connected to a sink, as nothing was served.
+        Place::Unknown => 0,
         Place::Behind(chain) => chain,
     };
     // As for a stream, what was found when it was connected holds for as long as it is.

@@ -27,8 +27,8 @@ pub(super) enum Route {
 pub(super) struct Denial {
     /// Which rule: each is told once. 0 for the default.
     number: u32,
-    /// Where the user has written it.
-    source: Option<String>,
+    /// Where the user has written it, and what.
+    shown: Option<String>,
 }
 
 impl Denial {
@@ -36,7 +36,7 @@ impl Denial {
         let is_it = |other: &Rule| rule.is_some_and(|rule| std::ptr::eq(rule, other));
         let place = broker.settings.routes.rules.iter().position(is_it);
         let number = place.map_or(0, |place| u32::try_from(place + 1).unwrap_or(u32::MAX));
-        Self { number, source: rule.map(|rule| rule.source.clone()) }
+        Self { number, shown: rule.map(ToString::to_string) }
     }
 
     /// Denials with the same number have the same cause and are told once.
@@ -48,8 +48,8 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.source {
-            Some(source) => write!(f, "a rule denies it ({})", source.escape_debug()),
+        match &self.shown {
+            Some(rule) => write!(f, "a rule denies it ({rule})"),
             None => f.write_str("no rule permits it, and the default is to deny"),
         }
     }

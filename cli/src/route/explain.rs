@@ -78,10 +78,7 @@ impl Routes {
             self.verdict(&asked_for)
         };
         if let Some(rule) = rule {
-            let source = rule.source.escape_debug();
-            let criteria = rule.criteria.to_string();
-            let criteria = if criteria.is_empty() { "whatever it is" } else { &criteria };
-            lines.push(format!("  rule: {source} ({criteria})"));
+            lines.push(format!("  rule: {rule}"));
         } else if !self.rules.is_empty() {
             lines.push("  rule: none; the default".into());
         }

@@ -61,7 +61,8 @@ impl Pattern {
     /// What is wrong with it and what to write instead.
     pub(crate) fn program(text: &str) -> Result<Self, String> {
         let shown = text.escape_debug();
-        if text.is_empty() || text.contains('\0') {
+        // It is shown as it is.
+        if text.is_empty() || text.contains(char::is_control) {
             return Err(format!("\"{shown}\" is not a program's name"));
         }
         if text.contains('/') {
@@ -92,12 +93,13 @@ impl Pattern {
     }
 }
 
+/// As it was written.
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exact(name) => name.escape_debug().fmt(f),
+            Self::Exact(name) => f.write_str(name),
             Self::Below(name) => write!(f, ".{name}"),
-            Self::Glob(glob) => glob.to_string().escape_debug().fmt(f),
+            Self::Glob(glob) => glob.fmt(f),
         }
     }
 }
@@ -191,7 +193,7 @@ mod tests {
             assert!(error.contains(word) && !error.contains('\u{1b}'), "{pattern:?}: {error}");
         }
         assert!(Pattern::parse(&"a".repeat(256)).is_err());
-        for (pattern, word) in [("", "name"), ("/usr/bin/ssh", "directory"), ("a\0", "name")] {
+        for (pattern, word) in [("", "name"), ("/usr/bin/ssh", "directory"), ("a\u{1b}", "name")] {
             assert!(Pattern::program(pattern).expect_err(pattern).contains(word), "{pattern:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Rewrites: a destination that is to be another, whatever the rules then say of that one.
 //!
-//! Applied once, before the rules; what comes out is not rewritten again. A rewrite for one port goes before one for all; of equals the first
-//! counts.
+//! Applied once, before the rules; what comes out is not rewritten again. A rewrite for one port goes before one for all; of equals, one for
+//! a single host before one for a domain, and a longer domain before a shorter.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -74,9 +74,8 @@ impl Rewrite {
 
 /// What the target becomes, and by which rewrite; `None` when none is about it.
 pub(super) fn rewritten<'a>(rewrites: &'a [Rewrite], target: &Target) -> Option<(Target, &'a Rewrite)> {
-    let of_port = rewrites.iter().filter(|rewrite| rewrite.from_port.is_some());
-    let of_all = rewrites.iter().filter(|rewrite| rewrite.from_port.is_none());
-    of_port.chain(of_all).find_map(|rewrite| Some((rewrite.apply(target)?, rewrite)))
+    let meant = rewrites.iter().filter_map(|rewrite| Some((rewrite.apply(target)?, rewrite)));
+    meant.max_by_key(|(_, rewrite)| (rewrite.from_port.is_some(), rewrite.from.closeness()))
 }
 
 fn split(text: &str) -> Result<(&str, Option<u16>), String> {
@@ -111,6 +110,14 @@ fn host_name(text: &str) -> Result<Pattern, String> {
 }
 
 impl From {
+    /// How closely it says who is meant.
+    fn closeness(&self) -> usize {
+        match self {
+            Self::Name(Pattern::Below(domain)) => domain.len(),
+            Self::Name(Pattern::Exact(_) | Pattern::Glob(_)) | Self::Address(_) => usize::MAX,
+        }
+    }
+
     /// Such destinations never come to be rewritten.
     fn is_of_this_machine(&self) -> bool {
         match self {
@@ -192,11 +199,22 @@ mod tests {
     }
 
     #[test]
-    fn a_port_goes_before_none_and_the_first_before_the_next_and_nothing_is_rewritten_twice() {
-        let rewrites = [("a.b", "all.b"), ("a.b:80", "http.b"), (".b:80", "later.b"), ("http.b", "again.b")];
-        assert_eq!(becomes(&rewrites, "a.b:80"), "http.b:80");
-        assert_eq!(becomes(&rewrites, "a.b:81"), "all.b:81");
-        assert_eq!(becomes(&rewrites, "c.b:80"), "later.b:80");
+    fn the_closest_counts_whatever_the_order_and_nothing_is_rewritten_twice() {
+        let rewrites = [
+            (".b:80", "all-http.b"),
+            ("a.b", "one.b"),
+            ("a.b:80", "one-http.b"),
+            (".b", "all.b"),
+            ("one-http.b", "again.b"),
+            (".d.b", "some.b"),
+        ];
+        for rewrites in [rewrites.to_vec(), rewrites.iter().rev().copied().collect()] {
+            assert_eq!(becomes(&rewrites, "a.b:80"), "one-http.b:80");
+            assert_eq!(becomes(&rewrites, "a.b:81"), "one.b:81");
+            assert_eq!(becomes(&rewrites, "c.b:80"), "all-http.b:80");
+            assert_eq!(becomes(&rewrites, "c.d.b:81"), "some.b:81");
+            assert_eq!(becomes(&rewrites, "c.e.b:81"), "all.b:81");
+        }
     }
 
     #[test]

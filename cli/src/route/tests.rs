@@ -171,7 +171,7 @@ fn an_explanation_names_rewrite_rule_chain_and_proxies_without_secrets() {
         explain(&routes, "old.test:80", &[]),
         "old.test:80 (tcp)\n  \
            becomes new.example:443 (rewrite old.test:80=new.example:443)\n  \
-           rule: --rule 1 (name=.example port=443)\n  \
+           rule: --rule 1: name=.example port=443\n  \
            by the chain \"tor\", strict: all of these, in this order\n    \
              socks5://192.0.2.2:9050\n    \
              http://192.0.2.3:80"

@@ -107,6 +107,7 @@ pub(super) fn place_for(
         };
     }
     match way(broker, destination, program) {
+        Way::Unknown if broker.settings.udp == Udp::Deny => Place::Refused(Refusal::Off),
         Way::Unknown => Place::Unknown,
         Way::Direct => Place::Direct,
         Way::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
