@@ -146,12 +146,13 @@ impl Routes {
         }
     }
 
-    /// The verdict on a question of the broker's own to a name server, for all programs. It is not asked directly because all is direct, or all
+    /// The verdict on a question of the broker's own to a name server, for the program that has asked. It is not asked directly because all is direct, or all
     /// that no rule speaks of, as above; unless there is no proxy at all.
     pub(crate) fn upstream(&self, asked: &Asked<'_>) -> (Verdict, Option<&Rule>) {
         let (verdict, rule) = self.verdict(asked);
         let is_meant = rule.is_some_and(|Rule { criteria, .. }| {
-            !criteria.names.is_empty() || !criteria.addresses.is_empty() || !criteria.ports.is_empty()
+            let Criteria { names, addresses, ports, programs, protocol: _ } = criteria;
+            !(names.is_empty() && addresses.is_empty() && ports.is_empty() && programs.is_empty())
         });
         match verdict {
             Verdict::Direct if !is_meant && !self.chains.is_empty() => (Verdict::Chain(0), None),

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::destination::{Route, route};
+use super::destination::{Addressed, Route, route, target};
 use super::failure::Failure;
 use super::hop::Hop;
 use super::isolation::Stranger;
@@ -53,9 +53,10 @@ pub(super) async fn serve(
             }
         },
     };
-    let shown: &dyn fmt::Display = match &route {
-        Some(Route::Chain(_, target) | Route::Direct(target)) => target,
-        Some(Route::Resolver(_)) | None => &destination,
+    let refused = target(broker, destination).filter(|_| route.is_none());
+    let shown: &dyn fmt::Display = match (&route, &refused) {
+        (Some(Route::Chain(_, target) | Route::Direct(target)), _) | (None, Some(target)) => target,
+        (Some(Route::Resolver(_)) | None, _) => &destination,
     };
     let via = match route {
         Some(Route::Direct(_)) => Via::Direct,
@@ -117,7 +118,7 @@ async fn attempt(
             (Some(outcome.path), outcome.result)
         }
         Route::Direct(target) => (None, directly(broker, socket, target).await),
-        Route::Resolver(server) => (None, to_resolver(broker, socket, *server).await),
+        Route::Resolver(server) => (None, to_resolver(broker, socket, server).await),
     }
 }
 
@@ -148,9 +149,9 @@ async fn directly(broker: &Broker, socket: &Socket, target: &Target) -> Result<(
     Err(last)
 }
 
-async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: SocketAddr) -> Result<(), Failure> {
+async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: &Addressed) -> Result<(), Failure> {
     let program = relay::meet(broker, socket).await?;
-    spawn_local(resolver::converse(Rc::clone(broker), program, server));
+    spawn_local(resolver::converse(Rc::clone(broker), program, server.clone()));
     Ok(())
 }
 

@@ -30,7 +30,7 @@ use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, sockopt};
 use tokio::task::spawn_local;
 
-use super::destination;
+use super::destination::{self, Addressed};
 use super::device::stays_here;
 use super::dns::Transport;
 use super::report::Program;
@@ -405,13 +405,16 @@ fn forward(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, payload: &[u8
                 associations.send(broker, cookie, destination, payload);
             }
         }
-        Some((_, server, None)) => answer(broker, own, from, server, payload),
+        Some((cookie, server, None)) => {
+            let program = broker.datagrams.flows.borrow().program(cookie);
+            answer(broker, own, from, Addressed { server, program }, payload);
+        }
         None => {}
     }
 }
 
 /// A query to a name server.
-fn answer(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, server: SocketAddr, query: &[u8]) {
+fn answer(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, server: Addressed, query: &[u8]) {
     let queries = &broker.datagrams.queries;
     if queries.get() >= MOST_QUERIES {
         return;
@@ -419,7 +422,7 @@ fn answer(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, server: Socket
     queries.update(|queries| queries + 1);
     let (broker, query) = (Rc::clone(broker), query.to_vec());
     spawn_local(async move {
-        if let Some(answer) = dns::answer(&broker, &query, server, Transport::Udp).await {
+        if let Some(answer) = dns::answer(&broker, &query, &server, Transport::Udp).await {
             broker.datagrams.gates.send(own, from, &answer);
         }
         broker.datagrams.queries.update(|queries| queries - 1);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use presocks_abi::socket::is_loopback;
 use presocks_proto::standin::{Kind, kind};
@@ -12,14 +13,21 @@ use super::{Broker, resolver};
 use crate::route::{Asked, Chain, Protocol, Rule, Verdict};
 
 /// Where a connection goes.
-#[expect(clippy::large_enum_variant, reason = "most are of the large kind, and it lives as long as its task")]
 pub(super) enum Route {
     /// Without a proxy.
     Direct(Target),
     /// By the chain with this index.
     Chain(usize, Target),
     /// The broker's own name server, in the stead of this one.
-    Resolver(SocketAddr),
+    Resolver(Addressed),
+}
+
+/// A name server as a program has addressed it. Ours may have to ask one in its turn.
+#[derive(Clone, Debug)]
+pub(super) struct Addressed {
+    pub(super) server: SocketAddr,
+    /// The names of the program, where rules ask for them.
+    pub(super) program: Rc<[String]>,
 }
 
 /// A rule, or the default, has forbidden something.
@@ -67,7 +75,10 @@ pub(super) fn route(
     // Port 53 is the only one on loopback that we are asked about: a resolver there would ask the network itself.
     if destination.port() == resolver::PORT || is_loopback(destination.ip()) {
         return match server(broker, destination, Protocol::Tcp, program) {
-            Server::Ours => Ok(Route::Resolver(destination)),
+            Server::Ours => {
+                let names = if broker.settings.routes.know_programs() { program() } else { Vec::new() };
+                Ok(Route::Resolver(Addressed { server: destination, program: names.into() }))
+            }
             Server::Itself(target) => Ok(Route::Direct(target)),
             Server::Denied(denial) => Err(Failure::Denied(denial)),
         };
@@ -114,20 +125,39 @@ pub(super) fn meant(broker: &Broker, destination: SocketAddr) -> Option<Target> 
     Some(broker.settings.routes.rewritten(target(broker, destination)?))
 }
 
-/// Where a question of ours goes that is for this name server, and how that way is called.
-///
-/// # Errors
-/// A rule denies it.
-pub(super) fn upstream(broker: &Broker, server: &Target) -> Result<(Route, String), Failure> {
-    let routes = &broker.settings.routes;
-    let target = routes.rewritten(*server);
-    match routes.upstream(&Asked { target: &target, protocol: Protocol::Tcp, program: &Vec::new }) {
-        (Verdict::Direct, _) => Ok((Route::Direct(target), "direct".into())),
-        (Verdict::Chain(chain), _) => {
-            let shown = routes.chain(chain).map(Chain::shown).unwrap_or_default();
-            Ok((Route::Chain(chain, target), shown))
+/// How a question of ours goes to a name server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Upstream {
+    /// As it was chosen.
+    pub(super) server: Target,
+    /// What a rewrite has made of it.
+    pub(super) target: Target,
+    /// The index of the chain; `None`: directly.
+    pub(super) chain: Option<usize>,
+}
+
+impl Upstream {
+    /// The way to this server, for a program that goes by these names.
+    ///
+    /// # Errors
+    /// A rule denies it.
+    pub(super) fn new(broker: &Broker, server: Target, program: &[String]) -> Result<Self, Failure> {
+        let routes = &broker.settings.routes;
+        let target = routes.rewritten(server);
+        let names = || program.to_vec();
+        match routes.upstream(&Asked { target: &target, protocol: Protocol::Tcp, program: &names }) {
+            (Verdict::Direct, _) => Ok(Self { server, target, chain: None }),
+            (Verdict::Chain(chain), _) => Ok(Self { server, target, chain: Some(chain) }),
+            (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
         }
-        (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
+    }
+
+    /// How the way is called.
+    pub(super) fn shown(&self, broker: &Broker) -> String {
+        match self.chain {
+            Some(chain) => broker.settings.routes.chain(chain).map(Chain::shown).unwrap_or_default(),
+            None => "direct".into(),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod message;
 mod tests;
 pub(super) mod upstream;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 
 use presocks_proto::frame::{Addresses, Family};
@@ -22,6 +22,7 @@ use presocks_proto::name::{self, Name};
 use presocks_proto::standin;
 
 use super::Broker;
+use super::destination::Addressed;
 use super::names::Names;
 use message::{
     A, AAAA, ANY, AXFR, HTTPS, Header, INTERNET, IXFR, OPCODE, PTR, Query, Question, RESPONSE, Rcode, Reader,
@@ -44,7 +45,7 @@ pub(super) enum Transport {
 pub(super) async fn answer(
     broker: &Rc<Broker>,
     query: &[u8],
-    server: SocketAddr,
+    server: &Addressed,
     transport: Transport,
 ) -> Option<Vec<u8>> {
     let verdict = judge(&mut broker.names.borrow_mut(), query);

@@ -85,6 +85,8 @@ impl Program<'_> {
         let Some(pid) = self.process() else { return Vec::new() };
         let file = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
         let file = file.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        // So the kernel calls one that has been replaced since it was started.
+        let file = file.map(|file| file.strip_suffix(" (deleted)").unwrap_or(&file).to_owned());
         file.into_iter().chain(name_of_process(pid)).collect()
     }
 }

@@ -3,7 +3,6 @@
 //! Queries over UDP come by the gates (`datagram`), each with the server that it was meant for. Over TCP a program's socket is connected to a
 //! listener made for it alone. What is answered is in `dns`.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::destination::Addressed;
 use super::dns::Transport;
 use super::dns::framing::{Frames, framed};
 use super::{Broker, dns};
@@ -31,14 +31,14 @@ const MOST_AT_ONCE: usize = 64;
 
 /// Answers over TCP (RFC 7766), until the program closes or says nothing for long. `server` is the one that it has addressed. No query
 /// waits for the answer to another: an answer goes when it is there.
-pub(super) async fn converse(broker: Rc<Broker>, program: TcpStream, server: SocketAddr) {
+pub(super) async fn converse(broker: Rc<Broker>, program: TcpStream, server: Addressed) {
     let (from_program, to_program) = program.into_split();
     let (answers, to_write) = mpsc::channel(MOST_AT_ONCE);
     // Ends with the last one who has something to say, or with the program.
     let mut writing = pin!(write_answers(to_program, to_write));
     tokio::select! {
         () = &mut writing => return,
-        () = read_queries(&broker, from_program, server, answers) => {}
+        () = read_queries(&broker, from_program, &server, answers) => {}
     }
     writing.await;
 }
@@ -46,22 +46,22 @@ pub(super) async fn converse(broker: Rc<Broker>, program: TcpStream, server: Soc
 async fn read_queries(
     broker: &Rc<Broker>,
     mut program: OwnedReadHalf,
-    server: SocketAddr,
+    server: &Addressed,
     answers: mpsc::Sender<Vec<u8>>,
 ) {
     let mut frames = Frames::default();
     let turns = Arc::new(Semaphore::new(MOST_AT_ONCE));
     while let Ok(Ok(Some(query))) = timeout(IDLE, frames.next(&mut program)).await {
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-        let (broker, answers) = (Rc::clone(broker), answers.clone());
+        let (broker, answers, server) = (Rc::clone(broker), answers.clone(), server.clone());
         spawn_local(async move {
-            answer(&broker, &query, server, &answers).await;
+            answer(&broker, &query, &server, &answers).await;
             drop(turn);
         });
     }
 }
 
-async fn answer(broker: &Rc<Broker>, query: &[u8], server: SocketAddr, answers: &mpsc::Sender<Vec<u8>>) {
+async fn answer(broker: &Rc<Broker>, query: &[u8], server: &Addressed, answers: &mpsc::Sender<Vec<u8>>) {
     if dns::is_transfer(broker, query) {
         return dns::upstream::transfer(broker, query, server, answers).await;
     }

@@ -58,7 +58,7 @@ impl Routes {
         let mut lines = vec![format!("{} ({}{by})", asked.target, asked.protocol)];
         if is_of_this_machine(asked.target) {
             lines.push("  on this machine: the program connects itself".into());
-            return lines.join("\n");
+            return text(&lines);
         }
         let rewritten = rewrite::rewritten(&self.rewrites, asked.target);
         if let Some((target, rewrite)) = &rewritten {
@@ -71,7 +71,7 @@ impl Routes {
                 Some((verdict, rule)) => (verdict, Some(rule)),
                 None => {
                     lines.push("  presocks' own name server answers in its stead".into());
-                    return lines.join("\n");
+                    return text(&lines);
                 }
             }
         } else {
@@ -90,8 +90,13 @@ impl Routes {
                 None => lines.push("  nowhere: there is no proxy".into()),
             },
         }
-        lines.join("\n")
+        text(&lines)
     }
+}
+
+/// Each ends its line, the last one too.
+fn text(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// Such a destination never comes to the broker.

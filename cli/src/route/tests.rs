@@ -174,7 +174,7 @@ fn an_explanation_names_rewrite_rule_chain_and_proxies_without_secrets() {
            rule: --rule 1: name=.example port=443\n  \
            by the chain \"tor\", strict: all of these, in this order\n    \
              socks5://192.0.2.2:9050\n    \
-             http://192.0.2.3:80"
+             http://192.0.2.3:80\n"
     );
     assert_eq!(
         explain(&routes, "[2001:db8::1]:123/udp", &[]),
@@ -182,7 +182,7 @@ fn an_explanation_names_rewrite_rule_chain_and_proxies_without_secrets() {
            rule: none; the default\n  \
            by the chain \"proxy\"\n    \
              socks5://192.0.2.1:1080\n  \
-           if the proxy serves datagrams"
+           if the proxy serves datagrams\n"
     );
     for (text, program, word) in [
         ("a.example:443/udp", "", "several"),

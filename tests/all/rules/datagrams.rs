@@ -128,6 +128,8 @@ for n in range(5):
     try: os.write(s.fileno(), b'denied')
     except OSError: pass
 s.connect(('192.0.2.1', 7))
+# What the kernel has to say of the others.
+s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 os.write(s.fileno(), b'by the second'); print(s.recv(100))
 ";
     for is_caught in [false, true] {

@@ -11,7 +11,6 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use presocks_proto::socks5::Target;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
@@ -19,8 +18,9 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::framing::{Frames, framed};
 use super::message;
-use super::upstream::{self, Trouble};
+use super::upstream::{Trouble, connect, failed};
 use crate::broker::Broker;
+use crate::broker::destination::Upstream;
 use crate::broker::stream::Stream;
 
 /// How long a connection without a query is kept. Servers close theirs after some seconds, too (RFC 7766 section 6.2.3).
@@ -50,23 +50,23 @@ impl Asked {
 }
 
 /// Serves `questions`, of which one is there, until there has been none for a while.
-pub(super) async fn keep(broker: Rc<Broker>, target: Target, mut questions: mpsc::Receiver<Asked>) {
+pub(super) async fn keep(broker: Rc<Broker>, upstream: Upstream, mut questions: mpsc::Receiver<Asked>) {
     let mut again = VecDeque::new();
     // All that waits for an attempt that fails shares its end. The next query makes another.
-    while let Ok(stream) = upstream::connect(&broker, target).await {
-        again = Conversation::new(&broker, target, stream, again).run(&mut questions).await;
+    while let Ok(stream) = connect(&broker, upstream).await {
+        again = Conversation::new(&broker, upstream, stream, again).run(&mut questions).await;
         if again.is_empty() && questions.is_empty() {
             break;
         }
     }
     // Nothing can have come in since it was looked: there is one thread, and nothing was waited for.
-    broker.upstreams.forget(&target);
+    broker.upstreams.forget(&upstream);
 }
 
 /// A connection.
 struct Conversation<'a> {
     broker: &'a Broker,
-    target: Target,
+    upstream: Upstream,
     from_server: ReadHalf<Stream>,
     to_server: WriteHalf<Stream>,
     frames: Frames,
@@ -87,11 +87,11 @@ struct UnderWay {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(broker: &'a Broker, target: Target, stream: Stream, left_over: VecDeque<Asked>) -> Self {
+    fn new(broker: &'a Broker, upstream: Upstream, stream: Stream, left_over: VecDeque<Asked>) -> Self {
         let (from_server, to_server) = split(stream);
         Self {
             broker,
-            target,
+            upstream,
             from_server,
             to_server,
             frames: Frames::default(),
@@ -112,7 +112,7 @@ impl<'a> Conversation<'a> {
             if self.has_answered || !asked.has_failed {
                 again.push_back(Asked { has_failed: !self.has_answered, ..asked });
             } else {
-                upstream::failed(self.broker, &self.target, &Trouble::Closed);
+                failed(self.broker, &self.upstream, &Trouble::Closed);
             }
         }
         again
@@ -178,7 +178,7 @@ impl<'a> Conversation<'a> {
         let Some(id) = message.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
         let Some(UnderWay { asked, .. }) = self.under_way.remove(&id) else { return };
         let Some(answer) = message::accept(&asked.query, message) else {
-            upstream::failed(self.broker, &self.target, &Trouble::Malformed);
+            failed(self.broker, &self.upstream, &Trouble::Malformed);
             return;
         };
         self.has_answered = true;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
 use crate::broker::Broker;
-use crate::broker::destination::{self, Route};
+use crate::broker::destination::{Addressed, Upstream};
 use crate::broker::failure::Failure;
 use crate::broker::path::{self, Outcome};
 use crate::broker::stream::Stream;
@@ -42,28 +42,28 @@ const MOST_WAITING: usize = 256;
 
 /// The servers that are being asked.
 #[derive(Default)]
-pub(in crate::broker) struct Upstreams(RefCell<HashMap<Target, mpsc::Sender<Asked>>>);
+pub(in crate::broker) struct Upstreams(RefCell<HashMap<Upstream, mpsc::Sender<Asked>>>);
 
 impl Upstreams {
     /// From now on a query to this server makes a new connection.
-    pub(super) fn forget(&self, target: &Target) {
-        self.0.borrow_mut().remove(target);
+    pub(super) fn forget(&self, upstream: &Upstream) {
+        self.0.borrow_mut().remove(upstream);
     }
 }
 
 /// The answer of the DNS to a query that a program has sent to `server`; `None` when there is none in time.
-pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: SocketAddr) -> Option<Vec<u8>> {
-    let target = target(broker, server);
+pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: &Addressed) -> Option<Vec<u8>> {
+    let upstream = find(broker, server)?;
     let (asked, answer) = {
         let (sender, answer) = oneshot::channel();
         (Asked::new(query.to_vec(), sender), answer)
     };
-    hand_over(broker, target, asked)?;
+    hand_over(broker, upstream, asked)?;
     let limit = patience(broker);
     match timeout(limit, answer).await {
         Ok(answer) => answer.ok(),
         Err(_) => {
-            failed(broker, &target, &Trouble::Silent(limit));
+            failed(broker, &upstream, &Trouble::Silent(limit));
             None
         }
     }
@@ -102,15 +102,23 @@ impl fmt::Display for Trouble {
 }
 
 /// Tells that a server that was reached, or the way to it, gave no answer.
-pub(super) fn failed(broker: &Broker, target: &Target, why: &Trouble) {
-    let path = destination::upstream(broker, target).map(|(_, shown)| shown).unwrap_or_default();
-    broker.report.name_server_failed(target, &path, why);
+pub(super) fn failed(broker: &Broker, upstream: &Upstream, why: &Trouble) {
+    broker.report.name_server_failed(&upstream.server, &upstream.shown(broker), why);
+}
+
+/// The server to ask, and the way there; `None` when a rule denies it, which has been told.
+fn find(broker: &Broker, addressed: &Addressed) -> Option<Upstream> {
+    let server = target(broker, addressed.server);
+    let found = Upstream::new(broker, server, &addressed.program);
+    found
+        .inspect_err(|denied| broker.report.name_server_connected(&server, "", Duration::ZERO, Some(denied)))
+        .ok()
 }
 
 /// To the connection that there is, or to a new one.
-fn hand_over(broker: &Rc<Broker>, target: Target, asked: Asked) -> Option<()> {
+fn hand_over(broker: &Rc<Broker>, upstream: Upstream, asked: Asked) -> Option<()> {
     let mut upstreams = broker.upstreams.0.borrow_mut();
-    if let Some(kept) = upstreams.get(&target) {
+    if let Some(kept) = upstreams.get(&upstream) {
         return kept.try_send(asked).ok();
     }
     if upstreams.len() >= MOST_SERVERS {
@@ -118,8 +126,8 @@ fn hand_over(broker: &Rc<Broker>, target: Target, asked: Asked) -> Option<()> {
     }
     let (sender, questions) = mpsc::channel(MOST_WAITING);
     sender.try_send(asked).ok()?;
-    upstreams.insert(target, sender);
-    spawn_local(connection::keep(Rc::clone(broker), target, questions));
+    upstreams.insert(upstream, sender);
+    spawn_local(connection::keep(Rc::clone(broker), upstream, questions));
     Some(())
 }
 
@@ -133,12 +141,12 @@ fn patience(broker: &Broker) -> Duration {
 pub(in crate::broker) async fn transfer(
     broker: &Rc<Broker>,
     query: &[u8],
-    server: SocketAddr,
+    server: &Addressed,
     messages: &mpsc::Sender<Vec<u8>>,
 ) {
-    let target = target(broker, server);
     let mut has_begun = false;
-    if let Ok(mut stream) = connect(broker, target).await
+    if let Some(upstream) = find(broker, server)
+        && let Ok(mut stream) = connect(broker, upstream).await
         && let Some(query) = framed(query)
         && stream.write_all(&query).await.is_ok()
         && stream.flush().await.is_ok()
@@ -165,19 +173,15 @@ pub(in crate::broker) async fn transfer(
 /// A connection to the server, as the rules have it: through a chain, or directly.
 ///
 /// # Errors
-/// That of the last attempt, or that a rule denies it; it has been told.
-pub(super) async fn connect(broker: &Rc<Broker>, target: Target) -> Result<Stream, Failure> {
+/// That of the last attempt; it has been told.
+pub(super) async fn connect(broker: &Rc<Broker>, upstream: Upstream) -> Result<Stream, Failure> {
     let started = Instant::now();
-    let (path, result) = match destination::upstream(broker, &target) {
-        Err(denied) => (String::new(), Err(denied)),
-        Ok((Route::Chain(chain, target), _)) => {
-            let Outcome { path, result } = path::reach(broker, chain, target).await;
-            (path, result)
-        }
-        Ok((Route::Direct(target), shown)) => (shown, directly(broker, &target).await),
-        Ok((Route::Resolver(_), shown)) => (shown, Err(Failure::Direct(Errno::NETUNREACH.into()))),
+    let Upstream { server, target, chain } = upstream;
+    let Outcome { path, result } = match chain {
+        Some(chain) => path::reach(broker, chain, target).await,
+        None => Outcome { path: upstream.shown(broker), result: directly(broker, &target).await },
     };
-    broker.report.name_server_connected(&target, &path, started.elapsed(), result.as_ref().err());
+    broker.report.name_server_connected(&server, &path, started.elapsed(), result.as_ref().err());
     result
 }
 
