@@ -46,7 +46,9 @@ impl Pipelining {
 pub(super) fn count(broker: &Rc<Broker>, hop: &Rc<Hop>, address: SocketAddr) {
     let connects = hop.pipelining.connects.get().saturating_add(1);
     hop.pipelining.connects.set(connects);
-    let may_serve = hop.proxy.kind() == Kind::Socks5 && hop.proxy.is_open();
+    // Connections that are kept apart have credentials, and a question without any would be apart from nobody.
+    let is_needed = broker.settings.isolation.is_none();
+    let may_serve = is_needed && hop.proxy.kind() == Kind::Socks5 && hop.proxy.is_open();
     if connects == CONNECTS_BEFORE_ASKING && may_serve {
         spawn_local(ask(Rc::clone(broker), Rc::clone(hop), address));
     }
