@@ -150,7 +150,7 @@ impl Stage {
             Wrapping::Bare => Command::new(program),
             Wrapping::Presocks(proxy) | Wrapping::WithoutBackstop(proxy) => {
                 let mut command = Command::new(&self.presocks);
-                command.args(["-p", &format!("socks5://{proxy}")]);
+                command.args(["--no-config", "-p", &format!("socks5://{proxy}")]);
                 if matches!(wrapping, Wrapping::WithoutBackstop(_)) {
                     command.args(["-q", "--backstop=off"]);
                 }

@@ -132,7 +132,7 @@ pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, Strin
     let (settings, _) = Settings::configured(typed.flags, &typed.wanted)?;
     let program = typed.command.first().map(Path::new).and_then(Path::file_name);
     let program: Vec<_> = program.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    Ok(question.answer(&settings.routes, &program))
+    Ok(format!("{}\n", question.answer(&settings.routes, &program).trim_end()))
 }
 
 /// A variable with a slip in its name would be passed over in silence.

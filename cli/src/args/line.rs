@@ -251,9 +251,9 @@ fn list(items: Vec<String>, name: &str) -> Option<List> {
 }
 
 fn read_rule(text: &str) -> Result<Said<Rule>, String> {
-    let rule::Written { criteria, via } =
-        rule::Written::parse(text).map_err(|why| format!("--rule: {why}"))?;
-    Ok(Said::named(Rule::new(&criteria, &via, &Place::Named("--rule".into())), "--rule"))
+    let place = Place::Named("--rule".into());
+    let rule::Written { criteria, via } = rule::Written::parse(text).map_err(|why| place.fault(why))?;
+    Ok(Said::new(Rule::new(&criteria, &via, &place), &place))
 }
 
 #[cfg(test)]

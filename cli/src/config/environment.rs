@@ -118,7 +118,9 @@ impl Environment<'_> {
                         ));
                     }
                     Ok(None) => {}
-                    Err(why) => notes.push(format!("{name}: {why}; this entry is ignored")),
+                    Err(why) => {
+                        notes.push(Place::Named(name.into()).fault(format!("{why}; this entry is ignored")))
+                    }
                 }
             }
         }
@@ -159,7 +161,8 @@ impl Environment<'_> {
         let Some(text) = self.value(name)? else {
             return Ok(None);
         };
-        parse(&text).map(|value| Some(Said::named(value, name))).map_err(|why| format!("{name}: {why}"))
+        let place = Place::Named(name.into());
+        parse(&text).map(|value| Some(Said::new(value, &place))).map_err(|why| place.fault(why))
     }
 }
 

@@ -45,6 +45,17 @@ pub(super) fn mask_urls(message: &str) -> String {
     show(message, &urls(message), 0..message.len())
 }
 
+/// A message of ours, in which what was read stands between quotation marks, and advice outside.
+pub(super) fn mask_quoted(message: &str) -> String {
+    let quoted = message.find('"').zip(message.rfind('"')).filter(|(first, last)| first < last);
+    let Some((first, last)) = quoted else {
+        return message.to_owned();
+    };
+    let (before, rest) = message.split_at(first + 1);
+    let (inside, after) = rest.split_at(last - first - 1);
+    format!("{before}{}{after}", mask_urls(inside))
+}
+
 /// The line in which this byte is, and where it starts.
 fn line_at(content: &str, position: usize) -> (usize, &str) {
     let mut position = position.min(content.len());
@@ -71,11 +82,14 @@ fn secrets(format: Format, line: &str, hides_value: bool) -> Vec<Range<usize>> {
             found if found.is_empty() && !line.contains("://") => rest(0),
             found => found,
         },
-        // TYPE HOST PORT, then user and password.
-        Format::Proxychains if !line.contains("://") => match word(line, 3) {
-            Some(fourth) => rest(fourth),
-            None => Vec::new(),
-        },
+        // TYPE HOST PORT, then user and password; or a URL, and nothing behind it.
+        Format::Proxychains => {
+            let is_url = line.split_whitespace().next().is_some_and(|word| word.contains("://"));
+            let is_port = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+            let has_port = line.split_whitespace().nth(2).is_some_and(is_port);
+            let login = word(line, if is_url { 1 } else { 2 + usize::from(has_port) });
+            urls(line).into_iter().chain(login.into_iter().flat_map(rest)).collect()
+        }
         Format::Torsocks => {
             let key = line.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
             let is_harmless = ["tor", "onion", "allow", "isolate"].iter().any(|start| key.starts_with(start));
@@ -84,7 +98,7 @@ fn secrets(format: Format, line: &str, hides_value: bool) -> Vec<Range<usize>> {
                 _ => urls(line),
             }
         }
-        Format::Proxychains | Format::Dante => urls(line),
+        Format::Dante => urls(line),
     }
 }
 
@@ -116,7 +130,8 @@ fn urls(text: &str) -> Vec<Range<usize>> {
         (Some(start), Some(end)) if start < end => one(start, end),
         (None, Some(end)) => {
             let before = text.get(..end).unwrap_or_default();
-            let start = before.find(['"', '\'', '=']).map_or(0, |at| at + 1);
+            let quote = before.find(['"', '\'']).or_else(|| before.find('='));
+            let start = quote.map_or(0, |at| at + 1);
             one(start, end)
         }
         // `scheme://user:password`, for want of a host: what is in the port's place is no number.
@@ -202,7 +217,11 @@ mod tests {
             (Format::Proxies, "secret"),
             (Format::Proxies, "socks5://u:secret@h"),
             (Format::Proxychains, "socks5 10.0.0.1 1080 user secret"),
+            (Format::Proxychains, "socks5 10.0.0.1 secret"),
+            (Format::Proxychains, "socks5 10.0.0.1 1080 user pa://secret"),
+            (Format::Proxychains, "socks5 user:secret@10.0.0.1:1080"),
             (Format::Proxychains, "socks5://user:secret@10.0.0.1:1080"),
+            (Format::Proxychains, "socks5://10.0.0.1:1080 user secret"),
             (Format::Torsocks, "SOCKS5Password secret"),
             (Format::Torsocks, "Socks5Pasword secret"),
         ] {
@@ -210,6 +229,17 @@ mod tests {
                 let shown = rendered(format, line, part);
                 assert!(!shown.contains("secret") && shown.contains("***"), "{line}: {shown}");
             }
+        }
+    }
+
+    #[test]
+    fn what_a_message_quotes_is_masked_and_its_advice_is_not() {
+        for (message, masked) in [
+            ("no chain is \"socks5://u:secret@h\" (none)", "no chain is \"socks5://***@h\" (none)"),
+            ("\"u:secret@h\" is no name", "\"***@h\" is no name"),
+            ("write socks5://USER:PASSWORD@HOST:PORT", "write socks5://USER:PASSWORD@HOST:PORT"),
+        ] {
+            assert_eq!(mask_quoted(message), masked);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where the configuration file is.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::Wanted;
 use super::environment::{self, CONFIG, Environment, NO_CONFIG};
@@ -37,7 +37,6 @@ pub(super) fn find(
     // XDG Base Directory Specification: a path that is not absolute is ignored.
     let absolute = |name| environment.path(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")));
-    // What is there and cannot be read is an error: its rules may be what keeps a connection from being made.
     Ok(base.map(|base| base.join("presocks/config.toml")).filter(|path| is_there(path)))
 }
 
@@ -81,6 +80,8 @@ fn trust(path: &Path) -> Result<(), String> {
     ))
 }
 
+/// Or may be there: what we may not look at could be what keeps a connection from being made.
 fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
+    const MISSING: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    !path.symlink_metadata().is_err_and(|error| MISSING.contains(&error.kind()))
 }

@@ -73,8 +73,9 @@ impl<T> Said<T> {
 impl Place {
     /// A message about what was said here: with file, line, column, the line itself and a caret, or with the name.
     pub(crate) fn fault(&self, why: impl fmt::Display) -> String {
+        let why = excerpt::mask_quoted(&why.to_string());
         match self {
-            Self::Part(text, span) => excerpt::render(text, span, &why.to_string()),
+            Self::Part(text, span) => excerpt::render(text, span, &why),
             Self::Named(name) => format!("{name}: {why}"),
         }
     }
@@ -85,6 +86,11 @@ impl Place {
             Self::Part(text, _) => Some(&text.directory),
             Self::Named(_) => None,
         }
+    }
+
+    /// Is it in a list of URLs alone?
+    pub(crate) fn is_list_of_proxies(&self) -> bool {
+        matches!(self, Self::Part(text, _) if text.format == Format::Proxies)
     }
 
     /// `FILE:LINE`, or the name.

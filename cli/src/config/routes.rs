@@ -181,6 +181,9 @@ impl Builder<'_> {
     /// A URL, or the name of one.
     fn proxy(&self, item: &Said<String>) -> Result<Proxy, String> {
         let is_name = |letter: char| letter.is_alphanumeric() || matches!(letter, '-' | '_');
+        if item.place.is_list_of_proxies() {
+            return parse(item);
+        }
         match self.profile.proxies.get(&item.value) {
             Some(url) => parse(url),
             None if !item.value.is_empty() && item.value.chars().all(is_name) => {

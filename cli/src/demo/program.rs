@@ -11,13 +11,14 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{CONNECTED_TO, URL, start};
+use crate::config;
 
 /// How long curl may take; the plain client has a limit of its own.
 const CURL_LIMIT: &str = "20";
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// What curl, or the libraries of whatever runs, would take a proxy from.
-const PROXY_VARIABLES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+const PROXY_VARIABLES: [&str; 2] = ["http_proxy", "HTTP_PROXY"];
 
 /// A command line, ready to run.
 pub(super) struct Program {
@@ -59,9 +60,11 @@ impl Program {
         let failed = |error: io::Error| format!("cannot run {}: {error}", self.executable);
         let mut command = Command::new(&self.executable);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
-        for variable in PROXY_VARIABLES {
+        for variable in PROXY_VARIABLES.iter().chain(&config::VARIABLES) {
             command.env_remove(variable);
         }
+        // The user's rules are not the demo's.
+        command.env("PRESOCKS_NO_CONFIG", "1");
         let mut child = command.spawn().map_err(failed)?;
         let Some(mut stdout) = child.stdout.take() else {
             return Err("the command has no stdout".to_owned());

@@ -113,7 +113,8 @@ impl Reader<'_> {
             "socks4" | "socks5" | "http" | "raw" => {
                 format!("this {word} proxy is ignored, as proxychains does: it stands before [ProxyList]")
             }
-            _ => format!("\"{}\" is ignored: proxychains has no such directive", shown(word)),
+            word if word.contains(['@', ':']) => "this line is ignored, as proxychains does".to_owned(),
+            word => format!("\"{}\" is ignored: proxychains has no such directive", shown(word)),
         };
         self.notes.push(line.note(note));
     }

@@ -140,6 +140,21 @@ fn what_proxychains_passes_over_is_said() {
 }
 
 #[test]
+fn no_note_shows_a_password() {
+    for (format, content) in [
+        (
+            Format::Proxychains,
+            "socks5://user:secret@h:1\nuser:secret@h\n[ProxyList]\nhttp 10.0.0.1 1 # secret\n",
+        ),
+        (Format::Proxychains, "[ProxyList]\nsocks4 10.0.0.1 1 user secret\nsocks5 10.0.0.1 0 user secret\n"),
+        (Format::Torsocks, "SOCKS5Password=secret\nuser:secret\nSOCKS5Pasword secret\n"),
+    ] {
+        let (_, notes) = read(format, content).unwrap();
+        assert!(!notes.is_empty() && !notes.contains("secret"), "{notes}");
+    }
+}
+
+#[test]
 fn what_proxychains_would_not_start_with_is_an_error() {
     for (content, at, why) in [
         ("strict_chain\n", "file: ", "no proxy"),

@@ -78,9 +78,10 @@ pub(crate) fn profile(text: &Rc<Text>, notes: &mut Vec<String>) -> Result<Profil
                     _ => None,
                 }
             }
-            other => notes.push(
-                line.note(format!("\"{}\" is ignored: torsocks has no such key", other.escape_debug())),
-            ),
+            other if other.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+                notes.push(line.note(format!("\"{other}\" is ignored: torsocks has no such key")));
+            }
+            _ => notes.push(line.note("this line is ignored: torsocks has no such key")),
         }
     }
     let credentials = match (&user, &password) {
