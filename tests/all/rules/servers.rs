@@ -54,6 +54,23 @@ fn the_server_is_asked_by_the_chain_that_a_rule_has_for_it() {
 }
 
 #[test]
+fn a_programs_questions_go_by_the_programs_chain() {
+    let Some(scene) = Scene::set() else { return };
+    for transport in ["+notcp", "+tcp"] {
+        for is_caught in [false, true] {
+            let words = [&["dig", transport], &MX[1..]].concat();
+            let run = |rule| scene.run(&[rule], &["--dns", "10.88.0.2"], &words, is_caught);
+            run("program=dig via=second").success().stdout_has("10 mx1.mail.test.").stderr_is("");
+            assert!(scene.first.connections().is_empty());
+        }
+    }
+    let run = scene.run(&["program=host via=second"], &["--dns", "10.88.0.2"], &MX, false);
+    run.success().stdout_is("");
+    assert!(!scene.first.connections().is_empty());
+    scene.lab.assert_no_leak();
+}
+
+#[test]
 fn a_server_that_a_rule_denies_is_not_asked_and_a_direct_one_directly() {
     let Some(scene) = Scene::set() else { return };
     let options = ["--dns", "10.88.0.2"];
