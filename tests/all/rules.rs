@@ -107,6 +107,30 @@ fn names_networks_ports_and_programs_choose_the_proxy_for_hooked_and_caught_prog
 }
 
 #[test]
+fn a_script_goes_by_its_own_name_however_long_and_by_its_interpreters() {
+    let Some(scene) = Scene::set() else { return };
+    let content = "#!/usr/bin/python3 -s
+import sys, urllib.request
+sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1]).read())
+";
+    let script = scene.lab.file("fetch-the-page-of-a-host", content);
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = script.to_str().unwrap();
+    for command in [&[path][..], &["env", "-i", path]] {
+        for (rule, way) in [
+            ("program=fetch-the-page-of-a-host via=second", 2),
+            ("program=fetch-the-page* via=second", 2),
+            ("program=python3* via=second", 2),
+            ("program=fetch-the-page-of-another via=second", 1),
+            ("program=fetch via=second", 1),
+        ] {
+            assert_eq!(scene.goes_by(&[rule], &[], (command, "10.88.0.2")), way, "{command:?} {rule}");
+        }
+    }
+    scene.lab.assert_no_leak();
+}
+
+#[test]
 fn what_a_rule_denies_fails_with_eacces_and_one_line_for_each_rule() {
     let Some(scene) = Scene::set() else { return };
     let script = "

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
@@ -80,15 +79,30 @@ impl Program<'_> {
         }
     }
 
-    /// What rules may call it: the name of its file, and of its process (proc(5): exe, comm).
+    /// What rules may call it: the name of its file, and of its process (proc(5): exe, comm), which for a script is the script's. The
+    /// kernel keeps 15 bytes of that, and the command line the rest.
     pub(super) fn names(&self) -> Vec<String> {
         let Some(pid) = self.process() else { return Vec::new() };
         let file = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
         let file = file.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         // So the kernel calls one that has been replaced since it was started.
         let file = file.map(|file| file.strip_suffix(" (deleted)").unwrap_or(&file).to_owned());
-        file.into_iter().chain(name_of_process(pid)).collect()
+        let process = name_of_process(pid);
+        let whole = process.as_ref().and_then(|name| whole_name(pid, name));
+        file.into_iter().chain(process).chain(whole).collect()
     }
+}
+
+fn whole_name(pid: i32, process: &str) -> Option<String> {
+    const MOST: usize = 15;
+    if process.len() < MOST {
+        return None;
+    }
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let file = |word: String| word.rsplit('/').next().unwrap_or_default().to_owned();
+    // An interpreter comes first, perhaps with an option, and then the script.
+    words.take(3).map(file).find(|name| name.starts_with(process))
 }
 
 impl fmt::Display for Program<'_> {
@@ -215,7 +229,7 @@ impl Report {
     }
 
     /// The proxy has sent a datagram that nobody can be given.
-    pub(super) fn datagram_dropped(&self, proxy: SocketAddr, why: &Malformed) {
+    pub(super) fn datagram_dropped(&self, proxy: &str, why: &Malformed) {
         if self.talk == Talk::Verbose {
             match why {
                 Malformed::Fragment(number) => {

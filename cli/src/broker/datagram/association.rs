@@ -367,7 +367,7 @@ impl Association {
                     super::deliver(broker, self.cookie, self.all.chain, source, payload);
                 }
             }
-            Err(why) => broker.report.datagram_dropped(relay.address, &why),
+            Err(why) => broker.report.datagram_dropped(&self.all.shown, &why),
         }
         Ok(())
     }
