@@ -3,7 +3,7 @@
 mod datagrams;
 mod servers;
 
-use presocks_tests::lab::ORIGIN;
+use presocks_tests::lab::{ORIGIN, PROXY};
 use presocks_tests::origin::{HttpServer, http};
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::proxy::{ScriptedProxy, Upstream};
@@ -36,10 +36,13 @@ impl Scene {
         self.lab.presocks(command).options(["--config", &config]).options(rules).options(options)
     }
 
-    /// How many connections the proxies have been asked for so far.
+    /// How many connections the proxies have been asked for so far; not those to themselves, by which presocks finds out what they take.
     fn asked(&self) -> (usize, usize) {
-        let count =
-            |proxy: &ScriptedProxy| proxy.connections().iter().filter(|each| each.received.len() > 4).count();
+        let is_to_itself = |received: &[u8]| received.windows(4).any(|bytes| bytes == PROXY.octets());
+        let is_asked = |received: &[u8]| received.len() > 4 && !is_to_itself(received);
+        let count = |proxy: &ScriptedProxy| {
+            proxy.connections().iter().filter(|connection| is_asked(&connection.received)).count()
+        };
         (count(&self.first), count(&self.second))
     }
 
@@ -50,12 +53,13 @@ impl Scene {
         let page = format!("http://{host}/hello");
         let words: Vec<_> = command.iter().copied().chain([page.as_str()]).collect();
         self.command(rules, options, &words).run().success().stdout_is(http::HELLO).stderr_is("");
-        assert_eq!(self.web.connections(), before.1 + 1, "{words:?}");
+        assert!(self.web.connections() > before.1, "{words:?}");
         let after = self.asked();
         match (after.0 - before.0.0, after.1 - before.0.1) {
             (0, 0) => 0,
-            (1, 0) => 1,
-            (0, 1) => 2,
+            // Some programs try both families when the first answer takes its time.
+            (1 | 2, 0) => 1,
+            (0, 1 | 2) => 2,
             other => panic!("{words:?} asked the proxies for {other:?} connections"),
         }
     }
