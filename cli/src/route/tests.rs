@@ -137,6 +137,33 @@ fn a_name_server_is_asked_itself_only_when_a_rule_means_it() {
 }
 
 #[test]
+fn our_own_questions_go_directly_only_when_a_rule_means_the_server() {
+    for (rules, fallback, expected) in [
+        (&[][..], PROXY, PROXY),
+        (&[], Verdict::Direct, PROXY),
+        (&[], Verdict::Deny, Verdict::Deny),
+        (&["via=direct"], Verdict::Deny, PROXY),
+        (&["protocol=tcp via=direct"], PROXY, PROXY),
+        (&["protocol=udp via=deny"], PROXY, PROXY),
+        (&["address=9.9.9.9 via=direct"], PROXY, Verdict::Direct),
+        (&["port=53 via=direct"], PROXY, Verdict::Direct),
+        (&["program=dig via=direct"], PROXY, Verdict::Direct),
+        (&["address=9.0.0.0/8 via=deny"], PROXY, Verdict::Deny),
+        (&["program=dig via=tor"], Verdict::Direct, Verdict::Chain(1)),
+    ] {
+        let mut routes = routes(rules, fallback);
+        let names = || vec!["dig".to_owned()];
+        let asked = Asked { target: &target("9.9.9.9:53"), protocol: Protocol::Tcp, program: &names };
+        assert_eq!(routes.upstream(&asked).0, expected, "{rules:?}");
+        // Where there is no proxy, there is nothing to keep from the server.
+        routes.chains.clear();
+        let is_moved = expected == PROXY && routes.verdict(&asked).0 == Verdict::Direct;
+        let expected = if is_moved { Verdict::Direct } else { expected };
+        assert_eq!(routes.upstream(&asked).0, expected, "{rules:?}");
+    }
+}
+
+#[test]
 fn datagrams_go_through_one_socks5_proxy() {
     let (socks5, http) = ("socks5://192.0.2.1", "http://192.0.2.2");
     let one = |length| Order::Random { length, fixed: 0 };
