@@ -13,6 +13,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
+use presocks_abi::socket::is_loopback;
 use presocks_proto::target::{Host, Target};
 
 use crate::proxy::{Kind, Proxy};
@@ -126,6 +127,10 @@ impl Routes {
 
     /// The verdict, and the rule that gives it.
     pub(crate) fn verdict(&self, asked: &Asked<'_>) -> (Verdict, Option<&Rule>) {
+        // Only a rewrite leads there from here; and what a proxy would take for loopback is another machine.
+        if matches!(asked.target.host, Host::Address(address) if is_loopback(address)) {
+            return (Verdict::Direct, None);
+        }
         let rule = self.rule(asked);
         (rule.map_or(self.fallback, |rule| rule.via), rule)
     }

@@ -65,6 +65,10 @@ impl Routes {
             lines.push(format!("  becomes {target} (rewrite {rewrite})"));
         }
         let target = rewritten.map_or(*asked.target, |(target, _)| target);
+        if is_of_this_machine(&target) {
+            lines.push("  on this machine, without a proxy".into());
+            return text(&lines);
+        }
         let asked_for = Asked { target: &target, ..*asked };
         let (verdict, rule) = if asked.target.port == DOMAIN {
             match self.name_server(&asked_for) {
