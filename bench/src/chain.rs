@@ -35,7 +35,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
         Row {
             what: format!("a connect through {HOPS} proxies ({connects} in sequence)"),
             presocks: ours.result().1,
-            budget: reference.0.starts_with("proxychains").then_some(Budget::Ratio(1.0)),
+            budget: reference.0.starts_with("proxychains").then_some(Budget::Ratio(1.3)),
             reference: Some(reference),
         }
     };

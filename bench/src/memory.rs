@@ -105,10 +105,10 @@ fn busy(stage: &Stage) -> Outcome<Row> {
 /// The wrapped process itself, below the one that was started.
 fn wrapped(started: u32, wrapping: Wrapping, name: &str) -> Outcome<u32> {
     match wrapping {
-        Wrapping::Presocks(_) | Wrapping::WithoutBackstop(_) => {
+        Wrapping::Presocks(_) | Wrapping::WithoutBackstop(_) | Wrapping::PresocksChain(_) => {
             process::child_named(process::child_named(started, process::BROKER)?, name)
         }
-        Wrapping::Bare | Wrapping::Proxychains(_) => Ok(started),
+        Wrapping::Bare | Wrapping::Proxychains(_) | Wrapping::ProxychainsChain(_) => Ok(started),
     }
 }
 

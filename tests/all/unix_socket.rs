@@ -169,7 +169,8 @@ fn a_socket_that_is_not_there_or_serves_nobody_or_not_us_gives_enetunreach() {
     std::fs::set_permissions(path("deserted"), std::fs::Permissions::from_mode(0o666)).unwrap();
     let _locked = UnixListener::bind(path("locked")).unwrap();
     std::fs::set_permissions(path("locked"), std::fs::Permissions::from_mode(0o600)).unwrap();
-    scene.lab.file("plain", "");
+    let plain = scene.lab.file("plain", "");
+    std::fs::set_permissions(plain, std::fs::Permissions::from_mode(0o666)).unwrap();
     for (name, why) in [
         ("absent", "no such file"),
         ("deserted", "connection refused"),

@@ -33,9 +33,10 @@ fn a_dead_one_is_passed_over_at_each_place() {
         proxies.kill(dead);
         let run = proxies.presocks(&[PYTHON, "-c", WHO, "5"], &DYNAMIC).run();
         run.success().stdout_is(last.repeat(5));
-        // The one that lives before the last is the one that has asked it, and the dead one is not asked anew each time.
+        // The one that lives before the last has asked it, and the dead one was tried once or twice and not each time.
         let first = if dead == 1 { 2 } else { 1 };
-        assert_eq!(proxies.hops.asked(last.parse().unwrap()).get(&hops::address(first)), Some(&5));
+        let asked = proxies.hops.asked(last.parse().unwrap())[&hops::address(first)];
+        assert!((5..10).contains(&asked), "{dead}: {asked}");
         let asked: usize = proxies.hops.asked(dead).values().sum();
         assert!((1..5).contains(&asked), "{dead}: {asked}");
         proxies.lab.assert_no_leak();

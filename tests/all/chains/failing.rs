@@ -174,6 +174,22 @@ fn a_request_for_the_next_proxy_that_is_never_answered_is_limited() {
     never.open();
 }
 
+/// Its host swallows every packet: the first has `--connect-timeout` to accept, the next what the one before it has to answer.
+#[test]
+fn a_proxy_that_does_not_accept_is_named_when_its_time_is_up() {
+    let Some(scene) = Scene::set() else { return };
+    let urls = &scene.proxies.urls;
+    for (number, option, why) in [
+        (3, "--handshake-timeout", "did not answer within 1s"),
+        (2, "--handshake-timeout", "did not answer within 1s"),
+        (1, "--connect-timeout", "did not accept the connection within 1s"),
+    ] {
+        let drop = "table inet silence { chain input { type filter hook input priority 0; iifname cable drop; }; }\n";
+        scene.proxies.hops.site(number).host.setup(&["nft", "-f", "-"], drop);
+        scene.fails_at(number, urls, &[option, "1"], "ETIMEDOUT", why);
+    }
+}
+
 /// A SOCKS4 proxy cannot be asked for a name, be it the next proxy's or the destination's.
 #[test]
 fn what_a_hop_cannot_carry_is_told_with_its_name() {
@@ -194,7 +210,8 @@ fn what_a_hop_cannot_carry_is_told_with_its_name() {
     outcome.stdout_is("connect: ENETUNREACH\nunusable\n").stderr_has("no IPv6 addresses");
     outcome.stderr_has(&format!("at {} (proxy 3 of 3)", urls[2]));
     assert!(old.connections().iter().all(|connection| connection.received.is_empty()));
-    let named = vec![format!("socks4://{}9", shown(1)), "socks5://hop2.test:1081".to_owned()];
+    let old = Script::new().read_all().start_at(lab, scene.proxies.hops.site(1));
+    let named = vec![old.url_as("socks4"), "socks5://hop2.test:1081".to_owned()];
     let outcome = ask(&named, "10.88.0.2:7000");
     outcome
         .stdout_is("connect: ENETUNREACH\nunusable\n")
