@@ -74,7 +74,7 @@ fn one_that_is_no_use_is_passed_over() {
     let useless = scripts.map(|script| script.start(&proxies.lab).url());
     for first in useless.into_iter().chain([stunnel.url("socks5+tls", "")]) {
         let urls = [vec![first.clone()], proxies.urls.clone()].concat();
-        let options = [&FAILOVER[..], &["--handshake-timeout", "1"]].concat();
+        let options = [&FAILOVER[..], &["--handshake-timeout", "3"]].concat();
         let run = through(&proxies.lab, &urls, &WORDS, &options).run();
         assert_eq!(run.success().stdout(), "1111", "{first}\n{}", run.report());
     }
