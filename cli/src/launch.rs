@@ -27,9 +27,9 @@ use crate::backstop::filter;
 use crate::backstop::install::{Denied, stands};
 use crate::broker;
 use crate::exit::{Exit, say};
-use crate::library;
 use crate::settings::{Settings, Talk};
 use crate::streams::Standard;
+use crate::{config, library};
 use command::{Command, Failure, PRELOAD, Running};
 use message::{Front, Message, Messenger};
 use preflight::Obstacle;
@@ -238,7 +238,7 @@ fn run_within(outer: &Session, words: &[OsString], streams: Standard) -> Exit {
     say(format_args!(
         "this runs under presocks already: the outer one's proxy and options serve the command, not these"
     ));
-    let error = command::replace(words, streams);
+    let error = command::replace(words, &config::VARIABLES, streams);
     let was_found = error.kind() != io::ErrorKind::NotFound;
     let name = first(words).to_string_lossy();
     Exit::not_executed(format_args!("cannot run {}: {error}", name.escape_debug()), was_found)

@@ -236,12 +236,12 @@ fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<Listener,
     Ok(Listener::new(listener))
 }
 
-/// Becomes the command, within another session; returns only if it cannot.
-pub(super) fn replace(words: &[OsString], streams: Standard) -> io::Error {
+/// Becomes the command, within another session, with this process's environment, less `without`; returns only if it cannot.
+pub(super) fn replace(words: &[OsString], without: &[&str], streams: Standard) -> io::Error {
     let string = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
     let arguments: io::Result<Vec<_>> = words.iter().map(|word| string(word)).collect();
-    let environment: io::Result<Vec<_>> =
-        env::vars_os().map(|(key, value)| string(&join(&key, &value))).collect();
+    let kept = env::vars_os().filter(|(key, _)| !without.iter().any(|name| key == *name));
+    let environment: io::Result<Vec<_>> = kept.map(|(key, value)| string(&join(&key, &value))).collect();
     let (arguments, environment) = match arguments.and_then(|arguments| Ok((arguments, environment?))) {
         Ok(vectors) => vectors,
         Err(error) => return error,

@@ -1,5 +1,6 @@
 //! PRESOCKS_ variables, and ALL_PROXY with NO_PROXY.
 
+use presocks_tests::binary;
 use presocks_tests::origin::{HttpServer, http};
 use presocks_tests::proxy::{Microsocks, Upstream};
 use presocks_tests::{Lab, lab, missing};
@@ -30,6 +31,21 @@ fn no_variable_of_the_configuration_reaches_the_command() {
     let told =
         lab.presocks(["env"]).env("all_proxy", &url).env("no_proxy", "gone.example").run().success().stdout();
     assert!(!told.contains("gone.example") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn nor_does_one_that_is_set_for_an_inner_presocks() {
+    if missing(&["env", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Microsocks::open(&lab);
+    let inner = binary::presocks().to_str().unwrap();
+    let words =
+        ["env", "PRESOCKS_PROXY=socks5://user:hunter2@h", "ALL_PROXY=socks5://user:hunter2@h", inner, "env"];
+    let told = lab.presocks(words).proxy(&proxy).run();
+    let told = told.success().stderr_has("the outer one").stdout();
+    assert!(told.contains("PRESOCKS_SESSION=") && !told.contains("hunter2"), "{told}");
 }
 
 #[test]
