@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use super::excerpt;
 
-/// Something, and where it was said.
-#[derive(Clone, Debug)]
+/// Something, and where it was said. It may be a password: what is shown is the place.
+#[derive(Clone)]
 pub(crate) struct Said<T> {
     pub(crate) value: T,
     pub(crate) place: Place,
@@ -99,6 +99,12 @@ impl Place {
             Self::Part(text, span) => write!(f, "{}:{}", text.name, excerpt::line_number(text, span.start)),
             Self::Named(name) => f.write_str(name),
         }
+    }
+}
+
+impl<T> fmt::Debug for Said<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Said({})", self.place)
     }
 }
 
