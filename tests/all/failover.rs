@@ -119,3 +119,17 @@ fn when_all_refuse_the_last_refusal_is_the_answer() {
     outcome.stdout_is("connect: EHOSTUNREACH\nunusable\n").stderr_has("(reply 4)").stderr_has(&urls[1]);
     scene.assert_untouched("all refuse");
 }
+
+#[test]
+fn a_strict_chain_passes_nobody_over_and_that_is_said() {
+    if missing(&["touch"]) {
+        return;
+    }
+    let lab = presocks_tests::Lab::new();
+    let urls = [1, 2].map(|port| format!("socks5://127.0.0.1:{port}"));
+    for options in [&["--failover-on-refusal"][..], &["--order", "strict", "--failover-on-refusal"]] {
+        let run = through(&lab, &urls, &["touch", "it-ran"], options).run();
+        run.code(125).stderr_has("--failover-on-refusal");
+    }
+    assert!(!lab.directory().join("it-ran").exists());
+}

@@ -252,3 +252,18 @@ fn a_path_may_have_any_character() {
     assert!(!failing.code(7).stderr().contains("secret"), "{}", failing.report());
     lab.assert_no_leak();
 }
+
+#[test]
+fn a_unix_socket_behind_another_proxy_is_an_error_before_the_command_runs() {
+    if missing(&["touch"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let run = lab
+        .presocks(["touch", "it-ran"])
+        .proxy("socks5://127.0.0.1:1")
+        .proxy("socks5+unix:///run/proxy")
+        .run();
+    run.code(125).stderr_has("/run/proxy").stderr_has("first");
+    assert!(!lab.directory().join("it-ran").exists());
+}

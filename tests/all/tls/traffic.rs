@@ -176,6 +176,32 @@ fn a_reset_passes_in_either_direction() {
     lab.assert_no_leak();
 }
 
+/// Whoever cuts the wire may not make a page look complete (RFC 8446 section 6.1): stunnel is killed amid it, and has said no last word.
+#[test]
+fn an_end_that_tls_does_not_vouch_for_is_a_reset() {
+    const PROGRAM: &str = "
+import errno, socket
+s = socket.create_connection(('10.88.0.2', 7))
+s.sendall(b'half a page')
+print(s.recv(100), flush=True)
+try: print(s.recv(100))
+except OSError as error: print(errno.errorcode[error.errno])";
+    if missing(&["stunnel4", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7);
+    let certificates = Certificates::make(&lab);
+    let proxy = Microsocks::open(&lab);
+    let mut stunnel = Stunnel::before(&lab, 0, proxy.port(), &certificates.good);
+    let url = format!("{}?ca-file={}", stunnel.url("socks5+tls", ""), certificates.authority.display());
+    let mut running = lab.presocks(["/usr/bin/python3", "-c", PROGRAM]).proxy(&url).start();
+    assert_eq!(running.line(), "b'half a page'");
+    stunnel.daemon.stop();
+    running.finish().success().stdout_is("b'half a page'\nECONNRESET\n");
+    lab.assert_no_leak();
+}
+
 #[test]
 fn a_name_server_is_asked_over_tls() {
     if missing(&["dig", "nsd"]) {
