@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use presocks_tests::certificates::Certificates;
+use presocks_tests::lab::PROXY;
+use presocks_tests::origin::{HttpServer, http};
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
-use presocks_tests::proxy::{ScriptedProxy, Tor, Upstream};
+use presocks_tests::proxy::{Microsocks, ScriptedProxy, Stunnel, Tor, Upstream};
 use presocks_tests::{Lab, missing};
 
 /// Connects to each of its arguments, in their order.
@@ -97,6 +100,31 @@ fn what_is_made_up_is_another_in_each_session() {
         assert_eq!((first.len(), second.len()), (1, 1));
         assert_ne!(first, second, "{isolation}");
     }
+}
+
+/// It carries TLS to the next, and without the credentials could not tell what for.
+#[test]
+fn the_first_proxy_does_not_learn_the_destination_from_what_is_made_up() {
+    if missing(&["curl", "stunnel4", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _web = HttpServer::start(&lab);
+    let certificates = Certificates::make(&lab);
+    let last = Microsocks::open(&lab);
+    let stunnel = Stunnel::before(&lab, 0, last.port(), &certificates.good);
+    let script = Script::new().greeting().send([5, 2]).credentials().send([1, 0]).request().send(SUCCESS);
+    let first = script.relay((PROXY, stunnel.port())).start(&lab);
+    let second = format!("{}?ca-file={}", stunnel.url("socks5+tls", ""), certificates.authority.display());
+    for isolation in ["destination", "process", "session"] {
+        let run = lab.presocks(["curl", "-4sS", "http://origin.test/hello"]).proxy(&first).proxy(&second);
+        run.options(["--isolate", isolation]).run().success().stdout_is(http::HELLO).stderr_is("");
+    }
+    for connection in first.connections() {
+        let text = String::from_utf8_lossy(&connection.received).into_owned();
+        assert!(!text.contains("origin.test"), "{text:?}");
+    }
+    lab.assert_no_leak();
 }
 
 #[test]
