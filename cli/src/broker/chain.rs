@@ -18,16 +18,36 @@ pub(super) struct Chains(Vec<Rc<Line>>);
 pub(super) struct Line {
     hops: Vec<Rc<Hop>>,
     order: Order,
-    pub(super) passes_over_refusals: bool,
+    passes_over_refusals: bool,
     /// Whose turn it is in a round robin.
     next: Cell<usize>,
 }
 
 /// What one attempt knows of a chain.
+#[derive(Default)]
 pub(super) struct Turn {
     start: usize,
-    /// Proxies that this attempt has found no use for.
+    /// Proxies that this attempt goes on without.
     failed: Vec<usize>,
+    /// Those of them who may have been the fault's victims.
+    suspects: Vec<usize>,
+    /// Who did not connect us to whom.
+    unreached: Vec<(usize, usize)>,
+}
+
+/// What a failure says of the proxies on its path, by their places on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// It is none of their fault.
+    Nobody,
+    /// This one is no use to anybody.
+    Dead(usize),
+    /// This one, or the destination, or one before it.
+    Suspect(usize),
+    /// This one has not connected us to the next: it, or the next.
+    NextOf(usize),
+    /// This one has answered, and says no.
+    Refusal(usize),
 }
 
 impl Chains {
@@ -43,6 +63,16 @@ impl Chains {
     /// The chain with this index.
     pub(super) fn get(&self, index: usize) -> Option<&Rc<Line>> {
         self.0.get(index)
+    }
+}
+
+impl Turn {
+    /// Those whom this one has not reached may not be to blame for it.
+    fn give_back(&mut self, by: usize) {
+        let (its, others) = self.unreached.drain(..).partition(|(other, _)| *other == by);
+        self.unreached = others;
+        let its: Vec<(usize, usize)> = its;
+        self.failed.retain(|failed| !its.iter().any(|(_, next)| next == failed));
     }
 }
 
@@ -64,14 +94,14 @@ impl Line {
         self.hops.get(place)
     }
 
-    /// Does an attempt go on without a proxy that fails it?
-    pub(super) fn is_lenient(&self) -> bool {
-        self.order != Order::Strict
+    /// Has an attempt other ways when one fails?
+    pub(super) fn has_choice(&self) -> bool {
+        self.order != Order::Strict && self.hops.len() > 1
     }
 
     /// Begins an attempt.
     pub(super) fn begin(&self) -> Turn {
-        Turn { start: self.next.get(), failed: Vec::new() }
+        Turn { start: self.next.get(), ..Turn::default() }
     }
 
     /// The proxies to go through, first to last; `None` when there are not enough left.
@@ -86,9 +116,45 @@ impl Line {
         Some(chosen.into_iter().filter_map(|index| self.hops.get(index).cloned()).collect())
     }
 
-    /// This attempt goes on without a proxy.
-    pub(super) fn pass_over(&self, turn: &mut Turn, hop: &Rc<Hop>) {
-        turn.failed.extend(self.hops.iter().position(|other| Rc::ptr_eq(other, hop)));
+    /// Which proxy of the path this attempt goes on without; `None` when it does not go on.
+    ///
+    /// Who does not connect us to the next one costs the next one its place, until it fails for another as well: then it is the one without whom the
+    /// attempt goes on, and the others have their place back.
+    pub(super) fn pass_over(&self, turn: &mut Turn, path: &[Rc<Hop>], blame: Blame) -> Option<Rc<Hop>> {
+        let at = |place: usize| {
+            let hop = path.get(place)?;
+            self.hops.iter().position(|other| Rc::ptr_eq(other, hop))
+        };
+        if self.order == Order::Strict {
+            return None;
+        }
+        let (failed, is_certain) = match blame {
+            Blame::Refusal(place) if self.passes_over_refusals => (at(place)?, true),
+            Blame::Nobody | Blame::Refusal(_) => return None,
+            Blame::Dead(place) => {
+                path.get(place)?.mourn();
+                (at(place)?, true)
+            }
+            Blame::Suspect(place) => (at(place)?, false),
+            Blame::NextOf(place) => {
+                let (by, next) = (at(place)?, at(place + 1)?);
+                let is_common = turn.unreached.iter().any(|(other, whom)| *other == by && *whom != next);
+                turn.unreached.push((by, next));
+                (if is_common { by } else { next }, false)
+            }
+        };
+        turn.give_back(failed);
+        turn.failed.push(failed);
+        if !is_certain {
+            turn.suspects.push(failed);
+        }
+        self.hops.get(failed).cloned()
+    }
+
+    /// The attempt has come through: so it was those whom it has gone on without.
+    pub(super) fn succeed(&self, turn: &Turn) {
+        let guilty = turn.suspects.iter().filter(|suspect| turn.failed.contains(suspect));
+        guilty.filter_map(|index| self.hops.get(*index)).for_each(|hop| hop.mourn());
     }
 
     fn choose(&self, start: usize, may: &impl Fn(&usize) -> bool) -> Option<Vec<usize>> {
@@ -145,7 +211,7 @@ mod tests {
     }
 
     fn failing(line: &Line, failed: &[usize]) -> String {
-        shown(line.plan(&Turn { start: 0, failed: failed.to_vec() }))
+        shown(line.plan(&Turn { failed: failed.to_vec(), ..Turn::default() }))
     }
 
     #[test]
@@ -178,7 +244,8 @@ mod tests {
         assert_eq!(turns, ["abc", "dab", "cda"]);
         let mut turn = line.begin();
         assert_eq!(shown(line.plan(&turn)), "bcd");
-        line.pass_over(&mut turn, &line.hops[2].clone());
+        let path = line.plan(&Turn { start: turn.start, ..Turn::default() }).unwrap();
+        line.pass_over(&mut turn, &path, Blame::Suspect(1));
         assert_eq!(shown(line.plan(&turn)), "bda");
         assert_eq!(shown(line.plan(&line.begin())), "bcd");
     }
@@ -195,5 +262,67 @@ mod tests {
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["abc", "abd", "acb", "acd", "adb", "adc"]);
         assert_eq!(failing(&line, &[0]), "none");
         assert_eq!(failing(&line, &[1, 2]), "none");
+    }
+
+    /// Plans and blames until a path is good, or none is left; the paths.
+    fn attempt(line: &Line, blame: impl Fn(&str) -> Option<Blame>) -> Vec<String> {
+        let (mut turn, mut paths) = (line.begin(), Vec::new());
+        while let Some(path) = line.plan(&turn) {
+            paths.push(shown(Some(path.clone())));
+            let Some(blame) = blame(paths.last().unwrap()) else {
+                line.succeed(&turn);
+                break;
+            };
+            if line.pass_over(&mut turn, &path, blame).is_none() {
+                break;
+            }
+        }
+        paths
+    }
+
+    fn mourned(line: &Line) -> Vec<usize> {
+        (0..line.hops.len()).filter(|index| line.hops[*index].is_mourned()).collect()
+    }
+
+    #[test]
+    fn one_who_connects_to_nobody_costs_nobody_else_a_place() {
+        let line = line(Order::RoundRobin { length: 2 });
+        let broken = |path: &str| path.starts_with('a').then_some(Blame::NextOf(0));
+        assert_eq!(attempt(&line, broken), ["ab", "ac", "bc"]);
+        assert_eq!(mourned(&line), [0]);
+    }
+
+    #[test]
+    fn one_whom_nobody_reaches_is_left_out() {
+        let line = line(Order::Dynamic);
+        let broken = |path: &str| path.find('c').map(|at| Blame::NextOf(at - 1));
+        assert_eq!(attempt(&line, broken), ["abcd", "abd"]);
+        assert_eq!(mourned(&line), [2]);
+    }
+
+    #[test]
+    fn one_that_hangs_at_the_head_of_a_dynamic_chain_is_found() {
+        let line = line(Order::Dynamic);
+        let hangs = |path: &str| match path {
+            "a" => Some(Blame::Suspect(0)),
+            path => path.starts_with('a').then_some(Blame::NextOf(0)),
+        };
+        assert_eq!(attempt(&line, hangs), ["abcd", "acd", "bcd"]);
+        assert_eq!(mourned(&line), [0]);
+    }
+
+    #[test]
+    fn a_destination_that_nobody_reaches_leaves_nobody_in_mourning() {
+        let line = line(Order::Failover);
+        assert_eq!(attempt(&line, |_| Some(Blame::Suspect(0))), ["a", "b", "c", "d"]);
+        assert_eq!(mourned(&line), [0; 0]);
+        assert_eq!(attempt(&line, |_| Some(Blame::Refusal(0))), ["a"]);
+    }
+
+    #[test]
+    fn who_is_dead_is_mourned_at_once() {
+        let line = line(Order::Failover);
+        assert_eq!(attempt(&line, |path| (path != "c").then_some(Blame::Dead(0))), ["a", "b", "c"]);
+        assert_eq!(mourned(&line), [0, 1]);
     }
 }

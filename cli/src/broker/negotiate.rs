@@ -62,6 +62,11 @@ impl Limits {
         }
     }
 
+    /// Is all time gone?
+    pub(super) fn are_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
     /// Waits for no longer than `limit`, nor beyond the whole.
     ///
     /// # Errors
@@ -92,7 +97,7 @@ pub(super) struct Broken {
     pub(super) has_asked: bool,
 }
 
-/// Does what the handshake says until it ends. `is_last`: whether it is the last proxy, whose answer may take as long as the whole does.
+/// Does what the handshake says until it ends. `may_take_all`: whether the proxy's answer, once it has been asked, may take as long as the whole does.
 ///
 /// # Errors
 /// [`Broken`] as the proxy or the clock has it.
@@ -100,13 +105,13 @@ pub(super) async fn negotiate(
     wire: &mut impl Wire,
     handshake: &mut Handshake<'_>,
     limits: &Limits,
-    is_last: bool,
+    may_take_all: bool,
 ) -> Result<(), Broken> {
     let handshake_end = Instant::now() + limits.handshake;
     loop {
         let has_asked = handshake.has_asked();
         let step = converse(wire, handshake, has_asked);
-        let outcome = if is_last && has_asked {
+        let outcome = if may_take_all && has_asked {
             limits.all_in_all(step).await
         } else {
             let left = handshake_end.saturating_duration_since(Instant::now());

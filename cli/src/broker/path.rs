@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::chain::Line;
+use super::chain::Blame;
 use super::failure::{At, Failure};
 use super::hop::Hop;
 use super::isolation::Stranger;
@@ -29,13 +29,10 @@ pub(super) struct Outcome<T> {
     pub(super) result: Result<T, Failure>,
 }
 
-/// A failure on a path.
+/// A failure on a path, and whom it tells against.
 struct Fault {
     failure: Failure,
-    /// Which of the path's proxies is no use; `None`: the fault is no proxy's.
-    of: Option<usize>,
-    /// Did it answer, and was that its fault?
-    is_refusal: bool,
+    blame: Blame,
 }
 
 /// Connects a program's socket.
@@ -46,7 +43,7 @@ pub(super) async fn connect(
     target: Target,
     stranger: Option<&Stranger>,
 ) -> Outcome<()> {
-    let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger };
+    let way = &Way::new(broker, chain, target, stranger);
     way.try_plans(chain, async |hops| {
         let outcome = way.carry(socket, hops).await;
         if outcome.as_ref().is_err_and(|fault| !fault.is_of_the_socket()) {
@@ -61,7 +58,7 @@ pub(super) async fn connect(
 pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> Outcome<Stream> {
     // Nobody's: programs share it.
     let stranger = broker.settings.isolation.map(|how| Stranger::new(how, &broker.mark, || None, &target));
-    let way = &Way { broker, limits: Limits::new(&broker.settings), target, stranger: stranger.as_ref() };
+    let way = &Way::new(broker, chain, target, stranger.as_ref());
     way.try_plans(chain, async |hops| {
         way.can_be_asked(hops)?;
         way.own_connection(hops, None).await
@@ -87,9 +84,16 @@ struct Way<'a> {
     limits: Limits,
     target: Target,
     stranger: Option<&'a Stranger>,
+    /// Are there other ways when one fails?
+    has_choice: bool,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn new(broker: &'a Rc<Broker>, chain: usize, target: Target, stranger: Option<&'a Stranger>) -> Self {
+        let has_choice = broker.chains.get(chain).is_some_and(|line| line.has_choice());
+        Self { broker, limits: Limits::new(&broker.settings), target, stranger, has_choice }
+    }
+
     /// Plans and attempts, until one succeeds or no other is left.
     async fn try_plans<T>(
         &self,
@@ -105,19 +109,17 @@ impl Way<'_> {
                 self.broker.report.passed_over(&hop.proxy, &failure);
             }
             let path = shown(&hops);
-            let Fault { failure, of, is_refusal } = match attempt(&hops).await {
-                Ok(done) => return Outcome { path, result: Ok(done) },
+            let Fault { failure, blame } = match attempt(&hops).await {
+                Ok(done) => {
+                    line.succeed(&turn);
+                    return Outcome { path, result: Ok(done) };
+                }
                 Err(fault) => fault,
             };
-            let culprit = of.and_then(|index| hops.get(index));
-            let Some(hop) = culprit.filter(|_| line.may_pass_over(is_refusal)) else {
-                return Outcome { path, result: Err(failure) };
-            };
-            if !is_refusal {
-                hop.mourn();
-            }
-            line.pass_over(&mut turn, hop);
-            last = Some((path, Rc::clone(hop), failure));
+            // When all the time is gone, nobody is left to be tried, and it is nobody's who came last.
+            let passed = if self.limits.are_over() { None } else { line.pass_over(&mut turn, &hops, blame) };
+            let Some(hop) = passed else { return Outcome { path, result: Err(failure) } };
+            last = Some((path, hop, failure));
         }
         match last {
             Some((path, _, failure)) => Outcome { path, result: Err(failure) },
@@ -133,8 +135,8 @@ impl Way<'_> {
         if !is_plain || hops.iter().any(|hop| hop.proxy.tls().is_some()) {
             return self.relay(socket, hops, None).await;
         }
-        let addresses = self.addresses(first).await.map_err(|failure| Fault::of(0, hops, failure))?;
-        let mut last = Fault::of(0, hops, unreachable());
+        let addresses = self.addresses(first).await.map_err(|failure| Fault::of_first(hops, failure))?;
+        let mut last = Fault::of_first(hops, unreachable());
         // The addresses that the socket itself can reach come first.
         for (address, reached) in addresses.iter().filter_map(|at| Some((at, socket.reach(*at)?))) {
             match self.on_socket(socket, reached, hops).await {
@@ -157,13 +159,13 @@ impl Way<'_> {
     }
 
     /// The request by which the proxy with this index is to connect us to the next one, or the last to the target.
-    fn handshake<'a>(&'a self, hops: &'a [Rc<Hop>], index: usize) -> Result<Handshake<'a>, Fault> {
+    fn handshake<'b>(&'b self, hops: &'b [Rc<Hop>], index: usize) -> Result<Handshake<'b>, Fault> {
         let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
         let stranger = self.stranger.and_then(Stranger::credentials);
         match hops.get(index + 1) {
             None => {
                 let handshake = hop.handshake(self.target, stranger);
-                handshake.map_err(|failure| Fault::refusal(index, hops, failure))
+                handshake.map_err(|failure| Fault::at(index, hops, failure, Blame::Refusal(index)))
             }
             Some(next) => {
                 let target = next.proxy.as_target().ok_or_else(unreachable);
@@ -185,8 +187,8 @@ impl Way<'_> {
             Ok(Ok(())) => {}
             // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
             Ok(Err(error)) if is_own_fault(&error) => return Err(Fault::nobodys(Failure::Socket(error))),
-            Ok(Err(error)) => return Err(Fault::of(0, hops, Failure::ProxyUnreachable(error))),
-            Err(failure) => return Err(Fault::of(0, hops, failure)),
+            Ok(Err(error)) => return Err(Fault::of_first(hops, Failure::ProxyUnreachable(error))),
+            Err(failure) => return Err(Fault::of_first(hops, failure)),
         }
         {
             let interest = Interest::READABLE | Interest::WRITABLE;
@@ -226,18 +228,18 @@ impl Way<'_> {
             let connected = connected.map_err(Failure::ProxyTimeout);
             let stream = connected.and_then(|result| result.map_err(Failure::ProxyUnreachable));
             return self
-                .along(Stream::Unix(stream.map_err(|failure| Fault::of(0, hops, failure))?), hops)
+                .along(Stream::Unix(stream.map_err(|failure| Fault::of_first(hops, failure))?), hops)
                 .await;
         }
         let found = match addresses {
             Some(addresses) => addresses.into(),
-            None => self.addresses(first).await.map_err(|failure| Fault::of(0, hops, failure))?,
+            None => self.addresses(first).await.map_err(|failure| Fault::of_first(hops, failure))?,
         };
-        let mut last = Fault::of(0, hops, unreachable());
+        let mut last = Fault::of_first(hops, unreachable());
         for address in found.iter() {
             match dial(&self.limits, *address).await {
                 Ok(stream) => return self.along(Stream::Tcp(stream), hops).await,
-                Err(failure) => last = Fault::of(0, hops, failure),
+                Err(failure) => last = Fault::of_first(hops, failure),
             }
         }
         Err(last)
@@ -250,7 +252,8 @@ impl Way<'_> {
                 let wrapping = tls::wrap(&self.broker.authorities, tls, stream);
                 let wrapped = self.limits.within(self.limits.handshake, wrapping).await;
                 let wrapped = wrapped.unwrap_or_else(|limit| Err(Failure::AnswerTimeout(limit)));
-                stream = wrapped.map_err(|failure| Fault::of(index, hops, failure))?;
+                let blame = if index == 0 { Blame::Dead(0) } else { Blame::Suspect(index) };
+                stream = wrapped.map_err(|failure| Fault::at(index, hops, failure, blame))?;
             }
             self.negotiate_with(&mut stream, hops, index).await?;
         }
@@ -266,58 +269,64 @@ impl Way<'_> {
     ) -> Result<(), Fault> {
         let mut handshake = self.handshake(hops, index)?;
         let has_next = index + 1 < hops.len();
-        match negotiate(wire, &mut handshake, &self.limits, !has_next).await {
-            Ok(()) => Ok(()),
-            Err(Broken { failure, has_asked }) => {
-                if let (Failure::AnswerTimeout(_), Some(hop)) = (&failure, hops.get(index)) {
-                    hop.pipelining.disprove();
-                }
-                Err(if has_next && failure.is_about_the_target(has_asked) {
-                    Fault::of_next(index, hops, failure)
-                } else if failure.is_an_answer() {
-                    Fault::refusal(index, hops, failure)
-                } else {
-                    Fault::of(index, hops, failure)
-                })
+        // While there are other ways, the last one's answer is not waited for until all time is gone.
+        let may_take_all = !has_next && !self.has_choice;
+        let negotiation = negotiate(wire, &mut handshake, &self.limits, may_take_all).await;
+        negotiation.map_err(|broken| {
+            if let (Failure::AnswerTimeout(_), Some(hop)) = (&broken.failure, hops.get(index)) {
+                hop.pipelining.disprove();
             }
-        }
-    }
-}
-
-impl Line {
-    fn may_pass_over(&self, is_refusal: bool) -> bool {
-        self.is_lenient() && (!is_refusal || self.passes_over_refusals)
+            Fault::of_negotiation(index, hops, broken)
+        })
     }
 }
 
 impl Fault {
-    /// The proxy with this index is no use.
-    fn of(index: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
-        Self { failure: named(index, hops, None, failure), of: Some(index), is_refusal: false }
+    /// At the proxy with this place on the path.
+    fn at(place: usize, hops: &[Rc<Hop>], failure: Failure, blame: Blame) -> Self {
+        Self { failure: named(place, hops, None, failure), blame }
     }
 
-    /// The proxy with this index has answered, and says no.
-    fn refusal(index: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
-        Self { is_refusal: true, ..Self::of(index, hops, failure) }
+    /// The first proxy is dead: nobody stands between it and us.
+    fn of_first(hops: &[Rc<Hop>], failure: Failure) -> Self {
+        Self::at(0, hops, failure, Blame::Dead(0))
     }
 
-    /// The proxy with this index does not reach the next one.
-    fn of_next(index: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
-        let failure = named(index + 1, hops, Some(index), failure);
-        Self { failure, of: Some(index + 1), is_refusal: false }
+    /// The proxy at this place does not reach the next one.
+    fn of_next(place: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
+        Self { failure: named(place + 1, hops, Some(place), failure), blame: Blame::NextOf(place) }
     }
 
     fn nobodys(failure: Failure) -> Self {
-        Self { failure, of: None, is_refusal: false }
+        Self { failure, blame: Blame::Nobody }
+    }
+
+    /// A negotiation with the proxy at this place has failed.
+    fn of_negotiation(place: usize, hops: &[Rc<Hop>], broken: Broken) -> Self {
+        let Broken { failure, has_asked } = broken;
+        let has_next = place + 1 < hops.len();
+        if has_next && failure.is_about_the_target(has_asked) {
+            return Self::of_next(place, hops, failure);
+        }
+        let blame = if failure.is_an_answer() {
+            Blame::Refusal(place)
+        } else if has_asked && has_next {
+            Blame::NextOf(place)
+        } else if has_asked || place > 0 {
+            Blame::Suspect(place)
+        } else {
+            Blame::Dead(place)
+        };
+        Self::at(place, hops, failure, blame)
     }
 
     fn is_of_one_address(&self) -> bool {
-        self.of == Some(0) && self.failure.is_of_one_address()
+        self.blame == Blame::Dead(0) && self.failure.is_of_one_address()
     }
 
     /// A socket that listens, say, was not touched, and must not be.
     fn is_of_the_socket(&self) -> bool {
-        self.of.is_none() && self.failure.errno() == libc::EISCONN
+        self.blame == Blame::Nobody && self.failure.errno() == libc::EISCONN
     }
 }
 
