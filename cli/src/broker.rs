@@ -116,7 +116,7 @@ pub(crate) fn run(
         strangers: Strangers::default(),
         report,
     });
-    LocalSet::new().block_on(&runtime, async {
+    let outcome = LocalSet::new().block_on(&runtime, async {
         let rendezvous = UnixSeqpacketListener::try_from(rendezvous)?;
         spawn_local(accept(Rc::clone(&broker), rendezvous));
         if let Some(listener) = backstop {
@@ -125,7 +125,10 @@ pub(crate) fn run(
         children::attend(&broker.report, front, command).await?;
         broker.relays.finish().await;
         Ok(())
-    })
+    });
+    // A look-up that hangs is waited for by nobody.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn accept(broker: Rc<Broker>, mut listener: UnixSeqpacketListener) {

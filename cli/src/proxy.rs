@@ -16,10 +16,10 @@ use presocks_proto::target::{self, Target};
 use presocks_proto::{http, socks4, socks5};
 
 use credentials::Credentials;
-pub(crate) use tls::Tls;
+pub(crate) use tls::{Read, Tls};
 
 /// A proxy.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) struct Proxy {
     kind: Kind,
     place: Place,
@@ -51,6 +51,14 @@ pub(crate) enum Place {
 pub(crate) enum Host {
     Address(IpAddr),
     Name(String),
+}
+
+/// By which credentials a SOCKS5 proxy is to tell us from others if we have none of our own.
+#[derive(Clone, Copy)]
+pub(crate) struct Stranger<'a> {
+    pub(crate) credentials: socks5::Credentials<'a>,
+    /// Must it ask for them?
+    pub(crate) must_be_told: bool,
 }
 
 impl Kind {
@@ -88,15 +96,12 @@ impl Proxy {
         self.tls.as_ref()
     }
 
-    /// Is there what the user says there is?
+    /// Reads the certificates that its own is to be checked by, if it names any.
     ///
     /// # Errors
-    /// The file of certificates cannot be used.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        match &self.tls {
-            Some(tls) if tls.ca_file.is_some() => tls.authorities().map(|_| ()),
-            Some(_) | None => Ok(()),
-        }
+    /// Why they cannot be used.
+    pub(crate) fn read_certificates(&mut self, before: &mut Read) -> Result<(), String> {
+        self.tls.as_mut().map_or(Ok(()), |tls| tls.read(before))
     }
 
     /// These authorities are asked about its certificate, unless its own URL names others.
@@ -104,6 +109,11 @@ impl Proxy {
         if let Some(Tls { ca_file: ca_file @ None, .. }) = &mut self.tls {
             *ca_file = Some(file.to_owned());
         }
+    }
+
+    /// Can it tell us from others by credentials that are made up?
+    pub(crate) fn tells_strangers(&self) -> bool {
+        self.kind == Kind::Socks5 && self.is_open()
     }
 
     /// Does it let us in without more?
@@ -126,19 +136,25 @@ impl Proxy {
         Some(Target { host, port: *port })
     }
 
-    /// A request to connect to `target`. `stranger`: by which credentials a SOCKS5 proxy is to tell us from others if we have none of our own.
+    /// A request to connect to `target`.
     ///
     /// # Errors
     /// Its protocol has no way to ask for this target.
     pub(crate) fn handshake<'a>(
         &'a self,
         target: Target,
-        stranger: Option<socks5::Credentials<'a>>,
+        stranger: Option<Stranger<'a>>,
     ) -> Result<Handshake<'a>, Error> {
         match self.kind {
             Kind::Socks5 => {
-                let handshake = socks5::Handshake::new(target, self.socks5_credentials().or(stranger));
-                Ok(Handshake::Socks5(self.insist(handshake)))
+                let handshake = match (self.socks5_credentials(), stranger) {
+                    (None, Some(Stranger { credentials, must_be_told })) => {
+                        let handshake = socks5::Handshake::new(target, Some(credentials));
+                        if must_be_told { handshake.insisting() } else { handshake }
+                    }
+                    (own, _) => self.insist(socks5::Handshake::new(target, own)),
+                };
+                Ok(Handshake::Socks5(handshake))
             }
             Kind::Socks4 => self.socks4(socks4::Version::V4, &target),
             Kind::Socks4a => self.socks4(socks4::Version::V4a, &target),
@@ -230,7 +246,7 @@ mod tests {
         let tls = |url: &str| Proxy::parse(url).unwrap().tls.unwrap();
         assert_eq!(tls("https://proxy.example").server_name.to_str(), "proxy.example");
         assert_eq!(tls("https://192.0.2.1").server_name.to_str(), "192.0.2.1");
-        let chosen = tls("socks5+tls://u:p?q@192.0.2.1?server-name=inner.example&ca-file=/etc/my%20ca.pem");
+        let chosen = tls("socks5+tls://u:p%3Fq@192.0.2.1?server-name=inner.example&ca-file=/etc/my%20ca.pem");
         assert_eq!(chosen.server_name.to_str(), "inner.example");
         assert_eq!(chosen.ca_file.unwrap().to_str(), Some("/etc/my ca.pem"));
     }
@@ -298,7 +314,13 @@ mod tests {
             ("socks5://::1:1080", "brackets"),
             ("socks5://[::1", "]"),
             ("socks5://[h]:1", "IPv6"),
-            ("socks5://h/path", "host"),
+            ("socks5://h/path", "a port"),
+            ("http://h:3128/@u:secret@evil", "%40"),
+            ("http://u:sec/ret@h", "%2F"),
+            ("http://h#u:secret@evil", "%23"),
+            ("https://h?ca-file=/home/me@corp.pem", "%40"),
+            ("socks5://u:sec?ret@h", "%3F"),
+            ("socks5+unix://host/run", "whole path"),
             ("socks5+ssl://u:secret@h", "+tls"),
             ("https+tls://h", "+tls"),
             ("socks5+unix://u:secret@run", "whole path"),

@@ -216,6 +216,8 @@ pub(crate) enum NoDatagrams {
     Protocol,
     /// Those that do are spoken to over TLS, or at a Unix socket.
     Transport,
+    /// Those of all programs to all destinations would go together.
+    Isolation,
 }
 
 impl fmt::Display for NoDatagrams {
@@ -223,6 +225,7 @@ impl fmt::Display for NoDatagrams {
         f.write_str(match self {
             Self::Several => "datagrams go through one proxy only, and this chain has several",
             Self::Protocol => "this kind of proxy carries no datagrams; SOCKS5 does",
+            Self::Isolation => "datagrams cannot be kept apart (--isolate)",
             Self::Transport => "datagrams do not go over TLS or Unix sockets; plain SOCKS5 carries them",
         })
     }

@@ -14,7 +14,7 @@ use presocks_proto::socks5::Target;
 use crate::args::{Backstop, Typed, Udp};
 use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Wanted};
 use crate::exit::say;
-use crate::proxy::{Host, Place, Proxy};
+use crate::proxy::{Host, Place, Proxy, Read};
 use crate::route::explain::Question;
 use crate::route::{Chain, Isolation, Order, Routes};
 
@@ -67,8 +67,10 @@ impl Settings {
     pub(crate) fn new(typed: Typed) -> Result<(Self, Vec<OsString>), String> {
         let command = typed.command;
         let (mut settings, _) = Self::configured(typed.flags, &typed.wanted)?;
-        for proxy in settings.routes.chains.iter().flat_map(|chain| &chain.proxies) {
-            proxy.check().map_err(|why| format!("{proxy}: {why}"))?;
+        let mut read = Read::new();
+        for proxy in settings.routes.chains.iter_mut().flat_map(|chain| &mut chain.proxies) {
+            let why = proxy.read_certificates(&mut read);
+            why.map_err(|why| format!("{proxy}: {why}"))?;
         }
         // Where others may stand in for it, one that is not known is no reason not to begin.
         let is_needed = |chain: &&Chain| chain.order == Order::Strict || chain.proxies.len() == 1;

@@ -50,6 +50,12 @@ impl Handshake<'_> {
         }
     }
 
+    /// Has a SOCKS5 proxy taken the credentials, rather than let us in without?
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self, Self::Socks5(handshake) if handshake.is_authenticated())
+    }
+
     /// Has the request itself been sent? What is waited for then is the proxy's connection to the target, not the proxy.
     #[must_use]
     pub fn has_asked(&self) -> bool {

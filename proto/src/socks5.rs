@@ -101,6 +101,7 @@ pub struct Handshake<'a> {
     credentials: Option<Credentials<'a>>,
     is_pipelined: bool,
     insists: bool,
+    is_authenticated: bool,
     state: State,
     output: Buffer<MAX_MESSAGE>,
     input: Buffer<MAX_REPLY>,
@@ -139,6 +140,7 @@ impl<'a> Handshake<'a> {
             credentials,
             is_pipelined: false,
             insists: false,
+            is_authenticated: false,
             state,
             output,
             input,
@@ -155,6 +157,12 @@ impl<'a> Handshake<'a> {
         let mut output = Buffer::new();
         output.push(&[VERSION, 1, METHOD_PASSWORD]);
         Self { output, insists: true, ..self }
+    }
+
+    /// Has the proxy taken the credentials, rather than let us in without?
+    #[must_use]
+    pub fn is_authenticated(&self) -> bool {
+        self.is_authenticated
     }
 
     /// Has the request itself been sent? What is waited for then is the proxy's connection to the target, not the proxy.
@@ -273,7 +281,10 @@ impl<'a> Handshake<'a> {
 
     fn handle_authentication(&mut self) -> Result<(), Error> {
         match self.input.as_slice().get(1).copied() {
-            Some(0) => self.send_request(),
+            Some(0) => {
+                self.is_authenticated = true;
+                self.send_request();
+            }
             status => return Err(Error::AuthenticationRejected(status.unwrap_or(u8::MAX))),
         }
         Ok(())

@@ -44,6 +44,8 @@ pub(super) enum Blame {
     Dead(usize),
     /// This one, or the destination, or one before it.
     Suspect(usize),
+    /// None of them, or not for long: but this one does not get there.
+    Unlucky(usize),
     /// This one has not connected us to the next: it, or the next.
     NextOf(usize),
     /// This one has answered, and says no.
@@ -128,13 +130,14 @@ impl Line {
         if self.order == Order::Strict {
             return None;
         }
-        let (failed, is_certain) = match blame {
+        let (failed, is_settled) = match blame {
             Blame::Refusal(place) if self.passes_over_refusals => (at(place)?, true),
             Blame::Nobody | Blame::Refusal(_) => return None,
             Blame::Dead(place) => {
                 path.get(place)?.mourn();
                 (at(place)?, true)
             }
+            Blame::Unlucky(place) => (at(place)?, true),
             Blame::Suspect(place) => (at(place)?, false),
             Blame::NextOf(place) => {
                 let (by, next) = (at(place)?, at(place + 1)?);
@@ -145,7 +148,7 @@ impl Line {
         };
         turn.give_back(failed);
         turn.failed.push(failed);
-        if !is_certain {
+        if !is_settled {
             turn.suspects.push(failed);
         }
         self.hops.get(failed).cloned()
@@ -317,6 +320,13 @@ mod tests {
         assert_eq!(attempt(&line, |_| Some(Blame::Suspect(0))), ["a", "b", "c", "d"]);
         assert_eq!(mourned(&line), [0; 0]);
         assert_eq!(attempt(&line, |_| Some(Blame::Refusal(0))), ["a"]);
+    }
+
+    #[test]
+    fn one_that_lives_and_does_not_get_there_is_not_mourned() {
+        let line = line(Order::Failover);
+        assert_eq!(attempt(&line, |path| (path == "a").then_some(Blame::Unlucky(0))), ["a", "b"]);
+        assert_eq!(mourned(&line), [0; 0]);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) enum Failure {
     Tls(Box<Trouble>),
     /// In a chain of several proxies: one of them.
     At(Box<At>),
+    /// The user wants connections kept apart, and no proxy on the way does.
+    NotApart,
     /// A rule forbids it.
     Denied(Denial),
     /// A name that a rule calls direct cannot be resolved on this machine.
@@ -62,6 +64,7 @@ impl Failure {
             | Self::ProxyUnreachable(_)
             | Self::ProxyClosed(_)
             | Self::Tls(_)
+            | Self::NotApart
             | Self::NoRelay(_)
             | Self::NoDatagrams(_) => libc::ENETUNREACH,
             Self::At(at) => at.errno(),
@@ -89,8 +92,17 @@ impl Failure {
             Self::Denied(denial) => denial.cause(),
             Self::ProxyName(_) => 14,
             Self::DirectName(_) => 15,
+            Self::NotApart => 20,
             Self::Tls(trouble) => 16 + trouble.cause(),
             Self::At(at) => at.cause(),
+        }
+    }
+
+    /// Which of several proxies it is about.
+    pub(super) fn proxy(&self) -> Option<&str> {
+        match self {
+            Self::At(at) => Some(&at.proxy),
+            _ => None,
         }
     }
 
@@ -101,6 +113,12 @@ impl Failure {
             Self::At(at) => at.failure.is_of_one_address(),
             _ => false,
         }
+    }
+
+    /// Is it that the proxy takes no method of authentication that it was offered?
+    pub(super) fn is_about_the_method(&self) -> bool {
+        use socks5::Error::{NoAcceptableMethod, UnofferedMethod};
+        matches!(self, Self::Handshake(Error::Socks5(NoAcceptableMethod | UnofferedMethod(_))))
     }
 
     /// Is it what the proxy answers, in its protocol, rather than that it is none?
@@ -168,6 +186,9 @@ impl fmt::Display for Failure {
             }
             Self::NoDatagrams(why) => why.fmt(f),
             Self::Tls(trouble) => trouble.fmt(f),
+            Self::NotApart => f.write_str(
+                "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)",
+            ),
             Self::At(at) => at.fmt(f),
             Self::Denied(denial) => denial.fmt(f),
             Self::DirectName(error) => {

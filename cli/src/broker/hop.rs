@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::failure::Failure;
 use super::pipelining::Pipelining;
-use crate::proxy::{Host, Place, Proxy};
+use crate::proxy::{Host, Place, Proxy, Stranger};
 
 /// So long a proxy that was found dead is used only when there is no other.
 const MOURNING: Duration = Duration::from_secs(30);
@@ -68,7 +68,7 @@ impl Hop {
     pub(super) fn handshake<'a>(
         &'a self,
         target: Target,
-        stranger: Option<socks5::Credentials<'a>>,
+        stranger: Option<Stranger<'a>>,
     ) -> Result<Handshake<'a>, Failure> {
         if stranger.is_none() && self.pipelining.is_proven() {
             return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));

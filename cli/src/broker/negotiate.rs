@@ -95,6 +95,8 @@ pub(super) struct Broken {
     pub(super) failure: Failure,
     /// Was the request itself sent already?
     pub(super) has_asked: bool,
+    /// Has the proxy said anything at all?
+    pub(super) has_heard: bool,
 }
 
 /// Does what the handshake says until it ends. `may_take_all`: whether the proxy's answer, once it has been asked, may take as long as the whole does.
@@ -108,9 +110,10 @@ pub(super) async fn negotiate(
     may_take_all: bool,
 ) -> Result<(), Broken> {
     let handshake_end = Instant::now() + limits.handshake;
+    let mut has_heard = false;
     loop {
         let has_asked = handshake.has_asked();
-        let step = converse(wire, handshake, has_asked);
+        let step = converse(wire, handshake, has_asked, &mut has_heard);
         let outcome = if may_take_all && has_asked {
             limits.all_in_all(step).await
         } else {
@@ -119,7 +122,7 @@ pub(super) async fn negotiate(
             let said = |time| if time == left { limits.handshake } else { time };
             limits.within(left, step).await.map_err(said)
         };
-        let broken = |failure| Broken { failure, has_asked: handshake.has_asked() };
+        let broken = |failure| Broken { failure, has_asked: handshake.has_asked(), has_heard };
         match outcome {
             Ok(Ok(Progress::Connected)) => return Ok(()),
             Ok(Ok(Progress::HasAsked)) => {}
@@ -140,6 +143,7 @@ async fn converse(
     wire: &mut impl Wire,
     handshake: &mut Handshake<'_>,
     had_asked: bool,
+    has_heard: &mut bool,
 ) -> Result<Progress, Failure> {
     let broken = |error| Failure::ProxyClosed(Some(error));
     let mut buffer = [0; 512];
@@ -161,6 +165,7 @@ async fn converse(
         if len == 0 {
             return Err(Failure::ProxyClosed(None));
         }
+        *has_heard = true;
         handshake.handle_input(buffer.get(..len).unwrap_or(&[])).map_err(Failure::Handshake)?;
     }
 }

@@ -3,14 +3,18 @@
 //! On the program's own socket where nothing of ours need stand between it and the proxies; else on a connection of the broker's, and a
 //! relay. When the chain's order permits, an attempt goes on without a proxy that fails it; whoever fails is named.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use presocks_proto::handshake::Handshake;
 use presocks_proto::target::Target;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
 
 use super::chain::Blame;
 use super::failure::{At, Failure};
@@ -20,7 +24,10 @@ use super::negotiate::{Broken, Limits, Wire, negotiate};
 use super::socket::{Socket, watch};
 use super::stream::Stream;
 use super::{Broker, pipelining, relay, tls};
-use crate::proxy::Place;
+use crate::proxy::{self, Place};
+
+/// Between two knocks at a Unix socket that is besieged.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// What an attempt along a chain has come to.
 pub(super) struct Outcome<T> {
@@ -78,6 +85,16 @@ pub(super) async fn dial(limits: &Limits, proxy: SocketAddr) -> Result<TcpStream
     Ok(stream)
 }
 
+/// Connects to a Unix socket. Where as many wait as may, the kernel does not let a non-blocking one wait with them (unix(7), `EAGAIN`).
+async fn knock(path: &Path) -> std::io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => sleep(PAUSE).await,
+            result => return result,
+        }
+    }
+}
+
 /// What all attempts for one connection share.
 struct Way<'a> {
     broker: &'a Rc<Broker>,
@@ -86,12 +103,21 @@ struct Way<'a> {
     stranger: Option<&'a Stranger>,
     /// Are there other ways when one fails?
     has_choice: bool,
+    /// Has a proxy of this path told us from others?
+    is_told_apart: Cell<bool>,
 }
 
 impl<'a> Way<'a> {
     fn new(broker: &'a Rc<Broker>, chain: usize, target: Target, stranger: Option<&'a Stranger>) -> Self {
         let has_choice = broker.chains.get(chain).is_some_and(|line| line.has_choice());
-        Self { broker, limits: Limits::new(&broker.settings), target, stranger, has_choice }
+        Self {
+            broker,
+            limits: Limits::new(&broker.settings),
+            target,
+            stranger,
+            has_choice,
+            is_told_apart: Cell::default(),
+        }
     }
 
     /// Plans and attempts, until one succeeds or no other is left.
@@ -155,13 +181,17 @@ impl<'a> Way<'a> {
 
     /// Is there a way to ask each for the next? What cannot be asked for is not worth a packet.
     fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        self.is_told_apart.set(false);
+        if self.stranger.is_some() && !hops.iter().any(|hop| hop.proxy.tells_strangers()) {
+            return Err(Fault::nobodys(Failure::NotApart));
+        }
         (0..hops.len()).try_for_each(|index| self.handshake(hops, index).map(|_| ()))
     }
 
     /// The request by which the proxy with this index is to connect us to the next one, or the last to the target.
     fn handshake<'b>(&'b self, hops: &'b [Rc<Hop>], index: usize) -> Result<Handshake<'b>, Fault> {
         let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
-        let stranger = self.stranger.and_then(Stranger::credentials);
+        let stranger = self.stranger_for(hops, index);
         match hops.get(index + 1) {
             None => {
                 let handshake = hop.handshake(self.target, stranger);
@@ -175,6 +205,13 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// Who we are to the proxy with this index. One of them must tell us from others: the last that can, if none before it has.
+    fn stranger_for(&self, hops: &[Rc<Hop>], index: usize) -> Option<proxy::Stranger<'_>> {
+        let credentials = self.stranger.and_then(Stranger::credentials)?;
+        let is_last = hops.iter().rposition(|hop| hop.proxy.tells_strangers()) == Some(index);
+        Some(proxy::Stranger { credentials, must_be_told: is_last && !self.is_told_apart.get() })
+    }
+
     async fn addresses(&self, hop: &Hop) -> Result<Rc<[SocketAddr]>, Failure> {
         let found = self.limits.within(self.limits.connect, hop.addresses()).await;
         found.unwrap_or_else(|_| Err(Failure::ProxyName(Errno::TIMEDOUT.into())))
@@ -182,11 +219,14 @@ impl<'a> Way<'a> {
 
     /// Connects the program's socket to the first proxy at `address`, and negotiates with all of them on it.
     async fn on_socket(&self, socket: &Socket, address: SocketAddr, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        let was_bound = socket.is_bound();
         let connected = self.limits.within(self.limits.connect, socket.connect(address)).await;
         match connected.map_err(Failure::ProxyTimeout) {
             Ok(Ok(())) => {}
             // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
-            Ok(Err(error)) if is_own_fault(&error) => return Err(Fault::nobodys(Failure::Socket(error))),
+            Ok(Err(error)) if is_own_fault(&error, was_bound) => {
+                return Err(Fault::nobodys(Failure::Socket(error)));
+            }
             Ok(Err(error)) => return Err(Fault::of_first(hops, Failure::ProxyUnreachable(error))),
             Err(failure) => return Err(Fault::of_first(hops, failure)),
         }
@@ -224,7 +264,7 @@ impl<'a> Way<'a> {
     ) -> Result<Stream, Fault> {
         let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
         if let Place::Unix(path) = first.proxy.place() {
-            let connected = self.limits.within(self.limits.connect, UnixStream::connect(path)).await;
+            let connected = self.limits.within(self.limits.connect, knock(path)).await;
             let connected = connected.map_err(Failure::ProxyTimeout);
             let stream = connected.and_then(|result| result.map_err(Failure::ProxyUnreachable));
             return self
@@ -272,7 +312,15 @@ impl<'a> Way<'a> {
         // While there are other ways, the last one's answer is not waited for until all time is gone.
         let may_take_all = !has_next && !self.has_choice;
         let negotiation = negotiate(wire, &mut handshake, &self.limits, may_take_all).await;
-        negotiation.map_err(|broken| {
+        let tells = hops.get(index).is_some_and(|hop| hop.proxy.tells_strangers());
+        if self.stranger.is_some() && tells && handshake.is_authenticated() {
+            self.is_told_apart.set(true);
+        }
+        let must_be_told = self.stranger_for(hops, index).is_some_and(|stranger| stranger.must_be_told);
+        negotiation.map_err(|mut broken| {
+            if must_be_told && broken.failure.is_about_the_method() {
+                broken.failure = Failure::NotApart;
+            }
             if let (Failure::AnswerTimeout(_), Some(hop)) = (&broken.failure, hops.get(index)) {
                 hop.pipelining.disprove();
             }
@@ -303,7 +351,7 @@ impl Fault {
 
     /// A negotiation with the proxy at this place has failed.
     fn of_negotiation(place: usize, hops: &[Rc<Hop>], broken: Broken) -> Self {
-        let Broken { failure, has_asked } = broken;
+        let Broken { failure, has_asked, has_heard } = broken;
         let has_next = place + 1 < hops.len();
         if has_next && failure.is_about_the_target(has_asked) {
             return Self::of_next(place, hops, failure);
@@ -312,6 +360,9 @@ impl Fault {
             Blame::Refusal(place)
         } else if has_asked && has_next {
             Blame::NextOf(place)
+        } else if has_asked && has_heard {
+            // It lives: it is the destination that is slow, or one that will not be spoken to from there.
+            Blame::Unlucky(place)
         } else if has_asked || place > 0 {
             Blame::Suspect(place)
         } else {
@@ -353,9 +404,11 @@ fn unreachable() -> Failure {
     Failure::ProxyUnreachable(Errno::NETUNREACH.into())
 }
 
-fn is_own_fault(error: &std::io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EISCONN | libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL | libc::EAFNOSUPPORT)
-    )
+/// Is it the program's socket that does not serve? One that it has not bound can be connected to whatever there is a way to.
+fn is_own_fault(error: &std::io::Error, was_bound: bool) -> bool {
+    match error.raw_os_error() {
+        Some(libc::EISCONN | libc::EAFNOSUPPORT) => true,
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL) => was_bound,
+        _ => false,
+    }
 }

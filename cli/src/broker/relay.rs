@@ -7,28 +7,37 @@
 //! What a program has sent before it exits is on its way, as in the kernel's own buffers: the broker does not end before the relays have.
 
 mod copy;
+mod side;
 mod splice;
 
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
 use super::failure::Failure;
-use super::socket::Socket;
+use super::socket::{Socket, unsent};
 use super::stream::Stream;
 
 /// How long the last relays may stand still once every program is gone.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When a side has said nothing for so long it is asked whether it is there (tcp(7), `TCP_KEEPIDLE`): half of what the kernel gives a socket that nobody
+/// holds any more (`tcp_fin_timeout`).
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Between two looks at what the kernel has still to deliver.
+const TICK: Duration = Duration::from_millis(20);
 
 /// The relays of a session.
 #[derive(Default)]
@@ -110,34 +119,42 @@ async fn accept_only(socket: &Socket) -> io::Result<TcpStream> {
 }
 
 /// Until both sides have ended. An error on one side ends the other, as a reset would.
-async fn carry(open: Open, downstream: TcpStream, upstream: Stream) {
+async fn carry(open: Open, downstream: TcpStream, mut upstream: Stream) {
     let relays = &open.0.relays;
-    match upstream {
+    prepare(&downstream);
+    let result = match &mut upstream {
         Stream::Tcp(upstream) => {
-            if splice::both_ways(relays, &downstream, &upstream).await.is_err() {
-                reset(downstream.as_fd());
-                reset(upstream.as_fd());
-            }
+            prepare(upstream);
+            splice::both_ways(relays, &downstream, upstream).await
         }
-        Stream::Unix(upstream) => {
-            if splice::both_ways(relays, &downstream, &upstream).await.is_err() {
-                reset(downstream.as_fd());
-            }
-        }
-        mut upstream @ Stream::Tls(_) => {
-            let mut downstream = downstream;
-            if copy::both_ways(relays, &mut downstream, &mut upstream).await.is_err() {
-                reset(downstream.as_fd());
-                if let Some(upstream) = upstream.innermost() {
-                    reset(upstream.as_fd());
-                }
-            }
+        Stream::Unix(upstream) => splice::both_ways(relays, &downstream, upstream).await,
+        upstream @ Stream::Tls(_) => copy::both_ways(relays, &downstream, upstream).await,
+    };
+    if result.is_err() {
+        reset(&downstream).await;
+        if let Some(upstream) = upstream.innermost() {
+            reset(upstream).await;
         }
     }
 }
 
-/// Closing it is a reset from now on.
-fn reset(socket: BorrowedFd<'_>) {
+/// Nothing here fails on a TCP socket.
+fn prepare(side: &TcpStream) {
+    // splice(2) does not get by an urgent byte that stands beside the stream.
+    let _ = sockopt::set_socket_oobinline(side, true);
+    // A program that has closed its socket looks like one that has only sent its last byte. The kernel knows better after a while, and says so to
+    // whoever asks: so does a peer that is gone without a word.
+    let _ = sockopt::set_socket_keepalive(side, true);
+    let _ = sockopt::set_tcp_keepidle(side, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(side, KEEP_ALIVE);
+}
+
+/// Closing it is a reset from now on: but first the other side gets what was there before, as it would if nothing stood between.
+async fn reset(side: &TcpStream) {
+    let last = Instant::now() + PATIENCE;
+    while unsent(side.as_fd()) > 0 && Instant::now() < last {
+        sleep(TICK).await;
+    }
     // Already closed is closed enough.
-    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+    let _ = sockopt::set_socket_linger(side, Some(Duration::ZERO));
 }

@@ -150,7 +150,9 @@ impl Report {
                     milliseconds(took)
                 ));
             }
-            (Talk::Normal, Err(failure)) if failure.is_news() && self.is_new_of(&via, failure.cause()) => {
+            (Talk::Normal, Err(failure))
+                if failure.is_news() && self.is_new_of(failure.proxy().unwrap_or(&via), failure.cause()) =>
+            {
                 self.say(format_args!("{destination}{via}: {failure}"));
             }
             _ => {}
@@ -182,7 +184,9 @@ impl Report {
             (Talk::Verbose, Some(failure)) => {
                 self.say(format_args!("name server {server}{via}: {failure}, after {took}"));
             }
-            (Talk::Normal, Some(failure)) if self.is_new_of(path, failure.cause()) => {
+            (Talk::Normal, Some(failure))
+                if self.is_new_of(failure.proxy().unwrap_or(path), failure.cause()) =>
+            {
                 self.say(format_args!("name server {server}{via}: {failure}"));
             }
             _ => {}

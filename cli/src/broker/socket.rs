@@ -121,6 +121,11 @@ impl Socket {
         }
     }
 
+    /// Has the program bound it to a port, or has it been connected?
+    pub(super) fn is_bound(&self) -> bool {
+        self.local_address().is_ok_and(|own| own.port() > 0 || !own.ip().is_unspecified())
+    }
+
     /// Is it connected already?
     pub(super) fn is_connected(&self) -> bool {
         self.peer_address().is_some()
@@ -313,6 +318,16 @@ pub(super) fn protocol(fd: BorrowedFd<'_>) -> io::Result<i32> {
     let mut number = [0; 4];
     option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut number)?;
     Ok(i32::from_ne_bytes(number))
+}
+
+/// Bytes that the kernel has not yet had acknowledged (tcp(7), `SIOCOUTQ`); 0 when there is no telling.
+pub(super) fn unsent(fd: BorrowedFd<'_>) -> i32 {
+    use std::os::fd::AsRawFd as _;
+    let mut left: libc::c_int = 0;
+    #[allow(unsafe_code, reason = "rustix has no way to ask for this")]
+    // SAFETY: the kernel writes an int.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut left) };
+    if result == 0 { left } else { 0 }
 }
 
 /// getsockopt(2), for options that rustix has not: how much of the buffer the value takes.

@@ -110,7 +110,14 @@ fn write_handshake(f: &mut fmt::Formatter<'_>, server_name: &str, error: &Error)
             f.write_str("the proxy's certificate has expired")
         }
         Error::InvalidMessage(_) => f.write_str("what the proxy answered is not TLS"),
-        // Whatever comes from afar is escaped.
-        error => write!(f, "TLS with the proxy failed: {}", error.to_string().escape_debug()),
+        error => {
+            let text = error.to_string();
+            if text.contains("CaUsedAsEndEntity") {
+                return f.write_str("the proxy's certificate is an authority's, not a server's (CA:TRUE)");
+            }
+            // Without an address for programmers; and whatever comes from afar is escaped.
+            let text = text.split(": https://").next().unwrap_or_default();
+            write!(f, "TLS with the proxy failed: {}", text.escape_debug())
+        }
     }
 }

@@ -1,34 +1,62 @@
 //! How TLS with a proxy is checked: whom it must prove to be, and by whose word.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::RootCertStore;
 
 /// How TLS with a proxy is checked.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone)]
 pub(crate) struct Tls {
     /// Whom its certificate must name.
     pub(crate) server_name: ServerName<'static>,
     /// Certificates of the authorities that may have signed it, in PEM, in the stead of this machine's.
     pub(crate) ca_file: Option<PathBuf>,
+    /// What stands in the file, once it has been read.
+    authorities: Option<Arc<RootCertStore>>,
 }
 
+/// Files of certificates that have been read. Each is read once: it may be a pipe.
+pub(crate) type Read = HashMap<PathBuf, Arc<RootCertStore>>;
+
 impl Tls {
+    pub(super) fn new(server_name: ServerName<'static>, ca_file: Option<PathBuf>) -> Self {
+        Self { server_name, ca_file, authorities: None }
+    }
+
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub(super) fn read(&mut self, before: &mut Read) -> Result<(), String> {
+        let Some(file) = &self.ca_file else { return Ok(()) };
+        let authorities = match before.get(file) {
+            Some(authorities) => Arc::clone(authorities),
+            None => {
+                let named = |why| format!("the certificates in {} cannot be used: {why}", file.display());
+                let authorities = Arc::new(in_file(file).map_err(named)?);
+                before.insert(file.clone(), Arc::clone(&authorities));
+                authorities
+            }
+        };
+        self.authorities = Some(authorities);
+        Ok(())
+    }
+
     /// The authorities.
     ///
     /// # Errors
     /// Why there are none.
-    pub(crate) fn authorities(&self) -> Result<RootCertStore, String> {
-        match &self.ca_file {
-            Some(file) => {
-                let named = |why| format!("the certificates in {} cannot be used: {why}", file.display());
-                in_file(file).map_err(named)
-            }
-            None => {
-                of_this_machine().map_err(|why| format!("this machine's certificates cannot be had: {why}"))
-            }
+    pub(crate) fn authorities(&self) -> Result<Arc<RootCertStore>, String> {
+        match &self.authorities {
+            Some(authorities) => Ok(Arc::clone(authorities)),
+            None => match of_this_machine() {
+                Ok(authorities) => Ok(Arc::new(authorities)),
+                Err(why) => Err(format!("this machine's certificates cannot be had: {why}")),
+            },
         }
     }
 }

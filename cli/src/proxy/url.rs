@@ -1,7 +1,7 @@
 //! Reading a proxy's URL.
 //!
 //! `SCHEME://[USER[:PASSWORD]@]HOST[:PORT][?OPTION=VALUE&…]`, or `SCHEME+unix://[USER[:PASSWORD]@]/PATH[?…]`. USER, PASSWORD, PATH and
-//! VALUE are percent-decoded (RFC 3986 section 2.1); HOST is a name, an IPv4 address or an IPv6 address in brackets. No error has any part
+//! a file's VALUE are percent-decoded (RFC 3986 section 2.1), so what has a meaning in a URL is written so in them; HOST is a name, an IPv4 address or an IPv6 address in brackets. No error has any part
 //! of the credentials in it.
 
 use std::ffi::OsString;
@@ -17,6 +17,9 @@ use super::{Host, Kind, Place, Proxy, Tls};
 
 const SCHEMES: &str =
     "socks5, socks5h, socks4, socks4a and http are, each also as with +tls or +unix, and https";
+
+const ESCAPES: &str =
+    "a /, ?, # or @ in user, password, path or option must be written as %2F, %3F, %23 or %40";
 
 /// What the connection to the proxy is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,21 +39,28 @@ pub(super) fn parse(url: &str) -> Result<Proxy, String> {
         let scheme = scheme.escape_default();
         format!("the scheme \"{scheme}\" is not supported; {SCHEMES}")
     })?;
-    // A password may have a question mark in it, a host has none.
-    let (credentials, rest) = match rest.rsplit_once('@') {
-        Some((credentials, rest)) => (Some(Credentials::parse(kind, credentials)?), rest),
-        None => (None, rest),
+    // RFC 3986 section 3.2: the authority ends with the first slash, whatever stands behind it. Nobody else's at sign makes another host of it.
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if rest.contains(['#', '@']) {
+        return Err(ESCAPES.into());
+    }
+    let (credentials, host) = match authority.rsplit_once('@') {
+        Some((credentials, host)) => (Some(Credentials::parse(kind, credentials)?), host),
+        None => (None, authority),
     };
-    let (authority, options) = match rest.split_once('?') {
-        Some((authority, options)) => (authority, Options::parse(options)?),
+    let (path, options) = match rest.split_once('?') {
+        Some((path, options)) => (path, Options::parse(options)?),
         None => (rest, Options::default()),
     };
     let place = if carrier == Carrier::Unix {
-        Place::Unix(path(authority)?)
+        if !host.is_empty() {
+            return Err("a Unix socket is named by its whole path, as socks5+unix:///run/tor/socks".into());
+        }
+        Place::Unix(socket_path(path)?)
+    } else if path.len() > 1 {
+        return Err("behind the host may only come a colon and a port".into());
     } else {
-        let (host, port) = host_and_port(authority.strip_suffix('/').unwrap_or(authority), || {
-            default_port(kind, carrier == Carrier::Tls)
-        })?;
+        let (host, port) = host_and_port(host, || default_port(kind, carrier == Carrier::Tls))?;
         Place::Tcp(host, port)
     };
     let tls = options.tls(carrier, &place)?;
@@ -111,11 +121,15 @@ impl Options {
                 ("auth", _) => return Err("the only value of auth is required".into()),
                 ("server-name" | "ca-file", "") => return Err(format!("{name} has no value")),
                 ("server-name", name) => options.server_name = Some(name.to_owned()),
-                ("ca-file", path) => options.ca_file = Some(decoded_path(path)),
+                ("ca-file", path) => {
+                    // The broker leaves the working directory.
+                    let path = std::path::absolute(decoded_path(path)).map_err(|error| error.to_string())?;
+                    options.ca_file = Some(path);
+                }
                 _ => {
                     let name = name.escape_default();
                     return Err(format!(
-                        "the option \"{name}\" is unknown; auth, server-name and ca-file are (a ? in a password is %3F)"
+                        "the option \"{name}\" is unknown; auth, server-name and ca-file are"
                     ));
                 }
             }
@@ -133,7 +147,7 @@ impl Options {
                 .map_err(|_| "the server's name for TLS must be a DNS name or an address")?,
             (None, Host::Address(address)) => ServerName::from(*address),
         };
-        Ok(Some(Tls { server_name, ca_file: self.ca_file.clone() }))
+        Ok(Some(Tls::new(server_name, self.ca_file.clone())))
     }
 
     fn no_tls(&self) -> Result<Option<Tls>, String> {
@@ -148,7 +162,7 @@ fn decoded_path(text: &str) -> PathBuf {
     OsString::from_vec(percent_decode_str(text).collect()).into()
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+fn socket_path(text: &str) -> Result<PathBuf, String> {
     /// Of `sockaddr_un` (unix(7)), with its final 0.
     const MOST: usize = 108;
     let path = decoded_path(text);

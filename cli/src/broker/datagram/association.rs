@@ -415,8 +415,11 @@ impl Relay {
 
 /// Opens an association by the first of the chain's proxies that is there: its TCP connection, and a socket that hears the relay alone.
 async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), Failure> {
-    let declared =
-        broker.settings.routes.chain(chain).map_or(Err(NoDatagrams::Protocol), Chain::for_datagrams);
+    let declared = match broker.settings.routes.chain(chain) {
+        Some(_) if broker.settings.isolation.is_some() => Err(NoDatagrams::Isolation),
+        Some(chain) => chain.for_datagrams(),
+        None => Err(NoDatagrams::Protocol),
+    };
     let proxies = declared.map_err(Failure::NoDatagrams)?;
     let line = broker.chains.get(chain);
     let mut last = Failure::ProxyUnreachable(rustix::io::Errno::NETUNREACH.into());

@@ -27,10 +27,9 @@ impl At {
         }
     }
 
-    /// As [`Failure::cause`]: the number of the proxy in the upper half.
+    /// As [`Failure::cause`]; one of this proxy's.
     pub(super) fn cause(&self) -> u32 {
-        let number = u32::try_from(self.number).unwrap_or(u32::MAX) & 0x7f;
-        number << 20 | u32::from(self.by.is_some()) << 19 | self.failure.cause()
+        u32::from(self.by.is_some()) << 19 | self.failure.cause()
     }
 }
 

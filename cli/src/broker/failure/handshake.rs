@@ -92,7 +92,7 @@ fn http_errno(error: &http::Error) -> i32 {
     }
 }
 
-/// As `Failure::cause`: 5 to 8, or from 0x1000 on. One session has one proxy, so the protocols may share the small ones.
+/// As `Failure::cause`: 5 to 8, or from 0x1000 on. One proxy has one protocol, so they may share the small ones.
 pub(super) fn cause(error: &Error) -> u32 {
     match error {
         Error::Socks5(socks5::Error::NotSocks5(_))

@@ -1,10 +1,12 @@
 //! Bytes that change on their way, as with TLS: read, and written.
 
+use std::future::pending;
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 
 use super::Relays;
+use super::side::{Side, until_both_end};
 
 /// Bytes that are under way, each way: two records of TLS (RFC 8446 section 5.1).
 const BUFFER: usize = 32 * 1024;
@@ -15,29 +17,35 @@ const BUFFER: usize = 32 * 1024;
 /// Those of either side.
 pub(super) async fn both_ways(
     relays: &Relays,
-    one: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    other: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    program: &impl Side,
+    proxy: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> io::Result<()> {
-    let (from_one, to_one) = split(one);
-    let (from_other, to_other) = split(other);
-    tokio::try_join!(one_way(relays, from_one, to_other), one_way(relays, from_other, to_one))?;
-    Ok(())
+    let (from_proxy, to_proxy) = split(proxy);
+    let (there, back) = (there(relays, program, to_proxy), back(relays, from_proxy, program));
+    until_both_end(there, back, program.broken(), pending()).await
 }
 
-/// One direction, to its end, which is passed on.
-async fn one_way(
-    relays: &Relays,
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-) -> io::Result<()> {
+async fn there(relays: &Relays, program: &impl Side, mut proxy: impl AsyncWrite + Unpin) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let len = from.read(&mut buffer).await?;
+        let len = program.receive(&mut buffer).await?;
         if len == 0 {
-            return to.shutdown().await;
+            return proxy.shutdown().await;
         }
-        to.write_all(buffer.get(..len).unwrap_or(&[])).await?;
-        to.flush().await?;
+        proxy.write_all(buffer.get(..len).unwrap_or(&[])).await?;
+        proxy.flush().await?;
+        relays.count(len);
+    }
+}
+
+async fn back(relays: &Relays, mut proxy: impl AsyncRead + Unpin, program: &impl Side) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let len = proxy.read(&mut buffer).await?;
+        if len == 0 {
+            return program.end();
+        }
+        program.send_all(buffer.get(..len).unwrap_or(&[])).await?;
         relays.count(len);
     }
 }

@@ -4,57 +4,67 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
 
 use super::Relays;
+use super::side::{Side, receive_now, until_both_end};
 
 /// Bytes that one call moves at most: what a pipe holds (pipe(7)).
 const MOST: usize = 64 * 1024;
 
-/// A socket that tells when it can be read or written.
-pub(super) trait Side: AsFd {
-    /// As `TcpStream::async_io` of the runtime.
-    async fn when<T>(&self, interest: Interest, call: impl FnMut() -> io::Result<T>) -> io::Result<T>;
-}
-
-impl Side for TcpStream {
-    async fn when<T>(&self, interest: Interest, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        self.async_io(interest, call).await
-    }
-}
-
-impl Side for UnixStream {
-    async fn when<T>(&self, interest: Interest, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        self.async_io(interest, call).await
-    }
-}
+/// Bytes that are taken at a time where splice(2) does not get on.
+const FEW: usize = 4096;
 
 /// Until both sides have ended.
 ///
 /// # Errors
 /// Those of either side; of pipe(2).
 pub(super) async fn both_ways(relays: &Relays, one: &impl Side, other: &impl Side) -> io::Result<()> {
-    tokio::try_join!(one_way(relays, one, other), one_way(relays, other, one))?;
-    Ok(())
+    let (there, back) = (one_way(relays, one, other), one_way(relays, other, one));
+    until_both_end(there, back, one.broken(), other.broken()).await
 }
 
 /// One direction, to its end, which is passed on.
 async fn one_way(relays: &Relays, from: &impl Side, to: &impl Side) -> io::Result<()> {
     let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     loop {
-        let mut inside = from.when(Interest::READABLE, || moved(from, &pipe.1)).await?;
-        if inside == 0 {
-            return end(to);
-        }
-        relays.count(inside);
-        // All of it goes out before more comes in: so a pipe that takes nothing is never the reason why nothing comes.
-        while inside > 0 {
-            inside -= to.when(Interest::WRITABLE, || moved(&pipe.0, to)).await?;
+        let taken = from.when(Interest::READABLE, || take(from, &pipe.1)).await?;
+        match taken {
+            Taken::End => return to.end(),
+            Taken::Few(bytes) => {
+                relays.count(bytes.len());
+                to.send_all(&bytes).await?;
+            }
+            // All of it goes out before more comes in: so a pipe that takes nothing is never the reason why nothing comes.
+            Taken::Inside(mut inside) => {
+                relays.count(inside);
+                while inside > 0 {
+                    inside -= to.when(Interest::WRITABLE, || moved(&pipe.0, to)).await?;
+                }
+            }
         }
     }
+}
+
+/// What has come.
+enum Taken {
+    /// So many bytes, which are in the pipe.
+    Inside(usize),
+    Few(Vec<u8>),
+    End,
+}
+
+/// splice(2) does not get by an urgent byte, and takes it for the end: so what it finds nothing of is looked at once more.
+fn take(from: &impl AsFd, pipe: &impl AsFd) -> io::Result<Taken> {
+    match moved(from, pipe) {
+        Ok(0) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        result => return result.map(Taken::Inside),
+    }
+    let mut room = [0; FEW];
+    let len = receive_now(from, &mut room)?;
+    Ok(if len == 0 { Taken::End } else { Taken::Few(room.iter().take(len).copied().collect()) })
 }
 
 fn moved(from: &impl AsFd, to: &impl AsFd) -> io::Result<usize> {
@@ -64,14 +74,5 @@ fn moved(from: &impl AsFd, to: &impl AsFd) -> io::Result<usize> {
             Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
-    }
-}
-
-/// Passes an end on.
-fn end(to: &impl Side) -> io::Result<()> {
-    match shutdown(to, Shutdown::Write) {
-        // It has ended before, and all that it had to say has been said.
-        Ok(()) | Err(Errno::NOTCONN) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
