@@ -44,7 +44,7 @@ pub(super) enum Blame {
     Dead(usize),
     /// This one, or the destination, or one before it.
     Suspect(usize),
-    /// None of them, or not for long: but this one does not get there.
+    /// None of them, or for this attempt only: this one does not get there.
     Unlucky(usize),
     /// This one has not connected us to the next: it, or the next.
     NextOf(usize),

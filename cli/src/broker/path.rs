@@ -183,7 +183,7 @@ impl<'a> Way<'a> {
     fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
         self.is_told_apart.set(false);
         if self.stranger.is_some() && !hops.iter().any(|hop| hop.proxy.tells_strangers()) {
-            return Err(Fault::nobodys(Failure::NotApart));
+            return Err(Fault { failure: Failure::NotApart, blame: Blame::Unlucky(0) });
         }
         (0..hops.len()).try_for_each(|index| self.handshake(hops, index).map(|_| ()))
     }
@@ -195,7 +195,7 @@ impl<'a> Way<'a> {
         match hops.get(index + 1) {
             None => {
                 let handshake = hop.handshake(self.target, stranger);
-                handshake.map_err(|failure| Fault::at(index, hops, failure, Blame::Refusal(index)))
+                handshake.map_err(|failure| Fault::at(index, hops, failure, Blame::Unlucky(index)))
             }
             Some(next) => {
                 let target = next.proxy.as_target().ok_or_else(unreachable);
@@ -226,6 +226,10 @@ impl<'a> Way<'a> {
             // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
             Ok(Err(error)) if is_own_fault(&error, was_bound) => {
                 return Err(Fault::nobodys(Failure::Socket(error)));
+            }
+            // Another socket may have a way.
+            Ok(Err(error)) if was_bound => {
+                return Err(Fault::at(0, hops, Failure::ProxyUnreachable(error), Blame::Unlucky(0)));
             }
             Ok(Err(error)) => return Err(Fault::of_first(hops, Failure::ProxyUnreachable(error))),
             Err(failure) => return Err(Fault::of_first(hops, failure)),
@@ -372,7 +376,7 @@ impl Fault {
     }
 
     fn is_of_one_address(&self) -> bool {
-        self.blame == Blame::Dead(0) && self.failure.is_of_one_address()
+        matches!(self.blame, Blame::Dead(0) | Blame::Unlucky(0)) && self.failure.is_of_one_address()
     }
 
     /// A socket that listens, say, was not touched, and must not be.
