@@ -1,6 +1,7 @@
 //! What hostile proxies say, of each kind, up to the answer to a request for an IPv4 address, and what becomes of the connect. `proxy.rs` and
 //! `kinds.rs` look closer; here is all of it once, to be said at any place of a chain and through anything.
 
+use presocks_tests::command::Outcome;
 use presocks_tests::proxy::scripted::{SUCCESS, Script, reply};
 
 /// A proxy's script, as which kind it is to be spoken to, and the errno where it is the only one, or the last of several.
@@ -9,6 +10,24 @@ pub(crate) struct Hostile {
     pub(crate) scheme: &'static str,
     pub(crate) script: Script,
     pub(crate) errno: &'static str,
+}
+
+impl Hostile {
+    /// The program has its errno and an unusable socket, and the user one line, in which all of these stand.
+    #[track_caller]
+    pub(crate) fn assert_is_told(&self, outcome: &Outcome, words: &[String]) {
+        let expected = format!("connect: {}\nunusable\n", self.errno);
+        let said = outcome.stderr();
+        assert!(
+            outcome.stdout() == expected
+                && said.lines().count() == 1
+                && words.iter().all(|word| said.contains(word)),
+            "{}: expected {}\n{}",
+            self.what,
+            self.errno,
+            outcome.report()
+        );
+    }
 }
 
 /// All of them. None waits for ever.
