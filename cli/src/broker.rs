@@ -33,11 +33,15 @@ mod trap;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use presocks_proto::frame::Family;
+use presocks_proto::name::Name;
 use presocks_proto::session::Session;
+use presocks_proto::standin::{Kind, kind};
 use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
@@ -45,6 +49,7 @@ use tokio_seqpacket::UnixSeqpacketListener;
 use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
+use crate::route::Routes;
 use crate::settings::Settings;
 use chain::Chains;
 use datagram::Datagrams;
@@ -98,11 +103,12 @@ pub(crate) fn run(
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let report = Report::new(settings.talk);
     let datagrams = Datagrams::new(&settings.routes);
+    let names = Names::new(settings.routes.names());
     let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
     let broker = Rc::new(Broker {
         settings,
         session,
-        names: RefCell::default(),
+        names: RefCell::new(names),
         peers: RefCell::default(),
         chains,
         authorities: Authorities::default(),
@@ -129,6 +135,12 @@ pub(crate) fn run(
     // A look-up that hangs is waited for by nobody.
     runtime.shutdown_background();
     outcome
+}
+
+/// The first address that a name has on this machine, whatever a proxy may say; `None` for one that proxies and rules hear of.
+pub(crate) fn local_address(routes: &Routes, name: &Name) -> Option<IpAddr> {
+    let found = Names::new(routes.names()).resolve(name, Family::Any).ok()?.iter().next()?;
+    (kind(found) == Kind::Ordinary).then_some(found)
 }
 
 async fn accept(broker: Rc<Broker>, mut listener: UnixSeqpacketListener) {

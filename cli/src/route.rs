@@ -14,6 +14,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use presocks_abi::socket::is_loopback;
+use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
 use crate::proxy::{Kind, Proxy};
@@ -138,14 +139,18 @@ impl Routes {
     /// The verdict on asking this name server itself; `None` when ours is to answer in its stead.
     ///
     /// That one gives stand-ins, by which names come to the rules. So a server is not asked directly because all is direct, or all that no rule
-    /// speaks of: it would be told the names that the rules send elsewhere. A rule must mean it: by its address, its port, or the program that asks.
+    /// speaks of: it would be told the names that the rules send elsewhere. A rule must mean it: by its port or the program that asks; by its address as long as no rule and no
+    /// rewrite speaks of a name.
     /// Nor does a rule deny it that denies a network to which nothing goes when ours answers.
     pub(crate) fn name_server(&self, asked: &Asked<'_>) -> Option<(Verdict, &Rule)> {
         let rule = self.rule(asked)?;
         let Criteria { addresses, ports, programs, .. } = &rule.criteria;
         let is_specific = !ports.is_empty() || !programs.is_empty();
         match rule.via {
-            Verdict::Direct if is_specific || !addresses.is_empty() => Some((Verdict::Direct, rule)),
+            Verdict::Direct if is_specific => Some((Verdict::Direct, rule)),
+            Verdict::Direct if !addresses.is_empty() && self.names().next().is_none() => {
+                Some((Verdict::Direct, rule))
+            }
             Verdict::Deny if is_specific => Some((Verdict::Deny, rule)),
             _ => None,
         }
@@ -163,6 +168,24 @@ impl Routes {
             Verdict::Direct if !is_meant && !self.chains.is_empty() => (Verdict::Chain(0), None),
             verdict => (verdict, rule),
         }
+    }
+
+    /// Whom rules and rewrites speak of by name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Pattern> {
+        let ruled = self.rules.iter().flat_map(|rule| &rule.criteria.names);
+        ruled.chain(self.rewrites.iter().filter_map(Rewrite::name))
+    }
+
+    /// What the first rule says that speaks of this name, whatever the port: on a question about it.
+    pub(crate) fn about(&self, name: &Name, program: &dyn Fn() -> Vec<String>) -> Option<(Verdict, &Rule)> {
+        let is_about = |rule: &&Rule| {
+            let Criteria { names, ports, programs, .. } = &rule.criteria;
+            let is_ones = |pattern: &Pattern| program().iter().any(|name| pattern.matches_program(name));
+            ports.is_empty()
+                && names.iter().any(|pattern| pattern.matches(name.as_bytes()))
+                && (programs.is_empty() || programs.iter().any(is_ones))
+        };
+        self.rules.iter().find(is_about).map(|rule| (rule.via, rule))
     }
 
     /// The first rule that matches.

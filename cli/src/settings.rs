@@ -8,14 +8,16 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
 use std::time::Duration;
 
+use presocks_proto::name::Name;
 use presocks_proto::session;
 use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Typed, Udp};
+use crate::broker;
 use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Wanted};
 use crate::exit::say;
 use crate::proxy::{Host, Place, Proxy, Read};
-use crate::route::explain::Question;
+use crate::route::explain::{Limits, Question};
 use crate::route::{Chain, Isolation, Order, Routes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -134,7 +136,10 @@ pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, Strin
     let (settings, _) = Settings::configured(typed.flags, &typed.wanted)?;
     let program = typed.command.first().map(Path::new).and_then(Path::file_name);
     let program: Vec<_> = program.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    Ok(format!("{}\n", question.answer(&settings.routes, &program).trim_end()))
+    let limits =
+        Limits { has_no_datagrams: settings.udp == Udp::Deny, is_isolated: settings.isolation.is_some() };
+    let local = |name: &Name| broker::local_address(&settings.routes, name);
+    Ok(question.answer(&settings.routes, &program, limits, local))
 }
 
 /// A variable with a slip in its name would be passed over in silence.

@@ -69,6 +69,11 @@ impl Chains {
 }
 
 impl Turn {
+    /// Is there another whom this one has not reached?
+    fn has_failed_others(&self, by: usize) -> bool {
+        self.unreached.iter().any(|(other, _)| *other == by)
+    }
+
     /// Those whom this one has not reached may not be to blame for it.
     fn give_back(&mut self, by: usize) {
         let (its, others) = self.unreached.drain(..).partition(|(other, _)| *other == by);
@@ -132,6 +137,8 @@ impl Line {
         }
         let (failed, is_settled) = match blame {
             Blame::Refusal(place) if self.passes_over_refusals => (at(place)?, true),
+            // What one says of the destination who has not reached the next one either is in doubt.
+            Blame::Refusal(place) if turn.has_failed_others(at(place)?) => (at(place)?, false),
             Blame::Nobody | Blame::Refusal(_) => return None,
             Blame::Dead(place) => {
                 path.get(place)?.mourn();
@@ -293,6 +300,17 @@ mod tests {
         let broken = |path: &str| path.starts_with('a').then_some(Blame::NextOf(0));
         assert_eq!(attempt(&line, broken), ["ab", "ac", "bc"]);
         assert_eq!(mourned(&line), [0]);
+    }
+
+    #[test]
+    fn one_who_reaches_neither_the_next_nor_the_destination_is_found_in_any_place() {
+        let line = line(Order::Dynamic);
+        let broken = |path: &str| match path.find('c') {
+            Some(at) if path.ends_with('c') => Some(Blame::Refusal(at)),
+            at => at.map(Blame::NextOf),
+        };
+        assert_eq!(attempt(&line, broken), ["abcd", "abc", "abd"]);
+        assert_eq!(mourned(&line), [2]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::destination::{Addressed, Route, route, target};
+use super::destination::{Addressed, Route, permit, route, target};
 use super::failure::Failure;
 use super::hop::Hop;
 use super::isolation::Stranger;
@@ -55,11 +55,11 @@ pub(super) async fn serve(
     };
     let refused = target(broker, destination).filter(|_| route.is_none());
     let shown: &dyn fmt::Display = match (&route, &refused) {
-        (Some(Route::Chain(_, target) | Route::Direct(target)), _) | (None, Some(target)) => target,
+        (Some(Route::Chain(_, target) | Route::Direct(target, _)), _) | (None, Some(target)) => target,
         (Some(Route::Resolver(_)) | None, _) => &destination,
     };
     let via = match route {
-        Some(Route::Direct(_)) => Via::Direct,
+        Some(Route::Direct(..)) => Via::Direct,
         Some(Route::Resolver(_)) => Via::Resolver,
         Some(Route::Chain(..)) => Via::Chain(path.as_deref().unwrap_or_default()),
         None => Via::Nowhere,
@@ -117,23 +117,32 @@ async fn attempt(
             let outcome = path::connect(broker, socket, *chain, *target, stranger.as_ref()).await;
             (Some(outcome.path), outcome.result)
         }
-        Route::Direct(target) => (None, directly(broker, socket, target).await),
+        Route::Direct(target, address) => (None, directly(broker, socket, target, *address, program).await),
         Route::Resolver(server) => (None, to_resolver(broker, socket, server).await),
     }
 }
 
 /// A name that the user declared direct is looked up by this machine's resolver.
-async fn directly(broker: &Broker, socket: &Socket, target: &Target) -> Result<(), Failure> {
-    let addresses: Vec<_> = match target.host {
-        Host::Address(address) => vec![SocketAddr::new(address, target.port)],
-        Host::Name(name) => {
+async fn directly(
+    broker: &Broker,
+    socket: &Socket,
+    target: &Target,
+    address: Option<SocketAddr>,
+    program: &Program<'_>,
+) -> Result<(), Failure> {
+    let addresses: Vec<_> = match (address, target.host) {
+        (Some(address), _) => vec![address],
+        (None, Host::Address(address)) => vec![SocketAddr::new(address, target.port)],
+        (None, Host::Name(name)) => {
             let look_up = tokio::net::lookup_host((name.to_string(), target.port));
             let found = timeout(broker.settings.connect_timeout, look_up).await;
             found.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::DirectName)?.collect()
         }
     };
     let mut last = Failure::Direct(Errno::NETUNREACH.into());
-    for address in addresses.into_iter().filter_map(|address| socket.reach(address)) {
+    for address in addresses {
+        permit(broker, address, &|| program.names())?;
+        let Some(address) = socket.reach(address) else { continue };
         match socket.connect(address).await {
             Ok(()) => {
                 socket.settle(address);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use presocks_abi::socket::is_loopback;
+use presocks_proto::name::Name;
 use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 
@@ -14,8 +15,8 @@ use crate::route::{Asked, Chain, Protocol, Rule, Verdict};
 
 /// Where a connection goes.
 pub(super) enum Route {
-    /// Without a proxy.
-    Direct(Target),
+    /// Without a proxy; where the program has said, unless it is another place.
+    Direct(Target, Option<SocketAddr>),
     /// By the chain with this index.
     Chain(usize, Target),
     /// The broker's own name server, in the stead of this one.
@@ -63,6 +64,31 @@ impl fmt::Display for Denial {
     }
 }
 
+impl Route {
+    /// An address has more to it than a target: the scope of one that is a link's.
+    fn direct(target: Target, destination: SocketAddr) -> Self {
+        Self::Direct(target, is_at(&target, destination).then_some(destination))
+    }
+}
+
+/// May a name that is direct be connected to at this address? A rule that denies a network means those who are there by name as well, once it is
+/// known that they are.
+///
+/// # Errors
+/// A rule denies it.
+pub(super) fn permit(
+    broker: &Broker,
+    address: SocketAddr,
+    program: &dyn Fn() -> Vec<String>,
+) -> Result<(), Failure> {
+    let target = Target { host: Host::Address(address.ip().to_canonical()), port: address.port() };
+    let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
+    match broker.settings.routes.verdict(&asked) {
+        (Verdict::Deny, rule @ Some(_)) => Err(Failure::Denied(Denial::new(broker, rule))),
+        _ => Ok(()),
+    }
+}
+
 /// Where a TCP connection goes. `program`: the names that it goes by.
 ///
 /// # Errors
@@ -79,14 +105,14 @@ pub(super) fn route(
                 let names = if broker.settings.routes.know_programs() { program() } else { Vec::new() };
                 Ok(Route::Resolver(Addressed { server: destination, program: names.into() }))
             }
-            Server::Itself(target) => Ok(Route::Direct(target)),
+            Server::Itself(target) => Ok(Route::direct(target, destination)),
             Server::Denied(denial) => Err(Failure::Denied(denial)),
         };
     }
     let target = meant(broker, destination).ok_or(Failure::UnknownStandIn)?;
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
     match broker.settings.routes.verdict(&asked) {
-        (Verdict::Direct, _) => Ok(Route::Direct(target)),
+        (Verdict::Direct, _) => Ok(Route::direct(target, destination)),
         (Verdict::Chain(chain), _) => Ok(Route::Chain(chain, target)),
         (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
     }
@@ -137,14 +163,25 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// The way to this server, for a program that goes by these names.
+    /// The way to this server, for a program that goes by these names. Who must not learn a name by a connection to it must not by a question about
+    /// it: so the rules about `subject` come first.
     ///
     /// # Errors
     /// A rule denies it.
-    pub(super) fn new(broker: &Broker, server: Target, program: &[String]) -> Result<Self, Failure> {
+    pub(super) fn new(
+        broker: &Broker,
+        server: Target,
+        subject: Option<&Name>,
+        program: &[String],
+    ) -> Result<Self, Failure> {
         let routes = &broker.settings.routes;
         let target = routes.rewritten(server);
         let names = || program.to_vec();
+        match subject.and_then(|name| routes.about(name, &names)) {
+            Some((Verdict::Chain(chain), _)) => return Ok(Self { server, target, chain: Some(chain) }),
+            Some((Verdict::Deny, rule)) => return Err(Failure::Denied(Denial::new(broker, Some(rule)))),
+            Some((Verdict::Direct, _)) | None => {}
+        }
         match routes.upstream(&Asked { target: &target, protocol: Protocol::Tcp, program: &names }) {
             (Verdict::Direct, _) => Ok(Self { server, target, chain: None }),
             (Verdict::Chain(chain), _) => Ok(Self { server, target, chain: Some(chain) }),

@@ -69,6 +69,13 @@ pub(super) fn is_transfer(broker: &Broker, query: &[u8]) -> bool {
     matches!(judge(&mut broker.names.borrow_mut(), query), Verdict::Transfer)
 }
 
+/// The name that the query is about.
+fn subject(query: &[u8]) -> Option<Name> {
+    let mut reader = Reader(query);
+    let header = Header::read(&mut reader)?;
+    Name::new(Query::read(&header, reader)?.question.name.as_deref()?)
+}
+
 /// "Server failure" for a query that has been judged.
 pub(super) fn failure(query: &[u8]) -> Vec<u8> {
     message::refuse(query, Rcode::ServFail)

@@ -19,6 +19,15 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
+    /// As if the file held this.
+    #[cfg(test)]
+    pub(super) fn of(content: &[u8]) -> Self {
+        let mut hosts = Self::default();
+        hosts.refresh(Path::new(FILE));
+        hosts.parse(content);
+        hosts
+    }
+
     /// All addresses of a local name; `None` when the name is not local.
     pub(super) fn addresses(&mut self, name: &Name) -> Option<Vec<IpAddr>> {
         self.refresh(Path::new(FILE));

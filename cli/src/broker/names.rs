@@ -1,6 +1,6 @@
 //! Names and the addresses that stand for them.
 //!
-//! A name of this machine (/etc/hosts, localhost) keeps its addresses. Every other name gets a stand-in, without a question to
+//! A name of this machine (/etc/hosts, localhost) keeps its addresses, unless a rule speaks of it: rules hear of names by stand-ins. Every other name gets a stand-in, without a question to
 //! anybody: the same one for the whole session, and, because it is found by hashing, mostly the same in the next. A
 //! stand-in that this session has not given out means nothing.
 
@@ -13,21 +13,42 @@ use presocks_proto::name::Name;
 use presocks_proto::standin::{COUNT, Index, Kind, kind};
 
 use super::hosts::Hosts;
+use crate::route::pattern::Pattern;
 
 /// A session's names.
 #[derive(Default)]
 pub(super) struct Names {
     hosts: Hosts,
+    /// Whom rules speak of.
+    ruled: Vec<Pattern>,
     given: HashMap<Index, Box<[u8]>>,
 }
 
 impl Names {
+    /// With rules that speak of these.
+    pub(super) fn new<'a>(ruled: impl Iterator<Item = &'a Pattern>) -> Self {
+        Self { ruled: ruled.cloned().collect(), ..Self::default() }
+    }
+
     /// The addresses for a name.
     ///
     /// # Errors
     /// `ENOENT` when it has none of the family; `ENOSPC` when all stand-ins are given out.
     pub(super) fn resolve(&mut self, name: &Name, family: Family) -> Result<Addresses, i32> {
-        if let Some(local) = self.hosts.addresses(name) {
+        let bare = name.as_bytes().strip_suffix(b".").unwrap_or(name.as_bytes());
+        // An address in a name's clothes would get by the rules for addresses; so would an empty label (RFC 1035 section 3.1) by those for names.
+        if let Some(address) = std::str::from_utf8(bare).ok().and_then(|text| text.parse::<IpAddr>().ok()) {
+            let found = is_of(address, family).then(|| [address].into_iter().collect());
+            return found.ok_or(libc::ENOENT);
+        }
+        if bare.split(|byte| *byte == b'.').any(<[u8]>::is_empty) {
+            return Err(libc::ENOENT);
+        }
+        let is_ruled = self.ruled.iter().any(|pattern| pattern.matches(name.as_bytes()));
+        let is_own = || bare == b"localhost" || bare.ends_with(b".localhost");
+        if (!is_ruled || is_own())
+            && let Some(local) = self.hosts.addresses(name)
+        {
             let of_family: Addresses = local.into_iter().filter(|address| is_of(*address, family)).collect();
             return if of_family.is_empty() { Err(libc::ENOENT) } else { Ok(of_family) };
         }
@@ -94,6 +115,29 @@ mod tests {
 
     fn first(names: &mut Names, text: &str, family: Family) -> IpAddr {
         names.resolve(&name(text), family).unwrap().iter().next().unwrap()
+    }
+
+    #[test]
+    fn rules_hear_of_a_local_name_that_they_speak_of_but_not_of_localhost() {
+        let patterns = [Pattern::parse(".ruled.test").unwrap(), Pattern::parse("*").unwrap()];
+        let [below, all] = &patterns;
+        let hosts = || Hosts::of(b"192.0.2.7 a.ruled.test free.test\n");
+        let is_local = |ruled: &Pattern, text: &str| {
+            let mut names = Names { hosts: hosts(), ..Names::new(std::iter::once(ruled)) };
+            kind(first(&mut names, text, Family::V4)) == Kind::Ordinary
+        };
+        assert!(is_local(below, "free.test") && !is_local(below, "a.ruled.test"));
+        assert!(!is_local(all, "free.test") && is_local(all, "localhost") && is_local(all, "x.localhost."));
+    }
+
+    #[test]
+    fn an_address_in_a_names_clothes_is_that_address() {
+        let mut names = Names::default();
+        assert_eq!(first(&mut names, "192.0.2.7.", Family::Any), IpAddr::from([192, 0, 2, 7]));
+        assert_eq!(names.resolve(&name("192.0.2.7."), Family::V6), Err(libc::ENOENT));
+        for text in ["a..test", "a.test..", ".a.test", "."] {
+            assert_eq!(names.resolve(&name(text), Family::Any), Err(libc::ENOENT), "{text}");
+        }
     }
 
     #[test]

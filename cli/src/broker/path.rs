@@ -219,16 +219,16 @@ impl<'a> Way<'a> {
 
     /// Connects the program's socket to the first proxy at `address`, and negotiates with all of them on it.
     async fn on_socket(&self, socket: &Socket, address: SocketAddr, hops: &[Rc<Hop>]) -> Result<(), Fault> {
-        let was_bound = socket.is_bound();
+        let own = socket.local_address().ok().filter(|own| own.port() > 0 || !own.ip().is_unspecified());
         let connected = self.limits.within(self.limits.connect, socket.connect(address)).await;
         match connected.map_err(Failure::ProxyTimeout) {
             Ok(Ok(())) => {}
             // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
-            Ok(Err(error)) if is_own_fault(&error, was_bound) => {
+            Ok(Err(error)) if is_own_fault(&error, own) => {
                 return Err(Fault::nobodys(Failure::Socket(error)));
             }
             // Another socket may have a way.
-            Ok(Err(error)) if was_bound => {
+            Ok(Err(error)) if own.is_some() => {
                 return Err(Fault::at(0, hops, Failure::ProxyUnreachable(error), Blame::Unlucky(0)));
             }
             Ok(Err(error)) => return Err(Fault::of_first(hops, Failure::ProxyUnreachable(error))),
@@ -409,10 +409,11 @@ fn unreachable() -> Failure {
 }
 
 /// Is it the program's socket that does not serve? One that it has not bound can be connected to whatever there is a way to.
-fn is_own_fault(error: &std::io::Error, was_bound: bool) -> bool {
+fn is_own_fault(error: &std::io::Error, bound: Option<SocketAddr>) -> bool {
     match error.raw_os_error() {
         Some(libc::EISCONN | libc::EAFNOSUPPORT) => true,
-        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL) => was_bound,
+        Some(libc::EADDRNOTAVAIL) => bound.is_some_and(|own| !own.ip().is_unspecified()),
+        Some(libc::EADDRINUSE | libc::EINVAL) => bound.is_some(),
         _ => false,
     }
 }

@@ -121,11 +121,6 @@ impl Socket {
         }
     }
 
-    /// Has the program bound it to a port, or has it been connected?
-    pub(super) fn is_bound(&self) -> bool {
-        self.local_address().is_ok_and(|own| own.port() > 0 || !own.ip().is_unspecified())
-    }
-
     /// Is it connected already?
     pub(super) fn is_connected(&self) -> bool {
         self.peer_address().is_some()

@@ -6,9 +6,19 @@ use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
 use super::{Asked, Chain, Order, Protocol, Routes, Verdict, rewrite, rule};
+use crate::proxy::Proxy;
 
 /// Where name servers listen.
 const DOMAIN: u16 = 53;
+
+/// What datagrams meet with, whatever the rules say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// `--udp=deny`
+    pub(crate) has_no_datagrams: bool,
+    /// `--isolate`
+    pub(crate) is_isolated: bool,
+}
 
 /// What is to be explained.
 #[derive(Clone, Debug)]
@@ -43,16 +53,35 @@ impl Question {
         Ok(Self { target: Target { host, port }, protocol })
     }
 
-    /// What the user would be told of it. `program`: the names that the program goes by, if there is one.
-    pub(crate) fn answer(&self, routes: &Routes, program: &[String]) -> String {
+    /// What the user would be told of it. `program`: the names that the program goes by, if there is one; `local`: what a name is on this machine.
+    pub(crate) fn answer(
+        &self,
+        routes: &Routes,
+        program: &[String],
+        limits: Limits,
+        local: impl FnOnce(&Name) -> Option<IpAddr>,
+    ) -> String {
         let names = || program.to_vec();
-        routes.explain(&Asked { target: &self.target, protocol: self.protocol, program: &names })
+        let explain = |target: &Target| {
+            routes.explain(&Asked { target, protocol: self.protocol, program: &names }, limits)
+        };
+        match self.target.host {
+            Host::Name(name) => match local(&name) {
+                Some(address) => {
+                    let host = Host::Address(address);
+                    let explained = explain(&Target { host, ..self.target });
+                    format!("{name} is {address} on this machine (/etc/hosts)\n{explained}")
+                }
+                None => explain(&self.target),
+            },
+            Host::Address(_) => explain(&self.target),
+        }
     }
 }
 
 impl Routes {
     /// What would become of it, and why, in lines; without credentials.
-    pub(crate) fn explain(&self, asked: &Asked<'_>) -> String {
+    pub(crate) fn explain(&self, asked: &Asked<'_>, limits: Limits) -> String {
         let program = (asked.program)();
         let by = program.first().map(|name| format!(", by {}", name.escape_debug())).unwrap_or_default();
         let mut lines = vec![format!("{} ({}{by})", asked.target, asked.protocol)];
@@ -65,19 +94,21 @@ impl Routes {
             lines.push(format!("  becomes {target} (rewrite {rewrite})"));
         }
         let target = rewritten.map_or(*asked.target, |(target, _)| target);
-        if is_of_this_machine(&target) {
-            lines.push("  on this machine, without a proxy".into());
-            return text(&lines);
-        }
         let asked_for = Asked { target: &target, ..*asked };
         let (verdict, rule) = if asked.target.port == DOMAIN {
             match self.name_server(&asked_for) {
-                Some((verdict, rule)) => (verdict, Some(rule)),
-                None => {
+                Some((verdict, rule)) if !is_of_this_machine(&target) => (verdict, Some(rule)),
+                _ => {
                     lines.push("  presocks' own name server answers in its stead".into());
                     return text(&lines);
                 }
             }
+        } else if is_of_this_machine(&target) {
+            lines.push("  on this machine, without a proxy".into());
+            if asked.protocol == Protocol::Udp {
+                lines.push(format!("  (but refused: {})", super::NOT_REWRITTEN));
+            }
+            return text(&lines);
         } else {
             self.verdict(&asked_for)
         };
@@ -88,9 +119,21 @@ impl Routes {
         }
         match verdict {
             Verdict::Deny => lines.push("  denied".into()),
+            Verdict::Direct | Verdict::Chain(_)
+                if asked.protocol == Protocol::Udp && limits.has_no_datagrams =>
+            {
+                lines.push("  refused: UDP is off (--udp=deny)".into());
+            }
             Verdict::Direct => lines.extend(direct(asked, &target)),
             Verdict::Chain(index) => match self.chain(index) {
-                Some(chain) => lines.extend(chain.explain(asked.protocol)),
+                Some(chain) => {
+                    lines.extend(chain.explain(asked.protocol));
+                    lines.extend(
+                        chain
+                            .refuses(asked.protocol, &target, limits)
+                            .map(|why| format!("  but refused: {why}")),
+                    );
+                }
                 None => lines.push("  nowhere: there is no proxy".into()),
             },
         }
@@ -133,6 +176,26 @@ fn direct(asked: &Asked<'_>, target: &Target) -> Vec<String> {
 }
 
 impl Chain {
+    /// What it cannot carry, and why.
+    fn refuses(&self, protocol: Protocol, target: &Target, limits: Limits) -> Option<&'static str> {
+        let is_group = |address: IpAddr| address.is_multicast() || address == IpAddr::from([255; 4]);
+        match (protocol, target.host) {
+            (Protocol::Udp, Host::Address(address)) if is_group(address) => {
+                Some("multicast and broadcast cannot be proxied")
+            }
+            (Protocol::Udp, _) if limits.is_isolated => Some("datagrams cannot be kept apart (--isolate)"),
+            (Protocol::Udp, _) => None,
+            (Protocol::Tcp, _) => {
+                let is_last = |(place, _): &(usize, &Proxy)| {
+                    self.order != Order::Strict || place + 1 == self.proxies.len()
+                };
+                let mut last = self.proxies.iter().enumerate().filter(is_last);
+                let is_carried = last.any(|(_, proxy)| proxy.handshake(*target, None).is_ok());
+                (!is_carried).then_some("the proxy's protocol cannot carry this destination")
+            }
+        }
+    }
+
     fn explain(&self, protocol: Protocol) -> Vec<String> {
         let many = |length: usize| match length {
             1 => "one of these".to_owned(),

@@ -4,7 +4,7 @@
 //! a single host before one for a domain, and a longer domain before a shorter.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
@@ -51,6 +51,8 @@ impl Rewrite {
             }
             (Ok(address), _) => Host::Address(address.to_canonical()),
             (Err(_), to) => match host_name(to)? {
+                // What the proxy would take for it is another machine.
+                Pattern::Exact(name) if is_localhost(&name) => Host::Address(Ipv4Addr::LOCALHOST.into()),
                 Pattern::Exact(name) => {
                     Name::new(name.as_bytes()).map(Host::Name).ok_or("it is not a name")?
                 }
@@ -58,6 +60,14 @@ impl Rewrite {
             },
         };
         Ok(Self { from, from_port, to, to_port })
+    }
+
+    /// Whom it speaks of by name.
+    pub(super) fn name(&self) -> Option<&Pattern> {
+        match &self.from {
+            From::Name(pattern) => Some(pattern),
+            From::Address(_) => None,
+        }
     }
 
     /// What the target becomes; `None` when this is not about it.
@@ -109,6 +119,12 @@ fn host_name(text: &str) -> Result<Pattern, String> {
     }
 }
 
+/// RFC 6761 section 6.3.
+fn is_localhost(name: &str) -> bool {
+    let name = folded(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 impl From {
     /// How closely it says who is meant.
     fn closeness(&self) -> usize {
@@ -121,10 +137,7 @@ impl From {
     /// Such destinations never come to be rewritten.
     fn is_of_this_machine(&self) -> bool {
         match self {
-            Self::Name(Pattern::Exact(name) | Pattern::Below(name)) => {
-                let name = folded(name);
-                name == "localhost" || name.ends_with(".localhost")
-            }
+            Self::Name(Pattern::Exact(name) | Pattern::Below(name)) => is_localhost(name),
             Self::Name(Pattern::Glob(_)) => false,
             Self::Address(address) => address.is_loopback() || address.is_unspecified(),
         }

@@ -1,4 +1,4 @@
-use super::explain::Question;
+use super::explain::{Limits, Question};
 use super::*;
 use proptest::prelude::*;
 use rule::Written;
@@ -192,7 +192,7 @@ fn an_explanation_names_rewrite_rule_chain_and_proxies_without_secrets() {
     let mut routes = routes(&["name=.example port=443 via=tor", "program=ssh via=deny"], PROXY);
     routes.rewrites.push(Rewrite::parse("old.test:80", "new.example:443").unwrap());
     let explain = |routes: &Routes, text: &str, program: &[String]| {
-        Question::parse(text).unwrap().answer(routes, program)
+        Question::parse(text).unwrap().answer(routes, program, Limits::default(), |_| None)
     };
     assert_eq!(
         explain(&routes, "old.test:80", &[]),
@@ -228,6 +228,72 @@ fn an_explanation_names_rewrite_rule_chain_and_proxies_without_secrets() {
     for text in ["", "a", "a:", "a:0", "a:1/sctp", "2001:db8::1:80", "[a]:1", "a b:1"] {
         assert!(Question::parse(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn an_explanation_knows_what_rules_do_not() {
+    let mut routes = Routes {
+        chains: vec![chain("proxy", &["socks4://192.0.2.1"], Order::Strict)],
+        rules: Vec::new(),
+        fallback: Verdict::Chain(0),
+        rewrites: vec![
+            Rewrite::parse("a.test", "app.localhost:81").unwrap(),
+            Rewrite::parse("192.0.2.53:53", "127.0.0.1:54").unwrap(),
+        ],
+    };
+    let limits = Limits { has_no_datagrams: true, is_isolated: false };
+    let local = |name: &Name| (name.as_bytes() == b"hosted.test").then_some([192, 0, 2, 7].into());
+    let answer = |routes: &Routes, text: &str, limits| {
+        Question::parse(text).unwrap().answer(routes, &[], limits, local)
+    };
+    for (text, word) in [
+        ("a.test:80", "becomes 127.0.0.1:81"),
+        ("a.test:80", "on this machine"),
+        ("192.0.2.53:53", "own name server"),
+        ("b.test:80", "cannot carry"),
+        ("[2001:db8::1]:80", "cannot carry"),
+        ("hosted.test:80", "192.0.2.7 on this machine (/etc/hosts)"),
+        ("192.0.2.7:80/udp", "UDP is off"),
+    ] {
+        let answer = answer(&routes, text, limits);
+        assert!(answer.contains(word), "{text}: {answer}");
+    }
+    assert!(!answer(&routes, "192.0.2.7:80", limits).contains("refused"));
+    routes.chains = vec![chain("proxy", &["socks5://192.0.2.1"], Order::Strict)];
+    assert!(answer(&routes, "224.0.0.1:80/udp", Limits::default()).contains("multicast"));
+    let isolated = Limits { is_isolated: true, ..Limits::default() };
+    assert!(answer(&routes, "192.0.2.7:80/udp", isolated).contains("kept apart"));
+}
+
+#[test]
+fn a_name_server_in_a_direct_network_is_not_told_names_that_rules_speak_of() {
+    let target = Target { host: Host::Address([10, 0, 0, 53].into()), port: 53 };
+    let asked = Asked { target: &target, protocol: Protocol::Udp, program: &Vec::new };
+    let rule = |text: &str, via| {
+        rule::Written::parse(text)
+            .map(|written| Rule { criteria: written.criteria, via, source: String::new() })
+            .unwrap()
+    };
+    let mut routes = Routes {
+        chains: vec![chain("proxy", &["socks5://192.0.2.1"], Order::Strict)],
+        rules: vec![rule("address=10.0.0.0/8 via=direct", Verdict::Direct)],
+        fallback: Verdict::Chain(0),
+        rewrites: Vec::new(),
+    };
+    let is_asked = |routes: &Routes| matches!(routes.name_server(&asked), Some((Verdict::Direct, _)));
+    assert!(is_asked(&routes));
+    routes.rules.push(rule("name=.secret.test via=deny", Verdict::Deny));
+    assert!(!is_asked(&routes));
+    let about = |routes: &Routes, name: &str| {
+        routes.about(&Name::new(name.as_bytes()).unwrap(), &Vec::new).map(|(verdict, _)| verdict)
+    };
+    assert_eq!(about(&routes, "mail.secret.test"), Some(Verdict::Deny));
+    assert_eq!(about(&routes, "mail.test"), None);
+    routes.rules.pop();
+    routes.rewrites.push(Rewrite::parse("a.test", "b.test").unwrap());
+    assert!(!is_asked(&routes));
+    routes.rules.insert(0, rule("address=10.0.0.0/8 port=53 via=direct", Verdict::Direct));
+    assert!(is_asked(&routes));
 }
 
 /// What a rule says, worked out by the definition: each field that is not empty contains the destination.
@@ -271,7 +337,7 @@ proptest! {
     fn no_question_makes_it_panic(text: String) {
         let routes = routes(&["via=tor"], PROXY);
         if let Ok(question) = Question::parse(&text) {
-            let _ = question.answer(&routes, &[]);
+            let _ = question.answer(&routes, &[], Limits::default(), |_| None);
         }
     }
 }

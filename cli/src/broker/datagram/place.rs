@@ -107,14 +107,15 @@ pub(super) fn place_for(
         };
     }
     match way(broker, destination, program) {
-        Way::Unknown if broker.settings.udp == Udp::Deny => Place::Refused(Refusal::Off),
+        Way::Unknown | Way::Direct | Way::Chain(_) if broker.settings.udp == Udp::Deny => {
+            Place::Refused(Refusal::Off)
+        }
         Way::Unknown => Place::Unknown,
         Way::Direct => Place::Direct,
         Way::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
         Way::Impossible { is_named: true } => Place::Refused(Refusal::Named),
         Way::Impossible { is_named: false } => Place::Refused(Refusal::Rewritten),
         Way::Chain(_) if is_group => Place::Refused(Refusal::Group),
-        Way::Chain(_) if broker.settings.udp == Udp::Deny => Place::Refused(Refusal::Off),
         Way::Chain(chain) => Place::Behind(chain),
     }
 }

@@ -257,8 +257,7 @@ fn the_dns_is_asked_for_the_name_of_any_other_address() {
 #[test]
 fn a_pointer_has_no_dot_at_its_end_and_is_left_out_when_the_dns_has_no_such_name() {
     let long = "a".repeat(64);
-    for (given, seen) in [("b.example.", Some("b.example")), ("a..example", None), (&long, None), (".", None)]
-    {
+    for (given, seen) in [("b.example.", Some("b.example")), (&long, None)] {
         let mut names = Names::default();
         let all = names.resolve(&name(given), Family::V4).unwrap();
         let IpAddr::V4(address) = all.iter().next().unwrap() else { panic!() };

@@ -53,7 +53,7 @@ impl Upstreams {
 
 /// The answer of the DNS to a query that a program has sent to `server`; `None` when there is none in time.
 pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: &Addressed) -> Option<Vec<u8>> {
-    let upstream = find(broker, server)?;
+    let upstream = find(broker, server, query)?;
     let (asked, answer) = {
         let (sender, answer) = oneshot::channel();
         (Asked::new(query.to_vec(), sender), answer)
@@ -107,9 +107,9 @@ pub(super) fn failed(broker: &Broker, upstream: &Upstream, why: &Trouble) {
 }
 
 /// The server to ask, and the way there; `None` when a rule denies it, which has been told.
-fn find(broker: &Broker, addressed: &Addressed) -> Option<Upstream> {
+fn find(broker: &Broker, addressed: &Addressed, query: &[u8]) -> Option<Upstream> {
     let server = target(broker, addressed.server);
-    let found = Upstream::new(broker, server, &addressed.program);
+    let found = Upstream::new(broker, server, super::subject(query).as_ref(), &addressed.program);
     found
         .inspect_err(|denied| broker.report.name_server_connected(&server, "", Duration::ZERO, Some(denied)))
         .ok()
@@ -145,7 +145,7 @@ pub(in crate::broker) async fn transfer(
     messages: &mpsc::Sender<Vec<u8>>,
 ) {
     let mut has_begun = false;
-    if let Some(upstream) = find(broker, server)
+    if let Some(upstream) = find(broker, server, query)
         && let Ok(mut stream) = connect(broker, upstream).await
         && let Some(query) = framed(query)
         && stream.write_all(&query).await.is_ok()
