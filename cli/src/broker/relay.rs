@@ -13,7 +13,7 @@ mod splice;
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -127,7 +127,10 @@ async fn carry(open: Open, downstream: TcpStream, mut upstream: Stream) {
             prepare(upstream);
             splice::both_ways(relays, &downstream, upstream).await
         }
-        Stream::Unix(upstream) => splice::both_ways(relays, &downstream, upstream).await,
+        Stream::Unix(upstream) => {
+            keep_in_line(upstream);
+            splice::both_ways(relays, &downstream, upstream).await
+        }
         upstream @ Stream::Tls(_) => copy::both_ways(relays, &downstream, upstream).await,
     };
     if result.is_err() {
@@ -140,13 +143,17 @@ async fn carry(open: Open, downstream: TcpStream, mut upstream: Stream) {
 
 /// Nothing here fails on a TCP socket.
 fn prepare(side: &TcpStream) {
-    // splice(2) does not get by an urgent byte that stands beside the stream.
-    let _ = sockopt::set_socket_oobinline(side, true);
+    keep_in_line(side);
     // A program that has closed its socket looks like one that has only sent its last byte. The kernel knows better after a while, and says so to
     // whoever asks: so does a peer that is gone without a word.
     let _ = sockopt::set_socket_keepalive(side, true);
     let _ = sockopt::set_tcp_keepidle(side, KEEP_ALIVE);
     let _ = sockopt::set_tcp_keepintvl(side, KEEP_ALIVE);
+}
+
+/// splice(2) does not get by an urgent byte that stands beside the stream, and none is read there. (Unix sockets have them since Linux 5.15.)
+fn keep_in_line(side: &impl AsFd) {
+    let _ = sockopt::set_socket_oobinline(side, true);
 }
 
 /// Closing it is a reset from now on: but first the other side gets what was there before, as it would if nothing stood between.
