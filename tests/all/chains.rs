@@ -1,5 +1,6 @@
 //! Chains of two to five real proxies: order, credentials at each hop, which hop fails, and the ways to choose among them.
 
+mod blame;
 mod dynamic;
 mod failing;
 mod hostile;
