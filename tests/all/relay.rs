@@ -1,6 +1,9 @@
 //! Connections that run through the broker, because the program's socket cannot reach the proxy itself: what must hold for each,
 //! whatever the reason, and here for a proxy with an IPv6 address.
 
+mod ends;
+mod urgent;
+
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;

@@ -35,6 +35,7 @@ enum Step {
     Request,
     Send(Vec<u8>),
     Dribble(Vec<u8>),
+    Urgent(Vec<u8>),
     Pass(Gate),
     Relay(SocketAddr),
     RelayUntil(SocketAddr, Gate),
@@ -100,6 +101,12 @@ impl Script {
     #[must_use]
     pub fn dribble(self, bytes: impl AsRef<[u8]>) -> Self {
         self.with(Step::Dribble(bytes.as_ref().to_owned()))
+    }
+
+    /// Sends these bytes, of which the last is urgent (`MSG_OOB`).
+    #[must_use]
+    pub fn urgent(self, bytes: impl AsRef<[u8]>) -> Self {
+        self.with(Step::Urgent(bytes.as_ref().to_owned()))
     }
 
     /// Waits at a gate.
@@ -324,6 +331,7 @@ fn perform(
             }
             Step::Send(bytes) => (&*stream).write_all(bytes)?,
             Step::Dribble(bytes) => bytes.iter().try_for_each(|byte| (&*stream).write_all(&[*byte]))?,
+            Step::Urgent(bytes) => drop(rustix::net::send(stream, bytes, rustix::net::SendFlags::OOB)?),
             Step::Pass(gate) => gate.pass(),
             Step::Relay(address) => relay(stream, &origin.inside(|| TcpStream::connect(address))?)?,
             Step::RelayUntil(address, gate) => {
