@@ -118,6 +118,20 @@ fn sockets_know_their_peer_and_loops_connect_two_hundred_times_at_once() {
 }
 
 #[test]
+fn a_queue_that_is_full_is_waited_in() {
+    if missing(&["python3", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = Service::echo(&lab, 7);
+    let proxy = Microsocks::open(&lab);
+    let door = UnixDoor::narrow(&lab, proxy.port());
+    relay::connects_two_hundred_times_at_once(&lab, &door.url("socks5+unix", ""));
+    assert_eq!(door.connections(), 200);
+    lab.assert_no_leak();
+}
+
+#[test]
 fn what_a_program_sends_before_it_exits_arrives() {
     let Some(proxies) = Proxies::start() else { return };
     relay::carries_what_was_sent_before_the_exit(&proxies.lab, &proxies.urls[0]);

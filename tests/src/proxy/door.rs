@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::lab::{Lab, PROXY};
 
@@ -22,15 +23,26 @@ impl UnixDoor {
     /// Opens it for everybody.
     #[must_use]
     pub fn before(lab: &Lab, port: u16) -> Self {
+        Self::open(lab, port, 1024, Duration::ZERO)
+    }
+
+    /// One before which only a few may wait, and that takes its time with each.
+    #[must_use]
+    pub fn narrow(lab: &Lab, port: u16) -> Self {
+        Self::open(lab, port, 4, Duration::from_millis(2))
+    }
+
+    fn open(lab: &Lab, port: u16, queue: i32, pause: Duration) -> Self {
         let path = lab.directory().join(format!("proxy-{port}.sock"));
         let listener = UnixListener::bind(&path).expect("listen on a Unix socket");
-        rustix::net::listen(&listener, 1024).expect("a long queue");
+        rustix::net::listen(&listener, queue).expect("a queue");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("open the socket");
         let door = Self { path, connections: Arc::default() };
         let (connections, inside) = (Arc::clone(&door.connections), lab.proxy.door());
         thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
                 connections.fetch_add(1, Ordering::SeqCst);
+                thread::sleep(pause);
                 let inside = inside.clone();
                 thread::spawn(move || {
                     let address = SocketAddr::from((PROXY, port));
