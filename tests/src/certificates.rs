@@ -22,6 +22,8 @@ pub struct Certificates {
     pub expired: Certificate,
     /// For the right names, by itself.
     pub self_signed: Certificate,
+    /// The same, and an authority's, as `openssl req -x509` makes it.
+    pub authoritys: Certificate,
 }
 
 /// A certificate and its key, as PEM files.
@@ -53,12 +55,16 @@ impl Certificates {
         let misnamed = CertificateParams::new(["another.example".to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
         let self_signed = for_the_proxy_host().self_signed(&key).expect("a certificate");
+        let mut params = for_the_proxy_host();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authoritys = params.self_signed(&key).expect("a certificate");
         Self {
             authority: lab.file("tls-authority.pem", authority.pem()),
             good: signed("good", for_the_proxy_host()),
             misnamed: signed("misnamed", misnamed),
             expired: signed("expired", expired),
             self_signed: write(lab, "self-signed", &self_signed, &key),
+            authoritys: write(lab, "authoritys", &authoritys, &key),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use presocks_tests::certificates::{Certificates, SERVER_NAME};
 use presocks_tests::lab::{ORIGIN, PROXY};
-use presocks_tests::missing;
 use presocks_tests::origin::{HttpServer, http};
 use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
 use presocks_tests::proxy::{Microsocks, ScriptedProxy, Stunnel};
+use presocks_tests::{Lab, binary, missing};
 
 use crate::hostile::proxy::{MODES, PORT, Scene};
 
@@ -71,6 +71,21 @@ fn a_certificate_that_does_not_hold_gives_enetunreach_and_the_proxy_gets_no_requ
         fails(&scene, &stunnel.url("socks4a+tls", ""), options, "ENETUNREACH", why);
     }
     assert_eq!(proxy.connections().len(), 0);
+}
+
+/// `openssl req -x509` makes one unless it is told otherwise, and whoever trusts it may wonder what else is wrong.
+#[test]
+fn a_certificate_that_is_an_authoritys_own_has_a_sentence_of_its_own() {
+    if missing(&["stunnel4"]) {
+        return;
+    }
+    let Some(scene) = Scene::set() else { return };
+    let certificates = Certificates::make(&scene.lab);
+    let itself = &certificates.authoritys;
+    let stunnel = Stunnel::before(&scene.lab, 0, 9, itself);
+    let options = ["--ca-file", itself.chain.to_str().unwrap()];
+    let why = "the proxy's certificate is an authority's, not a server's (CA:TRUE)\n";
+    fails(&scene, &stunnel.url("https", USER), &options, "ENETUNREACH", why);
 }
 
 #[test]
@@ -180,6 +195,42 @@ fn a_certificate_is_held_against_the_name_that_the_url_gives() {
         fetch(&url(stunnel, name)).code(7).stdout_is("").stderr_has("certificate");
     }
     scene.lab.assert_no_leak();
+}
+
+/// The broker is elsewhere by then, and a pipe can be read once.
+#[test]
+fn a_file_of_authorities_is_found_from_where_presocks_was_started_and_may_be_a_pipe() {
+    if missing(&["curl", "stunnel4", "microsocks", "bash"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _web = HttpServer::start(&lab);
+    let certificates = Certificates::make(&lab);
+    let proxy = Microsocks::open(&lab);
+    let stunnel = Stunnel::before(&lab, 0, proxy.port(), &certificates.good);
+    let url = stunnel.url("socks5+tls", "");
+    let (file, directory) = (
+        certificates.authority.file_name().unwrap().to_str().unwrap(),
+        certificates.authority.parent().unwrap(),
+    );
+    let fetch = || lab.presocks(["curl", "-4sS", "http://origin.test/hello"]).directory(directory);
+    for run in [
+        fetch().proxy(&format!("{url}?ca-file={file}")),
+        fetch().proxy(&format!("{url}?ca-file=./{file}")),
+        fetch().proxy(&url).options(["--ca-file", file]),
+    ] {
+        run.run().success().stdout_is(http::HELLO).stderr_is("");
+    }
+    let presocks = binary::presocks().display();
+    let twice = "sh -c 'curl -4sS http://origin.test/hello; curl -4sS http://origin.test/hello'";
+    for options in
+        [format!("--ca-file <(cat {file}) -p '{url}'"), format!("-p '{url}'?ca-file=<(cat {file})")]
+    {
+        let script = format!("{presocks} {options} {twice}");
+        let run = lab.bare(["bash", "-c", &script]).directory(directory).run();
+        run.success().stdout_is(http::HELLO.repeat(2)).stderr_is("");
+    }
+    lab.assert_no_leak();
 }
 
 #[test]
