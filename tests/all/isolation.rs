@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use presocks_tests::certificates::Certificates;
-use presocks_tests::lab::PROXY;
-use presocks_tests::origin::{HttpServer, http};
+use presocks_tests::lab::{ORIGIN, PROXY};
+use presocks_tests::origin::{Datagrams, HttpServer, http};
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
-use presocks_tests::proxy::{Microsocks, ScriptedProxy, Stunnel, Tor, Upstream};
+use presocks_tests::proxy::{Embedded, Microsocks, ScriptedProxy, Stunnel, Tor, Upstream};
 use presocks_tests::{Lab, missing};
 
 /// Connects to each of its arguments, in their order.
@@ -124,6 +124,102 @@ fn the_first_proxy_does_not_learn_the_destination_from_what_is_made_up() {
         let text = String::from_utf8_lossy(&connection.received).into_owned();
         assert!(!text.contains("origin.test"), "{text:?}");
     }
+    lab.assert_no_leak();
+}
+
+/// No proxy on the way has credentials to tell connections apart by: what is said, and nothing of the program's gets through.
+const NOT_APART: &str =
+    "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)\n";
+
+#[test]
+fn a_proxy_that_asks_for_no_credentials_is_not_used() {
+    let Some(scene) = crate::hostile::proxy::Scene::set() else { return };
+    for isolation in ["destination", "process", "session"] {
+        // It does not even look at what it is offered.
+        for choice in [0, 255] {
+            let script = Script::new().greeting().send([5, choice]).request().send(SUCCESS).read_all();
+            let proxy = script.start(&scene.lab);
+            let outcome = scene.probe(&proxy, &["--isolate", isolation], &["mode=epoll", "times=3"]);
+            outcome.success().stdout_is("connect: ENETUNREACH\nunusable\n".repeat(3)).stderr_has(NOT_APART);
+            outcome.stderr_has(&proxy.url());
+            assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+            for connection in proxy.finished(3) {
+                assert_eq!(connection.pieces[1], [2], "{connection:?}");
+                assert_eq!(connection.pieces.iter().map(Vec::len).sum::<usize>(), 3, "{connection:?}");
+            }
+        }
+    }
+    scene.assert_untouched("no credentials");
+}
+
+#[test]
+fn proxies_that_know_no_such_credentials_are_not_even_asked() {
+    let Some(scene) = crate::hostile::proxy::Scene::set() else { return };
+    let proxy = Script::new().close().start(&scene.lab);
+    for scheme in ["http", "socks4a"] {
+        let url = proxy.url_as(scheme);
+        let options = ["--isolate", "session"];
+        let outcome = scene.probe(&url, &options, &["mode=epoll", "times=3"]);
+        outcome.success().stdout_is("connect: ENETUNREACH\nunusable\n".repeat(3)).stderr_has(NOT_APART);
+        assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
+        // Nor are several of them.
+        let outcome = scene.probe(&url, &[&["-p", &url], &options[..]].concat(), &["mode=epoll"]);
+        outcome.stdout_is("connect: ENETUNREACH\nunusable\n").stderr_has(NOT_APART);
+    }
+    assert_eq!(proxy.connections().len(), 0);
+    scene.assert_untouched("no SOCKS5");
+}
+
+/// One that tells connections apart suffices, wherever it stands.
+#[test]
+fn one_of_a_chain_that_asks_for_credentials_suffices() {
+    if missing(&["curl", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _web = HttpServer::start(&lab);
+    let open = Microsocks::open(&lab);
+    let asking = || Script::new().greeting().send([5, 2]).credentials().send([1, 0]).request().send(SUCCESS);
+    let to_the_open = asking().relay((PROXY, open.port())).start(&lab);
+    let to_the_origin = asking().relay((ORIGIN, 80)).start(&lab);
+    for isolation in ["destination", "process", "session"] {
+        for (first, second) in
+            [(&to_the_open as &dyn Upstream, &open as &dyn Upstream), (&open, &to_the_origin)]
+        {
+            let run = lab.presocks(["curl", "-4sS", "http://origin.test/hello"]).proxy(first).proxy(second);
+            run.options(["--isolate", isolation]).run().success().stdout_is(http::HELLO).stderr_is("");
+        }
+    }
+    for proxy in [&to_the_open, &to_the_origin] {
+        let users: Vec<_> =
+            proxy.connections().iter().map(|connection| connection.pieces[3].clone()).collect();
+        assert_eq!((users.len(), distinct(&users)), (3, 3), "{users:?}");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn datagrams_are_refused_and_one_line_says_so() {
+    const SEND: &str = "
+import errno, socket
+for _ in range(3):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try: print(s.sendto(b'x', ('10.88.0.2', 7)))
+    except OSError as error: print(errno.errorcode[error.errno])";
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let service = Datagrams::echo(&lab, 7);
+    let proxy = Embedded::open(&lab);
+    // It relays them as long as nothing else is wanted.
+    lab.presocks([PYTHON, "-c", SEND]).proxy(&proxy).run().success().stdout_is("1\n".repeat(3)).stderr_is("");
+    for isolation in ["destination", "process", "session"] {
+        let run = lab.presocks([PYTHON, "-c", SEND]).proxy(&proxy).options(["--isolate", isolation]).run();
+        run.success().stdout_is("ENETUNREACH\n".repeat(3)).stderr_has("cannot be kept apart (--isolate)\n");
+        assert_eq!(run.stderr().lines().count(), 1, "{}", run.report());
+    }
+    assert!(service.received().len() <= 3);
     lab.assert_no_leak();
 }
 
