@@ -1,9 +1,10 @@
 //! `--order failover`: the first proxy that is alive, and with `--failover-on-refusal` the first that does not refuse.
 
 use presocks_tests::certificates::Certificates;
-use presocks_tests::missing;
+use presocks_tests::lab::RESOLVER;
 use presocks_tests::proxy::scripted::{Gate, Script, reply};
 use presocks_tests::proxy::{Stunnel, Upstream};
+use presocks_tests::{binary, missing, patience};
 
 use crate::chains::Kind::Microsocks;
 use crate::chains::{NEEDS, Proxies, WHO, tell_the_last_hop, through};
@@ -118,6 +119,67 @@ fn when_all_refuse_the_last_refusal_is_the_answer() {
     let outcome = scene.probe(&urls[0], &options, &["mode=epoll"]);
     outcome.stdout_is("connect: EHOSTUNREACH\nunusable\n").stderr_has("(reply 4)").stderr_has(&urls[1]);
     scene.assert_untouched("all refuse");
+}
+
+/// Connects an IPv6 socket that is bound to nothing.
+const SIX: &str = "
+import errno, socket
+for _ in range(3):
+    s = socket.socket(socket.AF_INET6)
+    try:
+        s.connect(('fd88::2', 9000))
+        print(s.getpeername()[0], s.recv(100) != b'')
+    except OSError as error: print(errno.errorcode[error.errno])";
+
+/// connect(2) says of a socket that has no address of the family that the address cannot be had: of the way there, not of the socket.
+#[test]
+fn where_there_is_no_ipv6_a_proxy_with_an_ipv6_address_is_passed_over() {
+    if missing(&NEEDS) {
+        return;
+    }
+    let proxies = Proxies::crowd(&[Microsocks]);
+    let _origin = tell_the_last_hop(&proxies.lab);
+    let lab = &proxies.lab;
+    lab.client.inside(|| std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap());
+    let six = "socks5://[::1]:1".to_owned();
+    let words = ["/usr/bin/python3", "-c", SIX];
+    let urls = [vec![six.clone()], proxies.urls.clone()].concat();
+    let run = through(lab, &urls, &words, &FAILOVER).run();
+    run.success()
+        .stdout_is("fd88::2 True\n".repeat(3))
+        .stderr_has(&six)
+        .stderr_has("annot assign requested address");
+    let strict = through(lab, std::slice::from_ref(&six), &words, &[]).run();
+    strict.success().stdout_is("ENETUNREACH\n".repeat(3));
+    strict.stderr_has(&six).stderr_has("annot assign requested address");
+    assert_eq!(strict.stderr().lines().count(), 1, "{}", strict.report());
+    lab.assert_no_leak();
+}
+
+/// Its name server swallows what it is asked: for two and a half minutes, were it waited for.
+#[test]
+fn a_look_up_that_hangs_holds_nothing_up() {
+    if missing(&NEEDS) {
+        return;
+    }
+    let proxies = Proxies::crowd(&[Microsocks]);
+    let _origin = tell_the_last_hop(&proxies.lab);
+    let lab = &proxies.lab;
+    let resolver = format!("nameserver {RESOLVER}\noptions timeout:30 attempts:5\n");
+    std::fs::write(lab.directory().join("etc-client/resolv.conf"), resolver).unwrap();
+    lab.permit_direct(&RESOLVER.to_string());
+    lab.proxy.setup(
+        &["nft", "-f", "-"],
+        &format!("table inet silence {{ chain input {{ type filter hook prerouting priority -300; ip daddr {RESOLVER} drop; }}; }}\n"),
+    );
+    let nobody = vec!["socks5://127.0.0.1:1".to_owned(), "socks5://nowhere.example:1".to_owned()];
+    let urls = [nobody, proxies.urls.clone()].concat();
+    let options = [&FAILOVER[..], &["--connect-timeout", "1"]].concat();
+    let run = through(lab, &urls, &WORDS, &options).run();
+    run.success().stdout_is("1111").stderr_has("nowhere.example");
+    let ours = || lab.client.processes(binary::presocks().to_str().unwrap());
+    patience::wait_until("the broker to end", || ours().is_empty());
+    lab.assert_no_leak();
 }
 
 #[test]
