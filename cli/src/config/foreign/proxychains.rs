@@ -222,7 +222,9 @@ impl Reader<'_> {
             self.notes.push(line.note("SOCKS4 has no passwords; this one is not sent"));
             credentials = credentials.map(|(user, _)| (user, ""));
         }
-        self.proxies.push(Said::new(url(kind, host, port, credentials), &place));
+        // proxychains' socks4 is SOCKS4a where there is a name to send; for an address they are the same.
+        let scheme = if kind == "socks4" { "socks4a" } else { kind };
+        self.proxies.push(Said::new(url(scheme, host, port, credentials), &place));
         Ok(())
     }
 }

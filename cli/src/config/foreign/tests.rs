@@ -73,7 +73,7 @@ socks4 \t127.0.0.1 9050
 #[test]
 fn proxychains_shipped_file_is_read() {
     let (profile, notes) = read(Format::Proxychains, SHIPPED).unwrap();
-    assert_eq!(proxies(&profile), "socks4://127.0.0.1:9050");
+    assert_eq!(proxies(&profile), "socks4a://127.0.0.1:9050");
     assert_eq!(profile.order.unwrap().value, Order::Strict);
     assert_eq!(profile.handshake_timeout.unwrap().value.0.as_millis(), 15_000);
     assert_eq!(profile.connect_timeout.unwrap().value.0.as_millis(), 8_000);
@@ -93,7 +93,7 @@ fn proxychains_proxies_are_read_in_either_form() {
         "http://me@proxy.example:8080",
         "socks5://user:p%40ss%3Aw@10.0.0.2:1082",
         "http://10.0.0.3:3128",
-        "socks4://me@10.0.0.4:1080",
+        "socks4a://me@10.0.0.4:1080",
         "socks5://10.0.0.5:1080",
     ];
     assert_eq!(proxies(&profile), expected.join(" "));
@@ -239,6 +239,15 @@ fn dantes_routes_are_read() {
     for note in ["file:2: debug is not", "of the proxy protocols socks5 is used", "interfaces"] {
         assert!(notes.contains(note), "{notes}");
     }
+}
+
+#[test]
+fn socks4_of_other_programs_carries_names() {
+    let (profile, _) = read(Format::Proxychains, "proxy_dns\n[ProxyList]\nsocks4 127.0.0.1 9050\n").unwrap();
+    assert_eq!(proxies(&profile), "socks4a://127.0.0.1:9050");
+    let route = "route { to: 0/0 via: 10.1.1.1 port = 1080 proxyprotocol: socks_v4 }";
+    let (profile, _) = read(Format::Dante, route).unwrap();
+    assert_eq!(profile.proxies["socks4a 10.1.1.1:1080"].value, "socks4a://me@10.1.1.1:1080");
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Route {
             ));
         }
         let login = login.map(|(user, password)| match self.kind {
-            "socks4" => (user.as_str(), ""),
+            "socks4a" => (user.as_str(), ""),
             _ => (user.as_str(), password.as_str()),
         });
         let port = port.to_string();
@@ -150,7 +150,8 @@ fn kind(
     for kind in kinds {
         match kind.value.as_str() {
             "socks_v5" | "socks_v5:" => known.push("socks5"),
-            "socks_v4" => known.push("socks4"),
+            // A name that nobody resolves on this side needs SOCKS4a; an address goes as by SOCKS4.
+            "socks_v4" => known.push("socks4a"),
             "http" | "http_v1.0" | "http_v1.1" => known.push("http"),
             other => note(&kind.place, &format!("the proxy protocol {other:?} is not possible here")),
         }
