@@ -112,19 +112,46 @@ impl Serialize for List {
     }
 }
 
-/// A time above 0.
+/// A time above 0, and short enough to be added to any point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Seconds {
-    fn new(seconds: f64) -> Result<Self, &'static str> {
-        let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
-        time.map(Self).ok_or("not a time: write seconds above 0, as 5 or 0.5")
+    /// Ten years.
+    const MOST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    const NO_TIME: &str = "not a time: write seconds above 0, as 5 or 0.5";
+    const TOO_LONG: &str = "too long a time: ten years, 315360000 seconds, are the most";
+
+    /// This time.
+    ///
+    /// # Errors
+    /// It is 0, or more than ten years.
+    pub(crate) fn new(time: Duration) -> Result<Self, &'static str> {
+        match time {
+            Duration::ZERO => Err(Self::NO_TIME),
+            time if time > Self::MOST => Err(Self::TOO_LONG),
+            time => Ok(Self(time)),
+        }
     }
 
     /// Reads `5` or `0.5`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        Self::new(text.parse().unwrap_or(f64::NAN)).map_err(str::to_owned)
+        Self::from_float(text.parse().unwrap_or(f64::NAN)).map_err(str::to_owned)
+    }
+
+    fn from_float(seconds: f64) -> Result<Self, &'static str> {
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(time) => Self::new(time),
+            Err(_) if seconds > 0.0 => Err(Self::TOO_LONG),
+            Err(_) => Err(Self::NO_TIME),
+        }
+    }
+
+    fn from_integer<T: TryInto<u64> + PartialOrd + Default>(seconds: T) -> Result<Self, &'static str> {
+        if seconds < T::default() {
+            return Err(Self::NO_TIME);
+        }
+        Self::new(seconds.try_into().map_or(Duration::MAX, Duration::from_secs))
     }
 }
 
@@ -138,12 +165,24 @@ impl Visitor<'_> for SecondsVisitor {
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Seconds, E> {
-        Seconds::new(seconds).map_err(E::custom)
+        Seconds::from_float(seconds).map_err(E::custom)
     }
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Seconds, E> {
-        // Whoever waits for more than 136 years need not be exact.
-        self.visit_f64(i32::try_from(seconds).map_or(-1.0, f64::from))
+        Seconds::from_integer(seconds).map_err(E::custom)
+    }
+
+    // TOML's integers may have more than 64 bits.
+    fn visit_u64<E: Error>(self, seconds: u64) -> Result<Seconds, E> {
+        Seconds::from_integer(seconds).map_err(E::custom)
+    }
+
+    fn visit_i128<E: Error>(self, seconds: i128) -> Result<Seconds, E> {
+        Seconds::from_integer(seconds).map_err(E::custom)
+    }
+
+    fn visit_u128<E: Error>(self, seconds: u128) -> Result<Seconds, E> {
+        Seconds::from_integer(seconds).map_err(E::custom)
     }
 }
 
@@ -195,8 +234,17 @@ mod tests {
     #[test]
     fn times_are_positive_seconds() {
         assert_eq!(Seconds::parse("0.5"), Ok(Seconds(Duration::from_millis(500))));
-        for wrong in ["0", "-1", "", "x", "inf", "NaN", "1e300"] {
-            assert!(Seconds::parse(wrong).is_err(), "{wrong}");
+        for wrong in ["0", "-1", "", "x", "-inf", "NaN", "1e-300"] {
+            assert_eq!(Seconds::parse(wrong), Err(Seconds::NO_TIME.to_owned()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_can_be_added_to_any_moment() {
+        let now = std::time::Instant::now();
+        assert!(now.checked_add(Seconds::parse("315360000").unwrap().0).is_some());
+        for long in ["315360000.5", "1e19", "1e300", "inf"] {
+            assert_eq!(Seconds::parse(long), Err(Seconds::TOO_LONG.to_owned()), "{long}");
         }
     }
 

@@ -123,10 +123,13 @@ impl Reader<'_> {
     fn milliseconds(&mut self, line: &Line<'_>) -> Option<Said<Seconds>> {
         let words = line.words();
         let time = words.get(1).and_then(|word| word.value.parse().ok()).map(Duration::from_millis);
-        if time.is_none_or(|time| time.is_zero()) {
-            self.notes.push(line.note("this time is ignored: it is no number of milliseconds above 0"));
+        let time = time.and_then(|time| Seconds::new(time).ok());
+        if time.is_none() {
+            self.notes.push(
+                line.note("this time is ignored: it is no number of milliseconds above 0, ten years at most"),
+            );
         }
-        time.filter(|time| !time.is_zero()).map(|time| Said::new(Seconds(time), &line.place()))
+        time.map(|time| Said::new(time, &line.place()))
     }
 
     fn chain_length(&mut self, line: &Line<'_>) -> Result<(), String> {

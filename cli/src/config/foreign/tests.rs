@@ -123,7 +123,7 @@ fn proxychains_networks_and_rewrites_are_read() {
 #[test]
 fn what_proxychains_passes_over_is_said() {
     let content = "strict_chain # all of them\nproxy_dns_daemon 127.0.0.1:1053\ndinamic_chain\nsocks5 10.0.0.1 1080\n\
-                   tcp_read_time_out soon\n[ProxyList]\nsocks5 10.0.0.1 1080\n";
+                   tcp_read_time_out soon\ntcp_connect_time_out 18446744073709551615\n[ProxyList]\nsocks5 10.0.0.1 1080\n";
     let (profile, notes) = read(Format::Proxychains, content).unwrap();
     assert_eq!(profile.order.unwrap().value, Order::Dynamic);
     let expected = [
@@ -132,6 +132,7 @@ fn what_proxychains_passes_over_is_said() {
         "file:3: \"dinamic_chain\" is ignored",
         "file:4: this socks5 proxy is ignored",
         "file:5: this time is ignored",
+        "file:6: this time is ignored",
     ];
     for (note, expected) in notes.lines().zip(expected) {
         assert!(note.starts_with(expected), "{note}");
