@@ -67,10 +67,13 @@ pub(crate) fn load(
         Loaded { profile: Profile::default(), listed: None, notes: Vec::new(), withheld: VARIABLES.to_vec() };
     let file = file(wanted, &environment, &mut loaded)?;
     let merged = flags.beside(environment.profile()?).over(file);
-    let all_proxy = if merged.has_way() { None } else { environment.all_proxy(&mut loaded.notes)? };
+    let all_proxy = if merged.leaves_proxy_open() { environment.all_proxy()? } else { None };
     let mut profile = match all_proxy {
-        Some(weakest) => {
+        Some(mut weakest) => {
             loaded.withheld.extend(EXCEPTIONS);
+            if merged.leaves_exceptions_open() {
+                weakest.rules = environment.no_proxy(&mut loaded.notes)?;
+            }
             merged.over(weakest)
         }
         None => merged,

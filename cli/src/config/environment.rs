@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::place::{Place, Said};
 use super::profile::{Profile, Rule};
 use super::value::{List, Seconds};
-use crate::route::rule;
+use crate::route::{Criteria, rule};
 
 /// How a variable is looked up; one that is empty counts as none.
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
@@ -95,36 +95,40 @@ impl Environment<'_> {
         })
     }
 
-    /// The proxy of `ALL_PROXY`, and what `NO_PROXY` excepts; `None` when there is no such proxy. Entries of `NO_PROXY` that mean nothing
-    /// here are left out, with a note: they are written for other programs.
+    /// The proxy of `ALL_PROXY`; `None` when there is none.
     ///
     /// # Errors
-    /// A variable is not UTF-8.
-    pub(super) fn all_proxy(&self, notes: &mut Vec<String>) -> Result<Option<Profile>, String> {
+    /// The variable is not UTF-8.
+    pub(super) fn all_proxy(&self) -> Result<Option<Profile>, String> {
         let Some(name) = ["ALL_PROXY", "all_proxy"].into_iter().find(|name| self.path(name).is_some()) else {
             return Ok(None);
         };
-        let proxy = self.list(name, |_| false)?;
-        let mut rules = Vec::new();
+        Ok(Some(Profile { proxy: self.list(name, |_| false)?, ..Profile::default() }))
+    }
+
+    /// What `NO_PROXY` excepts. Entries that mean nothing here are left out, with a note: they are written for other programs.
+    ///
+    /// # Errors
+    /// The variable is not UTF-8.
+    pub(super) fn no_proxy(&self, notes: &mut Vec<String>) -> Result<Vec<Said<Rule>>, String> {
         // curl has the lower case first.
-        if let Some(name) = ["no_proxy", "NO_PROXY"].into_iter().find(|name| self.path(name).is_some()) {
-            let value = self.value(name)?.unwrap_or_default();
-            for entry in value.split([',', ' ', '\t']) {
-                match rule::no_proxy(entry) {
-                    Ok(Some(criteria)) => {
-                        rules.push(Said::named(
-                            Rule::new(&criteria, "direct", &Place::Named(name.into())),
-                            name,
-                        ));
-                    }
-                    Ok(None) => {}
-                    Err(why) => {
-                        notes.push(Place::Named(name.into()).fault(format!("{why}; this entry is ignored")))
-                    }
-                }
+        let Some(name) = ["no_proxy", "NO_PROXY"].into_iter().find(|name| self.path(name).is_some()) else {
+            return Ok(Vec::new());
+        };
+        let value = self.value(name)?.unwrap_or_default();
+        let place = Place::Named(name.into());
+        let direct = |criteria: &Criteria| Said::new(Rule::new(criteria, "direct", &place), &place);
+        if value == "*" {
+            return Ok(vec![direct(&Criteria::default())]);
+        }
+        let mut rules = Vec::new();
+        for entry in value.split([',', ' ', '\t']) {
+            match exception(entry) {
+                Ok(criteria) => rules.extend(criteria.as_ref().map(direct)),
+                Err(why) => notes.push(place.fault(format!("{why}; this entry is ignored"))),
             }
         }
-        Ok(Some(Profile { proxy, rules, ..Profile::default() }))
+        Ok(rules)
     }
 
     fn text(&self, name: &str) -> Result<Option<Said<String>>, String> {
@@ -172,6 +176,17 @@ pub(super) fn truth(text: &str) -> Result<bool, String> {
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err("write 1 or 0".into()),
     }
+}
+
+/// An entry of `NO_PROXY` among others. As curl has it, they are no patterns: what looks like one is the name of no host.
+fn exception(entry: &str) -> Result<Option<Criteria>, String> {
+    if entry.contains(['*', '?']) {
+        let entry = entry.escape_debug();
+        return Err(format!(
+            "\"{entry}\" is no pattern here, nor for curl: a name stands for all below it, and * for everything if it is alone"
+        ));
+    }
+    rule::no_proxy(entry)
 }
 
 fn number(text: &str) -> Result<usize, String> {

@@ -16,7 +16,8 @@ use crate::args::{Backstop, Udp};
 use crate::route::{self, Criteria};
 
 /// Words of `via` and `default` that no chain or proxy can have for a name.
-pub(super) const RESERVED: [&str; 3] = ["proxy", "direct", "deny"];
+pub(super) const RESERVED: [&str; 3] = [PROXY, "direct", "deny"];
+const PROXY: &str = "proxy";
 
 /// What a source says; what it leaves open is `None`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -122,10 +123,22 @@ impl Profile {
         self.proxy.is_some() || self.proxy_file.is_some()
     }
 
-    /// Needs no proxy of `ALL_PROXY`?
-    pub(crate) fn has_way(&self) -> bool {
+    /// Is it for `ALL_PROXY` to say what `proxy` is? Not where that is named here, nor where chains are that have names, and none goes by it.
+    pub(super) fn leaves_proxy_open(&self) -> bool {
+        let is_proxy = |via: &Said<String>| via.value == PROXY;
         let is_chain = |via: &Said<String>| !RESERVED.contains(&via.value.as_str());
-        self.has_proxy() || self.default.as_ref().is_some_and(is_chain)
+        let mut vias = self.rules.iter().filter_map(|rule| rule.value.via.as_ref());
+        let is_meant = match &self.default {
+            None => true,
+            Some(via) if is_chain(via) => false,
+            Some(via) => is_proxy(via) || vias.clone().any(is_proxy) || !vias.any(is_chain),
+        };
+        is_meant && !self.has_proxy()
+    }
+
+    /// Is it for `NO_PROXY` to except something from what goes by `proxy`? Not from what is said here of all connections.
+    pub(super) fn leaves_exceptions_open(&self) -> bool {
+        self.default.is_none() && self.only.is_none()
     }
 
     /// This source, and a weaker one for what it leaves open. Rules of both hold, these first. Proxies come with their order: where this

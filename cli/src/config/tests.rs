@@ -1,5 +1,7 @@
 //! Whole configurations: files, variables and options as users write them, and what comes of them.
 
+mod weakest;
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -170,19 +172,6 @@ fn rules_of_all_sources_hold_the_stronger_ones_first() {
     let scene = Scene::with(config).profile("p").flags(|flags| flags.rules = vec![rule.clone()]);
     let ports: Vec<_> = scene.routes().rules.iter().map(|rule| *rule.criteria.ports[0].start()).collect();
     assert_eq!(ports, [3, 2, 1]);
-}
-
-#[test]
-fn no_proxy_counts_with_all_proxy_alone() {
-    let scene = || Scene::new().set("NO_PROXY", "example.org, 10.0.0.0/8,a:b:c").set("no_proxy", "");
-    let all = scene().set("ALL_PROXY", "socks5://x");
-    let loaded = all.load().unwrap();
-    assert!(loaded.withheld.contains(&"NO_PROXY") && loaded.notes[0].contains("a:b:c"), "{:?}", loaded.notes);
-    let routes = all.routes();
-    assert_eq!((routes.rules.len(), routes.rules[0].via), (2, Verdict::Direct));
-    assert!(routes.rules[0].criteria.names[0].matches(b"www.example.org"));
-    let other = scene().set("PRESOCKS_PROXY", "socks5://x");
-    assert!(other.routes().rules.is_empty() && !other.load().unwrap().withheld.contains(&"NO_PROXY"));
 }
 
 #[test]
