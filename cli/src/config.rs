@@ -9,6 +9,7 @@ mod environment;
 mod excerpt;
 mod foreign;
 mod location;
+mod path;
 mod permission;
 mod place;
 mod print;
@@ -78,14 +79,22 @@ pub(crate) fn load(
         }
         None => merged,
     };
+    let paths = environment.paths();
     for path in [&mut profile.proxy_file, &mut profile.ca_file].into_iter().flatten() {
-        resolve(path, environment.path("HOME"));
+        paths.expand(path)?;
     }
     if let Some(path) = &profile.proxy_file {
         if profile.proxy.is_some() {
             return Err(path.fault("proxy and proxy-file exclude each other"));
         }
         loaded.listed = Some(proxy_file(&path.value, &mut loaded.notes)?);
+    }
+    for path in [&mut profile.proxy_file, &mut profile.ca_file].into_iter().flatten() {
+        path.value = path::absolute(&path.value).map_err(|why| path.fault(why))?;
+    }
+    let listed = loaded.listed.iter_mut().flat_map(|list| &mut list.items);
+    for url in profile.urls_mut().chain(listed) {
+        paths.resolve_url(url)?;
     }
     loaded.profile = profile;
     Ok(loaded)
@@ -161,16 +170,6 @@ fn without_file(chosen: Option<&Said<String>>) -> Result<Profile, String> {
         Some(chosen) => Err(chosen.fault("profiles stand in a configuration file, and none is read")),
         None => Ok(Profile::default()),
     }
-}
-
-/// A path that was written somewhere: `~/` is the home directory, and what is relative starts from the directory of the file that it was
-/// written in.
-fn resolve(said: &mut Said<PathBuf>, home: Option<OsString>) {
-    said.value = match (said.value.strip_prefix("~"), home, said.place.directory()) {
-        (Ok(rest), Some(home), _) => Path::new(&home).join(rest),
-        (_, _, Some(directory)) => directory.join(&said.value),
-        (_, _, None) => return,
-    };
 }
 
 /// Reads a list of proxies, one URL a line.

@@ -8,7 +8,7 @@ mod url;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use presocks_proto::handshake::{Error, Handshake};
 use presocks_proto::name::Name;
@@ -73,12 +73,24 @@ impl Kind {
 }
 
 impl Proxy {
-    /// Reads a URL.
+    /// Reads a URL. The paths in it are as they were written ([`Proxy::with_paths`]).
     ///
     /// # Errors
     /// What is wrong with it and what to write instead, without any part of its credentials.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
         url::parse(url)
+    }
+
+    /// A URL with what `resolve` makes of each path in it but that of a Unix socket, which is absolute. One that cannot be read stays as
+    /// it is.
+    ///
+    /// # Errors
+    /// Those of `resolve`.
+    pub(crate) fn with_paths(
+        url: &str,
+        resolve: impl Fn(&Path) -> Result<PathBuf, String>,
+    ) -> Result<String, String> {
+        url::with_paths(url, resolve)
     }
 
     /// What it speaks.
@@ -105,7 +117,7 @@ impl Proxy {
     }
 
     /// These authorities are asked about its certificate, unless its own URL names others.
-    pub(crate) fn default_ca_file(&mut self, file: &std::path::Path) {
+    pub(crate) fn default_ca_file(&mut self, file: &Path) {
         if let Some(Tls { ca_file: ca_file @ None, .. }) = &mut self.tls {
             *ca_file = Some(file.to_owned());
         }
@@ -249,6 +261,23 @@ mod tests {
         let chosen = tls("socks5+tls://u:p%3Fq@192.0.2.1?server-name=inner.example&ca-file=/etc/my%20ca.pem");
         assert_eq!(chosen.server_name.to_str(), "inner.example");
         assert_eq!(chosen.ca_file.unwrap().to_str(), Some("/etc/my ca.pem"));
+    }
+
+    #[test]
+    fn paths_are_resolved_where_they_stand_in_a_url() {
+        let below = |path: &Path| Ok(Path::new("/a b").join(path));
+        for (url, resolved) in [
+            (
+                "https://u:p%3F@h?auth=x&ca-file=c%26a.pem&ca-file=",
+                "https://u:p%3F@h?auth=x&ca-file=/a%20b/c%26a.pem&ca-file=",
+            ),
+            ("https://h/?ca-file=/etc/ca.pem", "https://h/?ca-file=/etc/ca.pem"),
+            ("https://h?ca-file=a@b", "https://h?ca-file=a@b"),
+            ("tor", "tor"),
+            ("?ca-file=x://é", "?ca-file=x://é"),
+        ] {
+            assert_eq!(Proxy::with_paths(url, below).as_deref(), Ok(resolved), "{url}");
+        }
     }
 
     #[test]

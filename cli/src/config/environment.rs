@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::path::Paths;
 use super::place::{Place, Said};
 use super::profile::{Profile, Rule};
 use super::value::{List, Seconds};
@@ -64,6 +65,11 @@ impl Environment<'_> {
     /// The value of a variable, which may be any bytes.
     pub(super) fn path(&self, name: &str) -> Option<OsString> {
         (self.0)(name).filter(|value| !value.is_empty())
+    }
+
+    /// How paths are resolved.
+    pub(super) fn paths(&self) -> Paths {
+        Paths { home: self.path("HOME") }
     }
 
     /// What the `PRESOCKS_` variables say.

@@ -21,8 +21,12 @@ pub(super) fn find(
     environment: &Environment<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Option<PathBuf>, String> {
+    let named = |path: &Path, by: &str| {
+        let path = environment.paths().at_home(path);
+        path.map(Some).map_err(|why| format!("{by}: {why}"))
+    };
     if let Some(path) = &wanted.file {
-        return Ok(Some(path.clone()));
+        return named(path, if wanted.is_proxychains { "-f" } else { "--config" });
     }
     if wanted.is_proxychains {
         return proxychains(environment, notes).map(Some);
@@ -32,7 +36,7 @@ pub(super) fn find(
         return Ok(None);
     }
     if let Some(path) = environment.path(CONFIG) {
-        return Ok(Some(path.into()));
+        return named(Path::new(&path), CONFIG);
     }
     // XDG Base Directory Specification: a path that is not absolute is ignored.
     let absolute = |name| environment.path(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -45,7 +49,8 @@ pub(super) fn find(
 fn proxychains(environment: &Environment<'_>, notes: &mut Vec<String>) -> Result<PathBuf, String> {
     const HERE: &str = "./proxychains.conf";
     if let Some(path) = environment.path(PROXYCHAINS_FILE) {
-        return Ok(path.into());
+        let path = environment.paths().at_home(Path::new(&path));
+        return path.map_err(|why| format!("{PROXYCHAINS_FILE}: {why}"));
     }
     let here = Path::new(HERE);
     if is_there(here) {

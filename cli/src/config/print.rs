@@ -10,14 +10,8 @@ const MASK: &str = "***";
 /// # Errors
 /// It holds a path that is not UTF-8.
 pub(crate) fn print(mut profile: Profile) -> Result<String, String> {
-    let listed = profile.proxy.iter_mut().flat_map(|list| &mut list.items);
-    for url in listed.chain(profile.proxies.values_mut()) {
+    for url in profile.urls_mut() {
         url.value = masked(&url.value);
-    }
-    for chain in profile.chains.values_mut() {
-        for url in chain.value.proxies.iter_mut().flat_map(|list| &mut list.items) {
-            url.value = masked(&url.value);
-        }
     }
     toml::to_string(&profile).map_err(|error| error.to_string())
 }

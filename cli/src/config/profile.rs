@@ -118,6 +118,13 @@ pub(crate) enum Protocol {
 }
 
 impl Profile {
+    /// All URLs of proxies, and names of proxies where these may stand; those of its profiles left out.
+    pub(super) fn urls_mut(&mut self) -> impl Iterator<Item = &mut Said<String>> {
+        let chains = self.chains.values_mut().filter_map(|chain| chain.value.proxies.as_mut());
+        let listed = self.proxy.iter_mut().chain(chains).flat_map(|list| &mut list.items);
+        listed.chain(self.proxies.values_mut())
+    }
+
     /// Names a proxy by itself?
     fn has_proxy(&self) -> bool {
         self.proxy.is_some() || self.proxy_file.is_some()

@@ -1,5 +1,6 @@
 //! Whole configurations: files, variables and options as users write them, and what comes of them.
 
+mod paths;
 mod weakest;
 
 use std::collections::BTreeMap;

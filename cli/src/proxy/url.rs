@@ -7,9 +7,9 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use rustls_pki_types::ServerName;
 
 use super::credentials::Credentials;
@@ -20,6 +20,10 @@ const SCHEMES: &str =
 
 const ESCAPES: &str =
     "a /, ?, # or @ in user, password, path or option must be written as %2F, %3F, %23 or %40";
+
+/// What is percent-encoded in a path: all but RFC 3986's unreserved characters and the slash.
+const NOT_OF_A_PATH: AsciiSet =
+    NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What the connection to the proxy is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +77,31 @@ pub(super) fn parse(url: &str) -> Result<Proxy, String> {
     Ok(Proxy { kind, place, tls, credentials, insists: options.insists })
 }
 
+/// A URL with what `resolve` makes of each path among its options; as it was where there is nothing to split.
+///
+/// # Errors
+/// Those of `resolve`.
+pub(super) fn with_paths(
+    url: &str,
+    resolve: impl Fn(&Path) -> Result<PathBuf, String>,
+) -> Result<String, String> {
+    let authority = url.find("://").map_or(0, |at| at + "://".len());
+    let end = url.get(authority..).and_then(|rest| rest.find(['/', '?', '#'])).map(|at| authority + at);
+    let (front, back) = url.split_at(end.unwrap_or(url.len()));
+    let Some((path, options)) = back.split_once('?').filter(|_| !back.contains(['#', '@'])) else {
+        return Ok(url.to_owned());
+    };
+    let resolved = |option: &str| match option.strip_prefix("ca-file=").filter(|path| !path.is_empty()) {
+        Some(path) => {
+            let path = resolve(&decoded_path(path))?;
+            Ok(format!("ca-file={}", percent_encode(path.as_os_str().as_encoded_bytes(), &NOT_OF_A_PATH)))
+        }
+        None => Ok(option.to_owned()),
+    };
+    let options = options.split('&').map(resolved).collect::<Result<Vec<_>, String>>()?;
+    Ok(format!("{front}{path}?{}", options.join("&")))
+}
+
 fn read_scheme(scheme: &str) -> Option<(Kind, Carrier)> {
     let scheme = scheme.to_ascii_lowercase();
     if scheme == "https" {
@@ -121,11 +150,7 @@ impl Options {
                 ("auth", _) => return Err("the only value of auth is required".into()),
                 ("server-name" | "ca-file", "") => return Err(format!("{name} has no value")),
                 ("server-name", name) => options.server_name = Some(name.to_owned()),
-                ("ca-file", path) => {
-                    // The broker leaves the working directory.
-                    let path = std::path::absolute(decoded_path(path)).map_err(|error| error.to_string())?;
-                    options.ca_file = Some(path);
-                }
+                ("ca-file", path) => options.ca_file = Some(decoded_path(path)),
                 _ => {
                     let name = name.escape_default();
                     return Err(format!(
