@@ -73,7 +73,8 @@ pub(crate) fn load(
         Some(mut weakest) => {
             loaded.withheld.extend(EXCEPTIONS);
             if merged.leaves_exceptions_open() {
-                weakest.rules = environment.no_proxy(&mut loaded.notes)?;
+                weakest.rules =
+                    Some(environment.no_proxy(&mut loaded.notes)?).filter(|rules| !rules.is_empty());
             }
             merged.over(weakest)
         }
@@ -123,7 +124,13 @@ fn file(wanted: &Wanted, environment: &Environment<'_>, loaded: &mut Loaded) -> 
         return Ok(top);
     };
     match profiles.remove(&chosen.value) {
-        Some(profile) => Ok(profile.value.over(top)),
+        Some(profile) => {
+            // As for every other key; those of options and variables come on top of either.
+            if profile.value.rules.is_some() {
+                top.rules = None;
+            }
+            Ok(profile.value.over(top))
+        }
         None => {
             let known: Vec<_> = profiles.keys().map(|name| name.escape_debug().to_string()).collect();
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };

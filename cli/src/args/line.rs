@@ -198,7 +198,7 @@ pub(super) fn read(words: &[OsString]) -> Result<Mode, Exit> {
 
 impl Line {
     fn typed(self) -> Result<Typed, String> {
-        let rules = self.rule.iter().map(|text| read_rule(text)).collect::<Result<_, _>>()?;
+        let rules: Vec<_> = self.rule.iter().map(|text| read_rule(text)).collect::<Result<_, _>>()?;
         let mut rewrite = std::collections::BTreeMap::new();
         for text in &self.rewrite {
             let (from, to) =
@@ -214,7 +214,7 @@ impl Line {
             length: said(self.length, "--length"),
             fixed: said(self.fixed, "--fixed"),
             failover_on_refusal: flag(self.failover_on_refusal, "--failover-on-refusal"),
-            rules,
+            rules: Some(rules).filter(|rules| !rules.is_empty()),
             default: said(self.default, "--default"),
             only: list(self.only, "--only"),
             direct: list(self.direct, "--direct"),

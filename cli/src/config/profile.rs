@@ -49,8 +49,9 @@ pub(crate) struct Profile {
     pub(crate) proxies: BTreeMap<String, Said<String>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) chains: BTreeMap<String, Said<Chain>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) rules: Vec<Said<Rule>>,
+    /// None is something else than an empty list: with that a profile takes back those of the top.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rules: Option<Vec<Said<Rule>>>,
     /// At the top of a file only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) profiles: BTreeMap<String, Said<Profile>>,
@@ -134,7 +135,7 @@ impl Profile {
     pub(super) fn leaves_proxy_open(&self) -> bool {
         let is_proxy = |via: &Said<String>| via.value == PROXY;
         let is_chain = |via: &Said<String>| !RESERVED.contains(&via.value.as_str());
-        let mut vias = self.rules.iter().filter_map(|rule| rule.value.via.as_ref());
+        let mut vias = self.rules.iter().flatten().filter_map(|rule| rule.value.via.as_ref());
         let is_meant = match &self.default {
             None => true,
             Some(via) if is_chain(via) => false,
@@ -168,8 +169,10 @@ impl Profile {
     pub(crate) fn beside(self, weaker: Self) -> Self {
         let (has_proxy, has_default) = (self.has_proxy(), self.default.is_some() || self.only.is_some());
         let has_talk = self.quiet.is_some() || self.verbose.is_some();
-        let mut rules = self.rules;
-        rules.extend(weaker.rules);
+        let rules = match (self.rules, weaker.rules) {
+            (Some(own), Some(others)) => Some(own.into_iter().chain(others).collect()),
+            (own, others) => own.or(others),
+        };
         Self {
             proxy: self.proxy.or(weaker.proxy.filter(|_| !has_proxy)),
             proxy_file: self.proxy_file.or(weaker.proxy_file.filter(|_| !has_proxy)),

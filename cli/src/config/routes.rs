@@ -32,7 +32,7 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
         let criteria = Criteria { addresses, ..Criteria::default() };
         rules.push(route::Rule { criteria, via: Verdict::Direct, source: direct.place.to_string() });
     }
-    for rule in &profile.rules {
+    for rule in profile.rules.iter().flatten() {
         rules.push(builder.rule(rule)?);
     }
     if let Some(only) = &profile.only {

@@ -73,25 +73,53 @@ pub(super) fn receive_now(from: &(impl AsFd + ?Sized), room: &mut [u8]) -> io::R
     Ok(recv(from, room, RecvFlags::DONTWAIT).map(|(len, _)| len)?)
 }
 
-/// Until both directions have ended. A side that has ended its own is read no more, and yet may be gone: then the other is of no use.
+/// Why a direction has ended before its time.
+pub(super) enum Broken {
+    /// Nothing more comes.
+    Reading(io::Error),
+    /// Nothing more is taken.
+    Writing(io::Error),
+}
+
+impl Broken {
+    fn into_error(self) -> io::Error {
+        let (Self::Reading(error) | Self::Writing(error)) = self;
+        error
+    }
+}
+
+/// Until both directions have ended. A side that has ended its own is read no more, and yet may be gone: then the other is of no use. One that takes
+/// nothing more may have said something before that.
 ///
 /// # Errors
 /// Those of either direction.
 pub(super) async fn until_both_end(
-    there: impl Future<Output = io::Result<()>>,
-    back: impl Future<Output = io::Result<()>>,
+    there: impl Future<Output = Result<(), Broken>>,
+    back: impl Future<Output = Result<(), Broken>>,
     one_is_gone: impl Future<Output = io::Error>,
     other_is_gone: impl Future<Output = io::Error>,
 ) -> io::Result<()> {
     let (mut there, mut back) = (std::pin::pin!(there), std::pin::pin!(back));
     tokio::select! {
-        result = &mut there => {
-            result?;
-            tokio::select! { result = back => result, error = one_is_gone => Err(error) }
-        }
-        result = &mut back => {
-            result?;
-            tokio::select! { result = there => result, error = other_is_gone => Err(error) }
-        }
+        result = &mut there => rest(result, back, one_is_gone).await,
+        result = &mut back => rest(result, there, other_is_gone).await,
     }
+}
+
+/// One direction has ended so: what becomes of the other, unless who is to receive it is gone.
+async fn rest(
+    ended: Result<(), Broken>,
+    other: impl Future<Output = Result<(), Broken>>,
+    is_gone: impl Future<Output = io::Error>,
+) -> io::Result<()> {
+    let first = match ended {
+        Ok(()) => Ok(()),
+        Err(Broken::Reading(error)) => return Err(error),
+        Err(Broken::Writing(error)) => Err(error),
+    };
+    let rest = tokio::select! {
+        result = other => result.map_err(Broken::into_error),
+        error = is_gone => Err(error),
+    };
+    first.and(rest)
 }

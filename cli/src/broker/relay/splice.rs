@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 
 use super::Relays;
-use super::side::{Side, receive_now, until_both_end};
+use super::side::{Broken, Side, receive_now, until_both_end};
 
 /// Bytes that one call moves at most: what a pipe holds (pipe(7)).
 const MOST: usize = 64 * 1024;
@@ -26,21 +26,23 @@ pub(super) async fn both_ways(relays: &Relays, one: &impl Side, other: &impl Sid
 }
 
 /// One direction, to its end, which is passed on.
-async fn one_way(relays: &Relays, from: &impl Side, to: &impl Side) -> io::Result<()> {
-    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+async fn one_way(relays: &Relays, from: &impl Side, to: &impl Side) -> Result<(), Broken> {
+    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+    let pipe = pipe.map_err(|error| Broken::Reading(error.into()))?;
     loop {
-        let taken = from.when(Interest::READABLE, || take(from, &pipe.1)).await?;
+        let taken = from.when(Interest::READABLE, || take(from, &pipe.1)).await.map_err(Broken::Reading)?;
         match taken {
-            Taken::End => return to.end(),
+            Taken::End => return to.end().map_err(Broken::Writing),
             Taken::Few(bytes) => {
                 relays.count(bytes.len());
-                to.send_all(&bytes).await?;
+                to.send_all(&bytes).await.map_err(Broken::Writing)?;
             }
             // All of it goes out before more comes in: so a pipe that takes nothing is never the reason why nothing comes.
             Taken::Inside(mut inside) => {
                 relays.count(inside);
                 while inside > 0 {
-                    inside -= to.when(Interest::WRITABLE, || moved(&pipe.0, to)).await?;
+                    let out = to.when(Interest::WRITABLE, || moved(&pipe.0, to)).await;
+                    inside -= out.map_err(Broken::Writing)?;
                 }
             }
         }

@@ -52,7 +52,7 @@ pub(crate) fn profile(
     let (direct, by_proxy): (Vec<_>, Vec<_>) =
         routes.into_iter().partition(|route| matches!(route.via, Via::Direct));
     let rule = |route: &Route, via: &str| Said::new(route.rule(via), &route.place);
-    profile.rules = direct.iter().map(|route| rule(route, "direct")).collect();
+    let mut rules: Vec<_> = direct.iter().map(|route| rule(route, "direct")).collect();
     let mut has_default = false;
     for route in &by_proxy {
         let (name, url) = route.proxy(login.as_ref(), notes)?;
@@ -66,10 +66,11 @@ pub(crate) fn profile(
             ));
         } else {
             let unnamed: Said<Rule> = rule(route, &name);
-            profile.rules.push(unnamed);
+            rules.push(unnamed);
         }
         profile.proxies.insert(name, Said::new(url, &route.place));
     }
+    profile.rules = Some(rules).filter(|rules| !rules.is_empty());
     let whole = Place::Part(Rc::clone(text), 0..0);
     if profile.proxies.is_empty() {
         return Err(format!("{}: there is no route by a proxy in it", text.name));

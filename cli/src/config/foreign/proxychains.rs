@@ -158,7 +158,7 @@ impl Reader<'_> {
             via: Some(Said::new("direct".to_owned(), &word.place)),
             ..Rule::default()
         };
-        self.profile.rules.push(Said::new(rule, &line.place()));
+        self.profile.rules.get_or_insert_default().push(Said::new(rule, &line.place()));
         Ok(())
     }
 

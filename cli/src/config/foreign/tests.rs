@@ -48,7 +48,7 @@ fn rules(profile: &Profile) -> String {
         let words = [texts(&rule.name), texts(&rule.address), texts(&rule.port), protocol, via];
         words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
     };
-    profile.rules.iter().map(|said| rule(&said.value)).collect::<Vec<_>>().join("\n")
+    profile.rules.iter().flatten().map(|said| rule(&said.value)).collect::<Vec<_>>().join("\n")
 }
 
 /// As proxychains-ng ships it, less most comments.
@@ -269,7 +269,7 @@ fn no_route_of_dantes_makes_more_direct_than_it_says() {
         "route { to: 10.0.0.0/8 via: direct command: bind }",
     ] {
         let (profile, notes) = read(Format::Dante, &format!("{proxied}{direct}")).unwrap();
-        assert!(profile.rules.is_empty() && notes.contains("file:2: "), "{direct}: {notes}");
+        assert!(profile.rules.is_none() && notes.contains("file:2: "), "{direct}: {notes}");
     }
 }
 
