@@ -129,6 +129,7 @@ pub(crate) fn run(
             spawn_local(trap::attend(Rc::clone(&broker), listener));
         }
         children::attend(&broker.report, front, command).await?;
+        broker.datagrams.finish().await;
         broker.relays.finish().await;
         Ok(())
     });

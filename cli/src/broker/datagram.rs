@@ -8,6 +8,7 @@
 //! to us is refused every other device (`device`).
 
 mod association;
+mod bound;
 mod flows;
 mod gate;
 mod place;
@@ -21,7 +22,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use presocks_abi::socket::is_loopback;
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -29,6 +30,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
 use rustix::net::{AddressFamily, sockopt};
 use tokio::task::spawn_local;
+use tokio::time::sleep;
 
 use super::destination::{self, Addressed};
 use super::device::stays_here;
@@ -52,6 +54,9 @@ const MOST_QUERIES: usize = 4096;
 /// How long a sender waits to learn whether the proxy takes datagrams, once a session; and one whose call is not to wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 const IMPATIENCE: Duration = Duration::from_millis(250);
+
+/// Between two looks at what is still to be sent when the last program has ended.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What the broker keeps for datagrams.
 pub(super) struct Datagrams {
@@ -85,6 +90,18 @@ impl Datagrams {
     /// There is no such chain: no proxy is configured.
     fn of_chain(&self, chain: usize) -> Result<&Rc<Associations>, Refusal> {
         self.associations.get(chain).ok_or(Refusal::NotServed)
+    }
+
+    /// Returns when what programs have sent before they ended is on its way, or has been waited for long enough.
+    pub(super) async fn finish(&self) {
+        let last = Instant::now() + PATIENCE;
+        while self.is_used() && Instant::now() < last {
+            // Those that a gate has not read yet come in meanwhile.
+            sleep(TICK).await;
+            if !self.associations.iter().any(|all| all.is_awaited()) {
+                return;
+            }
+        }
     }
 
     /// The program's socket is gone, and its associations with it.

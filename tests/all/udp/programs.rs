@@ -96,6 +96,23 @@ for host, family in ('origin.test', socket.AF_INET), ('10.88.0.2', socket.AF_INE
     lab.assert_no_leak();
 }
 
+/// Its broker outlives it for as long as the association takes.
+#[test]
+fn what_a_program_sends_as_its_last_word_arrives() {
+    if missing(&["bash", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let echo = Datagrams::echo(&lab, 7);
+    let proxy = Dante::open(&lab);
+    for _ in 0..3 {
+        let run = lab.presocks(["bash", "-c", "echo last > /dev/udp/10.88.0.2/7"]).proxy(&proxy).run();
+        run.success().stderr_is("");
+    }
+    patience::wait_until("three datagrams at the origin", || echo.received().len() == 3);
+    lab.assert_no_leak();
+}
+
 #[test]
 fn asyncio_has_datagram_endpoints_with_and_without_a_peer() {
     if missing(&["python3", "danted"]) {

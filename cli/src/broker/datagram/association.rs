@@ -9,7 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::bound::relay_of;
 use super::flows::Cookie;
 use crate::broker::Broker;
 use crate::broker::connect::associate;
@@ -121,6 +122,12 @@ impl Associations {
             has_served: Cell::default(),
             room: RefCell::default(),
         }
+    }
+
+    /// Do datagrams wait for an association?
+    pub(super) fn is_awaited(&self) -> bool {
+        let is_opening = |one: &Rc<Association>| matches!(*one.state.borrow(), State::Opening { .. });
+        self.of.borrow().values().any(|of_socket| of_socket.open.iter().any(is_opening))
     }
 
     /// Is it known that the proxy takes datagrams?
@@ -454,41 +461,6 @@ async fn open_at(broker: &Rc<Broker>, hop: &Hop, proxy: SocketAddr) -> Result<(T
     }
     let relay = Relay::new(own, relay).map_err(Failure::Socket)?;
     Ok((control, relay))
-}
-
-/// Where the relay is: at the proxy. An unspecified address means that, and so does one of a private network, which the proxy sees itself by behind a
-/// translator of addresses. Another host's is refused: nothing leaves for anybody but the proxy.
-fn relay_of(bound: Option<Target>, proxy: SocketAddr) -> Result<SocketAddr, Failure> {
-    let bound = bound.ok_or(Failure::NoRelay(None))?;
-    let unusable = || Failure::NoRelay(Some(Box::new(bound)));
-    let Host::Address(address) = bound.host else { return Err(unusable()) };
-    if bound.port == 0 {
-        return Err(unusable());
-    }
-    let own = canonical(proxy);
-    let address = address.to_canonical();
-    let is_the_proxys = address == own.ip() || is_private(address);
-    if !is_the_proxys {
-        return Err(unusable());
-    }
-    // With its scope, should it have one.
-    let mut relay = own;
-    relay.set_port(bound.port);
-    Ok(relay)
-}
-
-/// Does the address mean something in one network only (RFC 1918, RFC 4193, RFC 6598, RFC 3927, RFC 4291)?
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let is_shared =
-                v4.octets().starts_with(&[100]) && v4.octets().get(1).is_some_and(|b| b & 0xc0 == 64);
-            v4.is_unspecified() || v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_shared
-        }
-        IpAddr::V6(v6) => {
-            v6.is_unspecified() || v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
-    }
 }
 
 /// Returns when the proxy ends the association. It has nothing to say on this connection.
