@@ -188,11 +188,20 @@ impl Routes {
         self.rules.iter().find(is_about).map(|rule| (rule.via, rule))
     }
 
+    /// The first rule that matches of those that speak of networks.
+    pub(crate) fn about_network(&self, asked: &Asked<'_>) -> Option<&Rule> {
+        self.first(asked, |rule| !rule.criteria.addresses.is_empty())
+    }
+
     /// The first rule that matches.
     fn rule(&self, asked: &Asked<'_>) -> Option<&Rule> {
+        self.first(asked, |_| true)
+    }
+
+    fn first(&self, asked: &Asked<'_>, may: impl Fn(&Rule) -> bool) -> Option<&Rule> {
         let names = OnceCell::new();
         let program = || names.get_or_init(|| (asked.program)()).as_slice();
-        self.rules.iter().find(|rule| rule.criteria.matches(asked, &program))
+        self.rules.iter().find(|rule| may(rule) && rule.criteria.matches(asked, &program))
     }
 
     /// The chain with this index.

@@ -83,8 +83,8 @@ pub(super) fn permit(
 ) -> Result<(), Failure> {
     let target = Target { host: Host::Address(address.ip().to_canonical()), port: address.port() };
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
-    match broker.settings.routes.verdict(&asked) {
-        (Verdict::Deny, rule @ Some(_)) => Err(Failure::Denied(Denial::new(broker, rule))),
+    match broker.settings.routes.about_network(&asked) {
+        Some(rule) if rule.via == Verdict::Deny => Err(Failure::Denied(Denial::new(broker, Some(rule)))),
         _ => Ok(()),
     }
 }

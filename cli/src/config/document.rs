@@ -16,7 +16,8 @@ use super::profile::Profile;
 /// Why it cannot be read; that it is not UTF-8.
 pub(super) fn read(path: &Path, format: impl Fn(&str) -> Format) -> Result<Rc<Text>, String> {
     let name = path.display().to_string().escape_debug().to_string();
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let bytes =
+        fs::read(path).map_err(|error| format!("cannot read {}: {error}", excerpt::mask_urls(&name)))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let bytes = Zeroizing::new(error.into_bytes());

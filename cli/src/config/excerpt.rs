@@ -76,7 +76,7 @@ fn secrets(format: Format, line: &str, hides_value: bool) -> Vec<Range<usize>> {
             Some((key, value)) if hides_value || is_telling(key) => {
                 rest(key.len() + (value.len() - value.trim_start().len()))
             }
-            _ => urls(line),
+            _ => Some(urls(line)).filter(|found| !found.is_empty()).unwrap_or_else(|| odd_strings(line)),
         },
         Format::Proxies => match urls(line) {
             found if found.is_empty() && !line.contains("://") => rest(0),
@@ -100,6 +100,28 @@ fn secrets(format: Format, line: &str, hides_value: bool) -> Vec<Range<usize>> {
         }
         Format::Dante => urls(line),
     }
+}
+
+/// Strings that might be a proxy with its password in some other shape: `HOST:PORT:USER:PASSWORD`, words, a query.
+fn odd_strings(line: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    for (number, part) in line.split(['"', '\'']).enumerate() {
+        if number % 2 == 1 && is_odd(part) {
+            found.push(start..start + part.len());
+        }
+        start += part.len() + 1;
+    }
+    found
+}
+
+fn is_odd(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let rest = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(rest, |(_, rest)| rest);
+    let is_of_address = |letter: char| letter.is_ascii_hexdigit() || ":./[]".contains(letter);
+    let has_fields = rest.matches(':').count() > 1 && !rest.chars().all(is_of_address);
+    let lower = rest.to_ascii_lowercase();
+    has_fields || rest.contains(char::is_whitespace) || lower.contains("%40") || lower.contains("pass")
 }
 
 fn one(start: usize, end: usize) -> Vec<Range<usize>> {

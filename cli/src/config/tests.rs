@@ -472,3 +472,19 @@ fn the_example_is_right_in_each_of_its_profiles() {
     assert!(!Scene::with(example).profile("home").routes().rules.is_empty());
     assert!(Scene::with(example).profile("anonymous").routes().rules.is_empty());
 }
+
+#[test]
+fn a_password_in_no_urls_shape_is_not_shown_either() {
+    for value in [
+        "\"h:1080:user:s3cr3t\"",
+        "\"socks5 10.0.0.1 1080 user s3cr3t\"",
+        "[\"socks5://h\", \"https://h?user=u&password=s3cr3t\"]",
+        "\"socks5://u%3as3cr3t%40h:1\"",
+        "'socks5:u:s3cr3t'",
+    ] {
+        let error = Scene::with(&format!("proxy = {value}")).error();
+        assert!(!error.contains("s3cr3t") && error.contains("config.toml:1:"), "{error}");
+    }
+    let error = Scene::with("proxy = \"socks5://[2001:db8::1]:x\"").error();
+    assert!(error.contains("2001:db8::1"), "{error}");
+}
