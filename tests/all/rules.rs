@@ -1,6 +1,7 @@
 //! Rules and rewrites: which way each connection goes, whether the shim or the backstop brings it.
 
 mod datagrams;
+mod direct;
 mod names;
 mod servers;
 

@@ -1,0 +1,119 @@
+//! What is direct: a rule that denies its network or all datagrams means it still, and a link's own addresses work.
+
+use presocks_tests::host::Host;
+use presocks_tests::origin::{Datagrams, Service};
+
+use super::Scene;
+use super::names::know;
+
+/// What only the broker looks up: a program would find them itself.
+const ALIASES: [&str; 4] = ["--rewrite", "a.near=near.example", "--rewrite", "a.metadata=metadata.example"];
+
+/// Connects to each place in turn, and prints what came of it.
+const CONNECT: &str = "
+import errno, socket, sys
+for place in sys.argv[1:]:
+    host, port = place.rsplit(':', 1)
+    try: socket.create_connection((host, int(port)), 10); print(place, 'connected')
+    except OSError as error: print(place, errno.errorcode.get(error.errno, error))
+";
+
+#[test]
+fn a_direct_name_whose_address_a_rule_denies_is_refused() {
+    let Some(scene) = Scene::set() else { return };
+    know(&scene.lab, "10.88.0.2 near.example\n169.254.169.254 metadata.example\n");
+    let rules = [
+        "name=near.example port=81 via=direct",
+        "address=10.88.0.0/24,169.254.0.0/16 via=deny",
+        "name=.example via=direct",
+    ];
+    let places = ["a.near:80", "a.near:81", "a.metadata:80"];
+    let expected = "a.near:80 EACCES\na.near:81 EACCES\na.metadata:80 EACCES\n";
+    for before in [&[][..], &["env", "-i"]] {
+        let words = [before, &["/usr/bin/python3", "-c", CONNECT], &places].concat();
+        let run = scene.command(&rules, &ALIASES, &words).run();
+        run.success().stdout_is(expected);
+        let rule = "a rule denies it (--rule: address=10.88.0.0/24,169.254.0.0/16)";
+        run.stderr_is(&format!("presocks: near.example:80 via direct: {rule}\n"));
+    }
+    assert_eq!((scene.asked(), scene.web.connections()), ((0, 0), 0));
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn datagrams_are_refused_by_udp_deny_though_they_are_direct() {
+    let Some(scene) = Scene::set() else { return };
+    let echo = Datagrams::echo(&scene.lab, 7);
+    let script = "
+import errno, socket
+for to in ('10.88.0.2', 7), ('192.0.2.1', 7), ('224.0.0.251', 5353), ('127.0.0.1', 7):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try: s.sendto(b'sent', to); print(to[0], 'sent')
+    except OSError as error: print(to[0], errno.errorcode[error.errno])
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        s.connect(to)
+        for n in range(3): s.send(b'written')
+    except OSError as error: print(to[0], 'connected', errno.errorcode[error.errno])
+";
+    let ways = [
+        (&["address=10.88.0.0/24,224.0.0.0/4 via=direct"][..], &["--udp", "deny"][..]),
+        (&[], &["--udp", "deny", "--direct", "10.88.0.0/24,224.0.0.0/4"]),
+        (&[], &["--udp", "deny", "--only", "x.example"]),
+    ];
+    for before in [&[][..], &["env", "-i"]] {
+        let words = [before, &["/usr/bin/python3", "-c", script]].concat();
+        for (rules, options) in ways {
+            let run = scene.command(rules, options, &words).run();
+            run.success().stdout_has("10.88.0.2 ENETUNREACH\n").stdout_has("224.0.0.251 ENETUNREACH\n");
+            run.stdout_has("192.0.2.1 ENETUNREACH\n").stdout_has("127.0.0.1 sent\n");
+        }
+    }
+    assert!(echo.received().is_empty());
+    scene.lab.assert_no_leak();
+    scene.lab.permit_direct("10.88.0.2");
+    let direct = ["--direct", "10.88.0.0/24"];
+    scene.command(&[], &direct, &["/usr/bin/python3", "-c", script]).run().stdout_has("10.88.0.2 sent\n");
+    presocks_tests::patience::wait_until("a direct datagram", || !echo.received().is_empty());
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn a_links_own_address_is_connected_to_with_its_device() {
+    let Some(scene) = Scene::set() else { return };
+    let near =
+        Service::start_on(&scene.lab.proxy, 0, |mut stream| std::io::Write::write_all(&mut stream, b"near"));
+    let own = |host: &Host, own: u8, other: u8, cable: &str| {
+        let batch = format!(
+            "address add fe80::{own}/64 dev {cable} nodad
+             neighbour add fe80::{other} lladdr 02:00:00:00:77:0{other} dev {cable} nud permanent\n"
+        );
+        host.setup(&["ip", "-batch", "-"], &batch);
+    };
+    own(&scene.lab.proxy, 1, 2, "to-client");
+    own(&scene.lab.client, 2, 1, "cable");
+    let script = "
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
+print(s.getpeername()[0].split('%')[0], s.getpeername()[3] == socket.if_nametoindex('cable'), s.recv(9).decode())
+";
+    let port = near.port().to_string();
+    let program = ["/usr/bin/python3", "-c", script, "fe80::1%cable", &port];
+    for before in [&[][..], &["env", "-i"]] {
+        let words = [before, &program].concat();
+        // A link's address is nobody's at a proxy.
+        scene.command(&[], &[], &words).run().code(1);
+    }
+    assert_eq!(near.connections(), 0);
+    scene.lab.assert_no_leak();
+    scene.lab.permit_direct("fe80::/10");
+    for before in [&[][..], &["env", "-i"]] {
+        let words = [before, &program].concat();
+        for options in [&["--direct", "fe80::/10"][..], &["--only", "x.example"]] {
+            let run = scene.command(&[], options, &words).run();
+            run.success().stdout_is("fe80::1 True near\n").stderr_is("");
+        }
+    }
+    assert_eq!(near.connections(), 4);
+    scene.lab.assert_no_leak();
+}
