@@ -3,8 +3,8 @@
 use presocks_tests::host::Host;
 use presocks_tests::origin::{Datagrams, Service};
 
-use super::Scene;
 use super::names::know;
+use super::{ALL, Scene};
 
 /// What only the broker looks up: a program would find them itself.
 const ALIASES: [&str; 4] = ["--rewrite", "a.near=near.example", "--rewrite", "a.metadata=metadata.example"];
@@ -37,6 +37,24 @@ fn a_direct_name_whose_address_a_rule_denies_is_refused() {
         run.stderr_is(&format!("presocks: near.example:80 via direct: {rule}\n"));
     }
     assert_eq!((scene.asked(), scene.web.connections()), ((0, 0), 0));
+    scene.lab.assert_no_leak();
+}
+
+#[test]
+fn a_direct_name_is_not_refused_by_rules_that_speak_of_no_network() {
+    let Some(scene) = Scene::set() else { return };
+    know(&scene.lab, "10.88.0.2 near.example\n");
+    scene.lab.permit_direct("10.88.0.2");
+    for command in ALL {
+        for rules in [
+            &["name=near.example via=direct", "via=deny"][..],
+            &["name=near.example via=direct", "port=80 via=deny"],
+            &["name=near.example via=direct", "address=10.99.0.0/16 via=deny"],
+            &["name=near.example via=direct", "protocol=udp address=10.88.0.0/16 via=deny"],
+        ] {
+            assert_eq!(scene.goes_by(rules, &ALIASES, (command, "a.near")), 0, "{command:?} {rules:?}");
+        }
+    }
     scene.lab.assert_no_leak();
 }
 
