@@ -80,6 +80,8 @@ pub(crate) fn load(
         }
         None => merged,
     };
+    profile.settle();
+    loaded.notes.extend(passed_by(&profile));
     let paths = environment.paths();
     for path in [&mut profile.proxy_file, &mut profile.ca_file].into_iter().flatten() {
         paths.expand(path)?;
@@ -99,6 +101,16 @@ pub(crate) fn load(
     }
     loaded.profile = profile;
     Ok(loaded)
+}
+
+/// A note, where a proxy is named on the spot, and a file has it that only what rules say goes by it.
+fn passed_by(profile: &Profile) -> Option<String> {
+    let proxy = profile.proxy.as_ref().map(|list| &list.place);
+    let named = proxy.or(profile.proxy_file.as_ref().map(|said| &said.place))?;
+    let default = profile.default.as_ref().filter(|said| said.value == "direct").map(|said| &said.place);
+    let all_else = default.or(profile.only.as_ref().map(|list| &list.place))?;
+    let is_odd = matches!((named, all_else), (Place::Named(_), Place::Part(..)));
+    is_odd.then(|| format!("{named} names a proxy, but by {all_else} what no rule sends there is direct"))
 }
 
 /// What the configuration file says, its profile laid over its top.

@@ -52,6 +52,9 @@ pub(crate) struct Profile {
     /// None is something else than an empty list: with that a profile takes back those of the top.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rules: Option<Vec<Said<Rule>>>,
+    /// How many of the rules were said by stronger sources than `direct`.
+    #[serde(skip)]
+    pub(crate) rules_before_direct: usize,
     /// At the top of a file only.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) profiles: BTreeMap<String, Said<Profile>>,
@@ -169,6 +172,11 @@ impl Profile {
     pub(crate) fn beside(self, weaker: Self) -> Self {
         let (has_proxy, has_default) = (self.has_proxy(), self.default.is_some() || self.only.is_some());
         let has_talk = self.quiet.is_some() || self.verbose.is_some();
+        let rules_before_direct = match (&self.direct, &weaker.direct) {
+            (Some(_), _) => self.rules_before_direct,
+            (None, Some(_)) => self.rules.as_ref().map_or(0, Vec::len) + weaker.rules_before_direct,
+            (None, None) => 0,
+        };
         let rules = match (self.rules, weaker.rules) {
             (Some(own), Some(others)) => Some(own.into_iter().chain(others).collect()),
             (own, others) => own.or(others),
@@ -197,8 +205,24 @@ impl Profile {
             proxies: merged(self.proxies, weaker.proxies),
             chains: merged(self.chains, weaker.chains),
             rules,
+            rules_before_direct,
             profiles: merged(self.profiles, weaker.profiles),
         }
+    }
+
+    /// `direct` stands before the rules of its own source and of weaker ones, and not before a stronger one's denial: where there are any, it becomes a
+    /// rule behind them. For when all sources have been laid over one another.
+    pub(super) fn settle(&mut self) {
+        if self.rules_before_direct == 0 {
+            return;
+        }
+        let Some(direct) = self.direct.take_if(|direct| !direct.items.is_empty()) else { return };
+        let place = direct.place.clone();
+        let via = Some(Said::new("direct".to_owned(), &place));
+        let rule = Said::new(Rule { address: Some(direct), via, ..Rule::default() }, &place);
+        let rules = self.rules.get_or_insert_default();
+        rules.insert(self.rules_before_direct.min(rules.len()), rule);
+        self.rules_before_direct = 0;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whole configurations: files, variables and options as users write them, and what comes of them.
 
+mod direct;
 mod paths;
 mod weakest;
 
