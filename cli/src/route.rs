@@ -78,6 +78,9 @@ pub(crate) struct Criteria {
     pub(crate) programs: Vec<Pattern>,
 }
 
+/// Of a longer list a message shows so many.
+const MOST_SHOWN: usize = 8;
+
 /// One rule.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
@@ -139,9 +142,8 @@ impl Routes {
     /// The verdict on asking this name server itself; `None` when ours is to answer in its stead.
     ///
     /// That one gives stand-ins, by which names come to the rules. So a server is not asked directly because all is direct, or all that no rule
-    /// speaks of: it would be told the names that the rules send elsewhere. A rule must mean it: by its port or the program that asks; by its address as long as no rule and no
-    /// rewrite speaks of a name.
-    /// Nor does a rule deny it that denies a network to which nothing goes when ours answers.
+    /// speaks of: it would be told the names that the rules send elsewhere. A rule must mean it: by its port
+    /// or the program that asks; by its address as long as no rule and no rewrite speaks of a name. Nor does a rule deny it that denies a network to which nothing goes when ours answers.
     pub(crate) fn name_server(&self, asked: &Asked<'_>) -> Option<(Verdict, &Rule)> {
         let rule = self.rule(asked)?;
         let Criteria { addresses, ports, programs, .. } = &rule.criteria;
@@ -178,12 +180,10 @@ impl Routes {
 
     /// What the first rule says that speaks of this name, whatever the port: on a question about it.
     pub(crate) fn about(&self, name: &Name, program: &dyn Fn() -> Vec<String>) -> Option<(Verdict, &Rule)> {
+        let names = program();
         let is_about = |rule: &&Rule| {
-            let Criteria { names, ports, programs, .. } = &rule.criteria;
-            let is_ones = |pattern: &Pattern| program().iter().any(|name| pattern.matches_program(name));
-            ports.is_empty()
-                && names.iter().any(|pattern| pattern.matches(name.as_bytes()))
-                && (programs.is_empty() || programs.iter().any(is_ones))
+            let criteria = &rule.criteria;
+            criteria.ports.is_empty() && criteria.speaks_of(name) && criteria.is_for(&|| names.as_slice())
         };
         self.rules.iter().find(is_about).map(|rule| (rule.via, rule))
     }
@@ -223,15 +223,24 @@ impl Criteria {
                 let address = address.to_canonical();
                 self.addresses.iter().any(|network| network.contains(&address))
             }
-            Host::Name(name) => self.names.iter().any(|pattern| pattern.matches(name.as_bytes())),
+            Host::Name(name) => self.speaks_of(name),
         };
         let port = asked.target.port;
         let is_port = self.ports.is_empty() || self.ports.iter().any(|ports| ports.contains(&port));
-        let is_ones = |pattern: &Pattern| program().iter().any(|name| pattern.matches_program(name));
         is_port
             && self.protocol.is_none_or(|protocol| protocol == asked.protocol)
             && (is_anywhere || is_there())
-            && (self.programs.is_empty() || self.programs.iter().any(is_ones))
+            && self.is_for(program)
+    }
+
+    fn speaks_of(&self, name: &Name) -> bool {
+        self.names.iter().any(|pattern| pattern.matches(name.as_bytes()))
+    }
+
+    /// By the names that the program goes by.
+    fn is_for<'p>(&self, program: &impl Fn() -> &'p [String]) -> bool {
+        let is_ones = |pattern: &Pattern| program().iter().any(|name| pattern.matches_program(name));
+        self.programs.is_empty() || self.programs.iter().any(is_ones)
     }
 }
 
@@ -332,7 +341,13 @@ impl fmt::Display for Criteria {
             ("program", programs.iter().map(ToString::to_string).collect()),
         ];
         let words = fields.iter().filter(|(_, values)| !values.is_empty());
-        let words: Vec<_> = words.map(|(key, values)| format!("{key}={}", values.join(","))).collect();
+        let shown = |values: &[String]| match values.split_at_checked(MOST_SHOWN) {
+            Some((first, rest)) if !rest.is_empty() => {
+                format!("{}, and {} more", first.join(","), rest.len())
+            }
+            _ => values.join(","),
+        };
+        let words: Vec<_> = words.map(|(key, values)| format!("{key}={}", shown(values))).collect();
         f.write_str(&words.join(" "))
     }
 }

@@ -40,6 +40,20 @@ impl Name {
     }
 }
 
+impl Name {
+    /// The bytes without the dot that makes it a whole name (RFC 1034 section 3.1); empty for the root.
+    #[must_use]
+    pub fn bare(&self) -> &[u8] {
+        self.as_bytes().strip_suffix(b".").unwrap_or(self.as_bytes())
+    }
+
+    /// Is it a name for this machine itself, whoever asks (RFC 6761 section 6.3)?
+    #[must_use]
+    pub fn is_localhost(&self) -> bool {
+        self.bare() == b"localhost" || self.bare().ends_with(b".localhost")
+    }
+}
+
 impl fmt::Display for Name {
     /// Bytes outside printable ASCII are escaped, so that a name cannot steer a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +84,17 @@ mod tests {
         assert_eq!(Name::new(b"WwW.Example").unwrap().as_bytes(), b"www.example");
         for bad in [&b"a\nb"[..], b"a b", b"a\0b", b"\x1b[31m"] {
             assert!(Name::new(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn localhost_is_a_top_level_domain() {
+        let is_localhost = |text: &[u8]| Name::new(text).unwrap().is_localhost();
+        for own in [&b"localhost"[..], b"LocalHost.", b"app.localhost", b"a.b.localhost."] {
+            assert!(is_localhost(own), "{own:?}");
+        }
+        for other in [&b"localhost.example"[..], b"mylocalhost", b".", b"localhost.."] {
+            assert!(!is_localhost(other), "{other:?}");
         }
     }
 

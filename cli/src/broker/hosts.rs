@@ -31,12 +31,10 @@ impl Hosts {
     /// All addresses of a local name; `None` when the name is not local.
     pub(super) fn addresses(&mut self, name: &Name) -> Option<Vec<IpAddr>> {
         self.refresh(Path::new(FILE));
-        let bare = name.as_bytes().strip_suffix(b".").unwrap_or(name.as_bytes());
-        if let Some(addresses) = self.addresses.get(bare) {
+        if let Some(addresses) = self.addresses.get(name.bare()) {
             return Some(addresses.clone());
         }
-        let is_localhost = bare == b"localhost" || bare.ends_with(b".localhost");
-        is_localhost.then(|| vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
+        name.is_localhost().then(|| vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
     }
 
     /// The first name of a local address.

@@ -35,7 +35,7 @@ impl Names {
     /// # Errors
     /// `ENOENT` when it has none of the family; `ENOSPC` when all stand-ins are given out.
     pub(super) fn resolve(&mut self, name: &Name, family: Family) -> Result<Addresses, i32> {
-        let bare = name.as_bytes().strip_suffix(b".").unwrap_or(name.as_bytes());
+        let bare = name.bare();
         // An address in a name's clothes would get by the rules for addresses; so would an empty label (RFC 1035 section 3.1) by those for names.
         if let Some(address) = std::str::from_utf8(bare).ok().and_then(|text| text.parse::<IpAddr>().ok()) {
             let found = is_of(address, family).then(|| [address].into_iter().collect());
@@ -45,8 +45,7 @@ impl Names {
             return Err(libc::ENOENT);
         }
         let is_ruled = self.ruled.iter().any(|pattern| pattern.matches(name.as_bytes()));
-        let is_own = || bare == b"localhost" || bare.ends_with(b".localhost");
-        if (!is_ruled || is_own())
+        if (!is_ruled || name.is_localhost())
             && let Some(local) = self.hosts.addresses(name)
         {
             let of_family: Addresses = local.into_iter().filter(|address| is_of(*address, family)).collect();

@@ -129,7 +129,7 @@ impl Environment<'_> {
         }
         let mut rules = Vec::new();
         for entry in value.split([',', ' ', '\t']) {
-            match exception(entry) {
+            match rule::no_proxy(entry) {
                 Ok(criteria) => rules.extend(criteria.as_ref().map(direct)),
                 Err(why) => notes.push(place.fault(format!("{why}; this entry is ignored"))),
             }
@@ -182,17 +182,6 @@ pub(super) fn truth(text: &str) -> Result<bool, String> {
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err("write 1 or 0".into()),
     }
-}
-
-/// An entry of `NO_PROXY` among others. As curl has it, they are no patterns: what looks like one is the name of no host.
-fn exception(entry: &str) -> Result<Option<Criteria>, String> {
-    if entry.contains(['*', '?']) {
-        let entry = entry.escape_debug();
-        return Err(format!(
-            "\"{entry}\" is no pattern here, nor for curl: a name stands for all below it, and * for everything if it is alone"
-        ));
-    }
-    rule::no_proxy(entry)
 }
 
 fn number(text: &str) -> Result<usize, String> {

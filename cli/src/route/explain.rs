@@ -153,11 +153,7 @@ fn is_of_this_machine(target: &Target) -> bool {
             let address = address.to_canonical();
             (address.is_loopback() || address.is_unspecified()) && target.port != DOMAIN
         }
-        Host::Name(name) => {
-            let name = name.as_bytes();
-            let name = name.strip_suffix(b".").unwrap_or(name);
-            name == b"localhost" || name.ends_with(b".localhost")
-        }
+        Host::Name(name) => name.is_localhost(),
     }
 }
 

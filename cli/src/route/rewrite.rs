@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
-use super::pattern::{Pattern, folded};
+use super::pattern::Pattern;
 use super::rule;
 
 /// One rewrite.
@@ -119,10 +119,8 @@ fn host_name(text: &str) -> Result<Pattern, String> {
     }
 }
 
-/// RFC 6761 section 6.3.
 fn is_localhost(name: &str) -> bool {
-    let name = folded(name);
-    name == "localhost" || name.ends_with(".localhost")
+    Name::new(name.as_bytes()).is_some_and(|name| name.is_localhost())
 }
 
 impl From {

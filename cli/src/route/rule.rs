@@ -136,9 +136,9 @@ pub(crate) fn add_destination(criteria: &mut Criteria, text: &str) -> Result<(),
     Ok(())
 }
 
-/// An entry of `NO_PROXY`, as curl and others have it: a name that means all below it too, with or without a dot (or `*.`) in front; an
-/// address; a network; `*` for all; each with `:PORT` if there is one, an IPv6 address then in brackets. `None` for one that is
-/// empty.
+/// An entry of `NO_PROXY`, as curl and others have it: a name that means all below it too, with or without a dot in front; an address; a
+/// network; each with `:PORT` if there is one, an IPv6 address then in brackets. `None` for one that is empty. No entry is a
+/// pattern: what looks like one is the name of no host.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -148,17 +148,21 @@ pub(crate) fn no_proxy(entry: &str) -> Result<Option<Criteria>, String> {
     if entry.is_empty() {
         return Ok(None);
     }
+    if entry.contains(['*', '?']) {
+        let entry = entry.escape_debug();
+        return Err(format!(
+            "\"{entry}\" is no pattern here, nor for curl: a name stands for all below it, and * for everything if it is alone"
+        ));
+    }
     let (host, port) = match host_and_port(entry) {
         Some((host, given)) => (host, Some(ports(given)?)),
         None => (entry.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(entry), None),
     };
     criteria.ports.extend(port);
-    let name = host.strip_prefix("*.").or_else(|| host.strip_prefix('.')).unwrap_or(host);
+    let name = host.strip_prefix('.').unwrap_or(host);
     match address(host) {
         Ok(network) => criteria.addresses.push(network),
-        Err(_) if host == "*" => {}
         Err(why) if host.contains([':', '/']) => return Err(why),
-        Err(_) if name.contains(['*', '?']) => criteria.names.push(Pattern::parse(host)?),
         Err(_) => criteria.names.push(Pattern::parse(&format!(".{name}"))?),
     }
     Ok(Some(criteria))
@@ -241,7 +245,7 @@ mod tests {
         for (entry, host, port) in [
             ("example.org", ".example.org", None),
             (" .example.org. ", ".example.org", None),
-            ("*.example.org:8080", ".example.org", Some(8080)),
+            (".example.org:8080", ".example.org", Some(8080)),
             ("10.0.0.1", "10.0.0.1/32", None),
             ("10.0.0.0/8", "10.0.0.0/8", None),
             ("10.0.0.1:80", "10.0.0.1/32", Some(80)),
@@ -249,13 +253,11 @@ mod tests {
             ("[::1]", "::1/128", None),
             ("[::1]:80", "::1/128", Some(80)),
             ("fd00::/8", "fd00::/8", None),
-            ("*", "", None),
-            ("h?st.example", "h?st.example", None),
         ] {
             assert_eq!(shown(entry), (host.to_owned(), port), "{entry}");
         }
         assert!(no_proxy("  ").unwrap().is_none());
-        for entry in ["a:b:c", "a:", "10.0.0.0/99", "[::1", "bücher.example", "a..b"] {
+        for entry in ["a:b:c", "a:", "10.0.0.0/99", "[::1", "bücher.example", "a..b", "*", "*.a", "h?st"] {
             assert!(no_proxy(entry).is_err(), "{entry}");
         }
     }

@@ -341,3 +341,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_a_long_list_a_message_shows_the_beginning() {
+    let shown = |count: usize| {
+        let ports: Vec<_> = (1..=count).map(|port| port.to_string()).collect();
+        rule::Written::parse(&format!("port={} via=deny", ports.join(","))).unwrap().criteria.to_string()
+    };
+    assert_eq!(shown(8), "port=1,2,3,4,5,6,7,8");
+    assert_eq!(shown(10_000), "port=1,2,3,4,5,6,7,8, and 9992 more");
+}
