@@ -2,9 +2,12 @@
 //! fixed, so that a failure comes again.
 
 use presocks_tests::Build;
-use presocks_tests::proxy::{Embedded, Upstream};
+use presocks_tests::proxy::scripted::Script;
+use presocks_tests::proxy::{Embedded, UnixDoor, Upstream};
 
 use super::{arguments, stage_for};
+
+const SEEDS: [u32; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 31, 50, 77];
 
 /// Runs the storm for each seed; and, to see that it can leak, without presocks. `relaying`: by a proxy that takes datagrams, too.
 fn nothing_leaves(build: Build, killing: bool, relaying: bool, before: &[&str]) {
@@ -20,7 +23,7 @@ fn nothing_leaves(build: Build, killing: bool, relaying: bool, before: &[&str]) 
         ];
         before.iter().map(Into::into).chain(own).chain(arguments(&stage)).collect::<Vec<_>>()
     };
-    for seed in (1..=8).chain([31, 50, 77]) {
+    for seed in SEEDS {
         stage.lab.presocks(words(seed)).proxy(proxy).options(["-q", "--timeout", "2"]).run().success();
         stage.lab.assert_no_leak();
     }
@@ -60,4 +63,36 @@ fn nothing_leaves_when_the_broker_is_killed_half_way() {
 fn nothing_leaves_past_a_proxy_that_takes_datagrams() {
     nothing_leaves(Build::Shared, false, true, &[]);
     nothing_leaves(Build::Static, false, true, &[]);
+}
+
+/// The first breaks off, the second is at a Unix socket, so that a relay is needed, and rules and a rewrite send destinations to either, or nowhere.
+#[test]
+fn nothing_leaves_past_chains_relays_and_rules() {
+    let builds = [Build::Shared, Build::Static];
+    let Some(stage) = stage_for(&builds) else { return };
+    let door = UnixDoor::before(&stage.lab, stage.proxy.port());
+    let broken = Script::new().start(&stage.lab);
+    let routes = [
+        ["--order", "failover", "--failover-on-refusal"].as_slice(),
+        &[
+            "--order",
+            "dynamic",
+            "--rule",
+            "address=10.88.0.3 via=deny",
+            "--rule",
+            "name=.test port=4 via=deny",
+        ],
+        &["--order", "random", "--rewrite", "10.88.0.2:4=10.88.0.2:7000", "--isolate", "process"],
+    ];
+    for (build, options) in builds.iter().flat_map(|build| routes.map(|options| (build, options))) {
+        let program = build.of(&stage.lab, "storm", &[]);
+        for seed in SEEDS {
+            let words = [program.clone().into(), format!("seed={seed}").into(), "killing=0".into()];
+            let run = stage.lab.presocks(words.into_iter().chain(arguments(&stage)));
+            let run = run.proxy(&broken).proxy(&door.url("socks5+unix", "")).options(options.iter().copied());
+            run.options(["-q", "--timeout", "2", "--handshake-timeout", "1"]).run().success();
+            stage.lab.assert_no_leak();
+        }
+    }
+    assert!(door.connections() > 0, "nothing was relayed, and so nothing is proved");
 }
