@@ -1,5 +1,6 @@
 //! Rules and rewrites: which way each connection goes, whether the shim or the backstop brings it.
 
+mod agreement;
 mod datagrams;
 mod direct;
 mod names;
