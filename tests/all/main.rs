@@ -36,6 +36,7 @@ mod parallel;
 mod pipes;
 mod preflight;
 mod python;
+mod recipes;
 mod relay;
 mod rules;
 mod serve;

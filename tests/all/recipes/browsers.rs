@@ -1,0 +1,1 @@
+//! Browsers without a window.

@@ -1,0 +1,1 @@
+//! Instant messaging: IRC and XMPP.

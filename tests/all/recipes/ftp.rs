@@ -1,0 +1,1 @@
+//! FTP, in passive and in active mode.

@@ -1,0 +1,1 @@
+//! Mail that is sent (SMTP) and fetched (POP3, IMAP).

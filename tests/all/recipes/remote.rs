@@ -1,0 +1,1 @@
+//! Remote shells and small look-ups: telnet, rlogin, finger, whois.

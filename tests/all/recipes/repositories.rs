@@ -1,0 +1,1 @@
+//! Copies of files and their history: rsync, Subversion, CVS.
