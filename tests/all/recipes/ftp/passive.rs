@@ -1,0 +1,114 @@
+//! Passive mode: the client connects for each transfer, to an address that the server names.
+
+use std::fs;
+
+use presocks_tests::origin::http;
+use presocks_tests::patience;
+
+use super::{each_server, no_lab_for};
+
+#[test]
+fn curl_and_wget_get_put_and_list_in_passive_mode() {
+    if no_lab_for(&["curl", "wget"]) {
+        return;
+    }
+    each_server(|session| {
+        session.run("presocks curl -O ftp://ftp.example.org/pub/file.tar").success();
+        session.assert_fetched("file.tar");
+        session.run("presocks curl -T file.tar ftp://ftp.example.org/incoming/").success();
+        session.assert_uploaded("file.tar");
+        session.run("presocks curl -l ftp://ftp.example.org/pub/").success().stdout_has("file.tar\n");
+        fs::remove_file(session.lab.directory().join("file.tar")).unwrap();
+        session.run("presocks wget ftp://ftp.example.org/pub/file.tar").success();
+        session.assert_fetched("file.tar");
+        session.run("presocks wget -r -nH ftp://ftp.example.org/pub/docs/").success();
+        session.assert_mirrored("pub/docs");
+    });
+}
+
+#[test]
+fn tnftp_gets_puts_and_lists_in_passive_mode() {
+    if no_lab_for(&["ftp", "tnftp"]) {
+        return;
+    }
+    each_server(|session| {
+        session.run("presocks ftp ftp://ftp.example.org/pub/file.tar").success();
+        session.assert_fetched("file.tar");
+        session.run("presocks ftp -u ftp://ftp.example.org/incoming/file.tar file.tar").success();
+        session.assert_uploaded("file.tar");
+        let commands = "ls\ncd pub\nget file.tar again\nget file.tar thrice\nbye\n";
+        let talk = session.recipe("presocks ftp -a ftp.example.org").stdin(commands);
+        talk.run().success().stdout_has("hello.txt");
+        session.assert_fetched("again");
+        session.assert_fetched("thrice");
+    });
+}
+
+#[test]
+fn ncftp_gets_puts_and_lists_in_passive_mode() {
+    if no_lab_for(&["ncftp", "ncftpget", "ncftpput", "ncftpls"]) {
+        return;
+    }
+    each_server(|session| {
+        session.run("presocks ncftpget ftp://ftp.example.org/pub/file.tar").success();
+        session.assert_fetched("file.tar");
+        session.run("presocks ncftpput ftp.example.org incoming file.tar").success();
+        session.assert_uploaded("file.tar");
+        session.run("presocks ncftpls ftp://ftp.example.org/pub/").success().stdout_has("file.tar");
+        let commands = "ls\ncd pub\nget -z file.tar again\nbye\n";
+        let talk = session.recipe("presocks ncftp ftp.example.org").stdin(commands);
+        talk.run().success().stdout_has("hello.txt");
+        session.assert_fetched("again");
+    });
+}
+
+#[test]
+fn lftp_gets_puts_and_mirrors_several_at_once_in_passive_mode() {
+    if no_lab_for(&["lftp"]) {
+        return;
+    }
+    each_server(|session| {
+        session
+            .run("presocks lftp -c 'open ftp.example.org && get pub/file.tar && put -O incoming file.tar'")
+            .success();
+        session.assert_fetched("file.tar");
+        session.assert_uploaded("file.tar");
+        session.run("presocks lftp -c 'open ftp.example.org && mirror --parallel=4 pub/docs'").success();
+        session.assert_mirrored("docs");
+        session.run("presocks lftp -c 'open ftp.example.org && mirror -R docs incoming/docs'").success();
+        session.assert_mirrored("ftp/incoming/docs");
+        fs::remove_file(session.lab.directory().join("file.tar")).unwrap();
+        session.run("presocks lftp -c 'pget -n 4 ftp://ftp.example.org/pub/file.tar'").success();
+        session.assert_fetched("file.tar");
+    });
+}
+
+#[test]
+fn lftp_goes_on_in_the_background_through_the_proxy() {
+    if no_lab_for(&["lftp"]) {
+        return;
+    }
+    each_server(|session| {
+        session.run("presocks lftp -c 'open ftp.example.org && get pub/file.tar &'").success();
+        let file = session.lab.directory().join("file.tar");
+        patience::wait_until("lftp to end its transfer in the background", || {
+            fs::metadata(&file).is_ok_and(|file| file.len() == http::LARGE_LENGTH as u64)
+        });
+        session.assert_fetched("file.tar");
+    });
+}
+
+#[test]
+fn ftplib_lists_gets_and_puts_in_passive_mode() {
+    if no_lab_for(&["python3"]) {
+        return;
+    }
+    each_server(|session| {
+        session
+            .run("presocks python3 -c 'from ftplib import FTP; f = FTP(\"ftp.example.org\"); f.login(); f.dir(\"pub\")'")
+            .success()
+            .stdout_has("file.tar");
+        session.ftplib(&[], "origin.test", "");
+        session.ftplib(&[], "fd88::2", "");
+    });
+}
