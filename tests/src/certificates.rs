@@ -1,4 +1,5 @@
-//! Certificates for the proxies that speak TLS, made for each lab: good ones of an authority of our own, and bad ones.
+//! Certificates, made for each lab. For the proxies that speak TLS: good ones of an authority of our own, and bad ones. For the
+//! origin's servers: a good one.
 
 use std::path::PathBuf;
 
@@ -35,16 +36,37 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
+/// What a server on the origin shows, and what its clients must trust.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// The certificate (PEM) of the authority.
+    pub authority: PathBuf,
+    /// The server's certificate.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl Signed {
+    /// Makes one for the origin's names and `chat.test`.
+    #[must_use]
+    pub fn for_the_origin(lab: &Lab) -> Self {
+        let (authority, issuer) = authority();
+        let key = KeyPair::generate().expect("a key");
+        let names = ["origin.test", "*.origin.test", "chat.test"].map(str::to_owned);
+        let certificate = CertificateParams::new(names)
+            .and_then(|params| params.signed_by(&key, &issuer))
+            .expect("a certificate");
+        let Certificate { chain, key } = write(lab, "origin", &certificate, &key);
+        Self { authority: lab.file("origin-authority.pem", authority.pem()), chain, key }
+    }
+}
+
 impl Certificates {
     /// Makes all of them.
     #[must_use]
     pub fn make(lab: &Lab) -> Self {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority of the laboratory");
-        let authority = params.self_signed(&key).expect("an authority");
-        let issuer = Issuer::new(params, key);
+        let (authority, issuer) = authority();
         let signed = |name: &str, params: CertificateParams| {
             let key = KeyPair::generate().expect("a key");
             let certificate = params.signed_by(&key, &issuer).expect("a certificate");
@@ -67,6 +89,16 @@ impl Certificates {
             authoritys: write(lab, "authoritys", &authoritys, &key),
         }
     }
+}
+
+/// An authority's certificate, and what signs in its name.
+fn authority() -> (rcgen::Certificate, Issuer<'static, KeyPair>) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "the authority of the laboratory");
+    let authority = params.self_signed(&key).expect("an authority");
+    (authority, Issuer::new(params, key))
 }
 
 fn for_the_proxy_host() -> CertificateParams {

@@ -1,1 +1,87 @@
 //! Instant messaging: IRC and XMPP.
+
+use presocks_tests::certificates::Signed;
+use presocks_tests::lab::PASSWORD;
+use presocks_tests::origin::dns::QUAD9;
+use presocks_tests::origin::{DnsServer, IrcServer, XmppServer};
+use presocks_tests::proxy::{Dante, Upstream};
+use presocks_tests::terminal::{PROMPT, Terminal};
+use presocks_tests::{Lab, Running, binary, missing};
+
+/// Reads what a program prints up to a line that has `text`.
+fn read_until(program: &mut Running, text: &str) {
+    while !program.line().contains(text) {}
+}
+
+/// `presocks -p PROXY`, for a shell.
+fn wrapper(proxy: &Dante) -> String {
+    format!("{} -p {}", binary::presocks().display(), proxy.url())
+}
+
+#[test]
+fn sic_and_irssi_talk_on_a_channel() {
+    if missing(&["danted", "ngircd", "sic", "irssi"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Dante::with_password(&lab);
+    let certificate = Signed::for_the_origin(&lab);
+    let _server = IrcServer::start(&lab, &certificate);
+    let mut alice = lab.presocks(["sic", "-h", "origin.test", "-n", "alice"]).proxy(&proxy).start();
+    read_until(&mut alice, "Welcome to the Internet Relay Network");
+    alice.write(":j #lab\n");
+    read_until(&mut alice, "End of NAMES list");
+
+    let mut terminal = Terminal::open(&lab);
+    terminal.enter(&format!("TERM=xterm {} irssi --home irssi --nick bob", wrapper(&proxy)));
+    terminal.wait_for("[(status)]");
+    let authority = certificate.authority.display();
+    terminal.press(&format!("/connect -tls -tls_verify -tls_cafile {authority} origin.test 6697\n"));
+    terminal.wait_for("Welcome to the Internet Relay Network");
+    terminal.press("/join #lab\n");
+    read_until(&mut alice, "JOIN (): #lab");
+    alice.write("hello from sic\n");
+    terminal.wait_for("hello from sic");
+    terminal.press("hello from irssi\n");
+    read_until(&mut alice, "<bob> hello from irssi");
+    terminal.press("/quit\n");
+    read_until(&mut alice, "bob         : ");
+    terminal.wait_for(PROMPT);
+    alice.write(":QUIT\n");
+    let _ = alice.finish();
+    lab.assert_no_leak();
+}
+
+#[test]
+fn xmpp_clients_send_messages_to_an_account() {
+    if missing(&["danted", "prosody", "nsd", "profanity", "go-sendxmpp", "sendxmpp"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Dante::with_password(&lab);
+    let certificate = Signed::for_the_origin(&lab);
+    let (_server, _names) = (XmppServer::start(&lab, &certificate), DnsServer::start_at(&lab, &[QUAD9]));
+    let authority = certificate.authority.as_os_str();
+    let mut bob = lab
+        .presocks(["go-sendxmpp", "-u", "bob@chat.test", "-p", PASSWORD, "--listen"])
+        .proxy(&proxy)
+        .env("SSL_CERT_FILE", authority)
+        .start();
+    let send =
+        lab.presocks(["go-sendxmpp", "-u", "alice@chat.test", "-p", PASSWORD, "bob@chat.test"]).proxy(&proxy);
+    send.env("SSL_CERT_FILE", authority).stdin("hello from go\n").run().success();
+    read_until(&mut bob, "alice@chat.test: hello from go");
+
+    let mut terminal = Terminal::open(&lab);
+    terminal.enter(&format!("export SSL_CERT_FILE={}", certificate.authority.display()));
+    terminal.wait_for(PROMPT);
+    terminal.enter(&format!("TERM=xterm {} profanity", wrapper(&proxy)));
+    terminal.wait_for("Profanity");
+    terminal.press("/connect alice@chat.test\r");
+    terminal.wait_for("assword");
+    terminal.press(&format!("{PASSWORD}\r"));
+    terminal.wait_for("logged in successfully");
+    terminal.press("/msg bob@chat.test hello from profanity\r");
+    read_until(&mut bob, "alice@chat.test: hello from profanity");
+    lab.assert_no_leak();
+}

@@ -31,6 +31,16 @@ odd TYPE65400 \\# 3 0a0b0c
 @ NAPTR 100 10 \"u\" \"E2U+sip\" \"!^.*$!sip:info@mail.test!\" .
 ";
 
+/// Where the XMPP server of `chat.test` is (RFC 6120 section 3.2.1, and XEP-0368: some clients insist on both records).
+const CHAT_ZONE: &str = "
+$ORIGIN chat.test.
+$TTL 300
+@ SOA ns.mail.test. postmaster.mail.test. 7 3600 900 604800 60
+@ NS ns.mail.test.
+_xmpp-client._tcp SRV 0 5 5222 origin.test.
+_xmpps-client._tcp SRV 5 5 5223 origin.test.
+";
+
 /// The names of addresses.
 const REVERSE: &str = "
 $ORIGIN 88.10.in-addr.arpa.
@@ -66,6 +76,7 @@ impl DnsServer {
         let strings: String = (0..LARGE_STRINGS).map(|n| format!(" \"{n:0200}\"")).collect();
         let medium: String = (0..LARGE_STRINGS / 4).map(|n| format!(" \"{n:0200}\"")).collect();
         lab.file("mail.test.zone", format!("{ZONE}large TXT{strings}\nmedium TXT{medium}\n"));
+        lab.file("chat.test.zone", CHAT_ZONE);
         lab.file("reverse.zone", REVERSE);
         let all = [&ORIGIN.to_string()[..], &ORIGIN6.to_string(), "127.0.0.1"];
         let listen: String =
@@ -76,6 +87,7 @@ impl DnsServer {
              \"{directory}/zone.list\"\n  server-count: 1\n  refuse-any: no\n\
              remote-control:\n  control-enable: no\n\
              zone:\n  name: mail.test\n  zonefile: mail.test.zone\n  provide-xfr: 0.0.0.0/0 NOKEY\n\
+             zone:\n  name: chat.test\n  zonefile: chat.test.zone\n\
              zone:\n  name: 88.10.in-addr.arpa\n  zonefile: reverse.zone\n"
         );
         let file = lab.file("nsd.conf", configuration);
