@@ -43,6 +43,19 @@ impl Dante {
         Self::start(lab, site, Some((USER, PASSWORD)), 1081)
     }
 
+    /// One that wants [`USER`] and [`PASSWORD`], and connects from the port from which its client came, if it can: some servers want
+    /// a privileged one.
+    #[must_use]
+    pub fn with_password_and_same_ports(lab: &Lab) -> Self {
+        Self::configured(
+            lab,
+            Site::proxy_host(lab),
+            Some((USER, PASSWORD)),
+            1081,
+            "compatibility: sameport\n",
+        )
+    }
+
     /// The port on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -55,6 +68,17 @@ impl Dante {
         credentials: Option<(&'static str, &'static str)>,
         port: u16,
     ) -> Self {
+        Self::configured(lab, site, credentials, port, "")
+    }
+
+    /// With further lines in its configuration.
+    fn configured(
+        lab: &Lab,
+        site: Site<'_>,
+        credentials: Option<(&'static str, &'static str)>,
+        port: u16,
+        more: &str,
+    ) -> Self {
         let name = site.name("danted", port);
         let relay = relay_ports(port);
         let (first, last) = (relay.start(), relay.end());
@@ -62,7 +86,7 @@ impl Dante {
         let method = if credentials.is_some() { "username" } else { "none" };
         let configuration = format!(
             "logoutput: stderr
-             internal: {near} port = {port}
+             {more}internal: {near} port = {port}
              external: {far}
              external: lo
              external.rotation: route
