@@ -21,14 +21,20 @@ const SERVICES: &str = "\
 pub struct Inetd(#[expect(dead_code, reason = "held for its end")] Daemon);
 
 impl Inetd {
-    /// Starts it.
+    /// Starts it with those.
     #[must_use]
     pub fn start(lab: &Lab) -> Self {
-        let file = lab.file("inetd.conf", SERVICES);
+        Self::start_with(lab, SERVICES, 79)
+    }
+
+    /// Starts it with other services, of which one is at this port.
+    #[must_use]
+    pub fn start_with(lab: &Lab, services: &str, port: u16) -> Self {
+        let file = lab.file("inetd.conf", services);
         // login(1) writes down who has been here, below /var/log; that of this host is its own.
         let script = "mount -t tmpfs -o mode=755 tmpfs /var/log && exec inetd -i \"$0\"";
         let mut command = Command::new("sh");
         command.env_clear().arg("-c").arg(script).arg(file);
-        Self(Daemon::start(lab, &lab.origin, "inetd", &mut command, SocketAddr::from((ORIGIN, 79))))
+        Self(Daemon::start(lab, &lab.origin, "inetd", &mut command, SocketAddr::from((ORIGIN, port))))
     }
 }

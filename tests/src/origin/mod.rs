@@ -1,5 +1,6 @@
 //! The servers that clients want to reach, all on the origin host, on IPv4 and IPv6.
 
+pub mod cvs;
 pub mod datagrams;
 pub mod dns;
 pub mod ftp;
@@ -8,11 +9,14 @@ pub mod http;
 pub mod https;
 pub mod inetd;
 pub mod irc;
+pub mod rsync;
 pub mod service;
 pub mod ssh;
+pub mod subversion;
 pub mod tftp;
 pub mod xmpp;
 
+pub use cvs::CvsServer;
 pub use datagrams::Datagrams;
 pub use dns::DnsServer;
 pub use ftp::FtpServer;
@@ -21,7 +25,9 @@ pub use http::HttpServer;
 pub use https::HttpsServer;
 pub use inetd::Inetd;
 pub use irc::IrcServer;
+pub use rsync::RsyncServer;
 pub use service::Service;
 pub use ssh::SshServer;
+pub use subversion::SubversionServer;
 pub use tftp::TftpServer;
 pub use xmpp::XmppServer;
