@@ -98,6 +98,21 @@ pub enum Request {
         /// Its value.
         value: DeviceValue,
     },
+    /// A stream socket's bind() to an address off the machine. Answer: [`Reply::Direct`]; [`Reply::Address`] with the address to bind it to instead, when
+    /// this one is the proxy's, as the broker has shown it.
+    Bind {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A stream socket's listen(), the socket attached. Answer: [`Reply::Direct`]; [`Reply::Done`] with 0 when the proxy listens, and the socket does;
+    /// or with an errno.
+    Listen {
+        /// How many connections may wait.
+        backlog: i32,
+    },
+    /// A stream socket's getsockname(), the socket attached. Answer: [`Reply::Direct`]; [`Reply::Address`] with where the proxy listens for it, or
+    /// where its connection comes from as its peer sees it; or [`Reply::Done`] with an errno.
+    OwnAddress,
 }
 
 /// A device's name or number, as an option has it. The kernel reads no more of it than this holds.
@@ -205,6 +220,8 @@ impl Request {
                 | Self::DatagramOpen { .. }
                 | Self::DatagramDissolve
                 | Self::Device { .. }
+                | Self::Listen { .. }
+                | Self::OwnAddress
         )
     }
 
@@ -255,6 +272,15 @@ impl Request {
                 fields.put_bytes(value.as_bytes());
             }
             Self::DatagramDissolve => fields.operation = 9,
+            Self::Bind { address } => {
+                fields.operation = 10;
+                fields.put_socket_address(*address);
+            }
+            Self::Listen { backlog } => {
+                fields.operation = 11;
+                fields.number = backlog.cast_unsigned();
+            }
+            Self::OwnAddress => fields.operation = 12,
         }
         fields.encode()
     }
@@ -293,6 +319,9 @@ impl Request {
                 Ok(Self::Device { level: fields.number, name: fields.port, value })
             }
             9 => Ok(Self::DatagramDissolve),
+            10 => Ok(Self::Bind { address: fields.socket_address()? }),
+            11 => Ok(Self::Listen { backlog: fields.number.cast_signed() }),
+            12 => Ok(Self::OwnAddress),
             _ => Err(Malformed::NotAFrame),
         }
     }
@@ -388,6 +417,11 @@ mod tests {
         all.push(Request::DatagramOpen { is_impatient: false });
         all.push(Request::DatagramOpen { is_impatient: true });
         all.push(Request::DatagramDissolve);
+        all.extend(
+            ["0.0.0.0:0", "[fe80::1%7]:21"].map(|text| Request::Bind { address: text.parse().unwrap() }),
+        );
+        all.extend([i32::MIN, -1, 0, 128].map(|backlog| Request::Listen { backlog }));
+        all.push(Request::OwnAddress);
         for value in [&b""[..], &[7, 0, 0, 0], b"exactly-fifteen", &[0xff; 16]] {
             let value = DeviceValue::new(value);
             all.push(Request::Device { level: u32::MAX, name: u16::MAX, value });

@@ -14,7 +14,7 @@ pub enum Step<'a> {
     Send(&'a [u8]),
     /// Receive between one and this many bytes, hand them to the handshake, then ask again.
     Receive(usize),
-    /// The far end is connected, and the next byte from the proxy is the program's; or there is an association.
+    /// The far end is connected, and the next byte from the proxy is the program's; or there is an association, or the proxy listens (BIND).
     Connected,
 }
 
@@ -41,12 +41,24 @@ pub enum Error {
 }
 
 impl Handshake<'_> {
-    /// The bound address of a SOCKS5 reply: for UDP ASSOCIATE where the datagrams are to be sent.
+    /// The bound address of a SOCKS reply: for UDP ASSOCIATE where the datagrams are to be sent, for BIND where the proxy listens, or who has
+    /// connected, and for CONNECT whence the proxy has connected, which SOCKS5 alone tells.
     #[must_use]
     pub fn bound(&self) -> Option<Target> {
         match self {
             Self::Socks5(handshake) => handshake.bound(),
-            Self::Socks4(_) | Self::Http(_) => None,
+            Self::Socks4(handshake) => handshake.bound(),
+            Self::Http(_) => None,
+        }
+    }
+
+    /// What waits for the second reply to a BIND, after [`Step::Connected`]; `None` of a protocol that has none.
+    #[must_use]
+    pub fn second_reply(&self) -> Option<Handshake<'static>> {
+        match self {
+            Self::Socks5(_) => Some(Handshake::Socks5(socks5::Handshake::second_reply())),
+            Self::Socks4(_) => Some(Handshake::Socks4(socks4::Handshake::second_reply())),
+            Self::Http(_) => None,
         }
     }
 

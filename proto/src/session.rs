@@ -57,6 +57,8 @@ pub struct Session {
     pub uid: u32,
     /// The user asked for silence (`-q`).
     pub quiet: bool,
+    /// Listening is the broker's business (`--bind`).
+    pub bind: bool,
 }
 
 impl Session {
@@ -80,12 +82,17 @@ impl Session {
         (token >> 64) as u64 ^ token as u64
     }
 
-    /// The variable's text: `2q:` or `2n:` (format and quietness), then id, token, proof and user in hexadecimal, then a dot.
+    /// The variable's text: `2q:` or `2n:` (format and quietness; a capital with `--bind`), then id, token, proof and user in hexadecimal, then a dot.
     #[must_use]
     pub fn to_text(&self) -> [u8; TEXT_LEN] {
         let mut text = [b':'; TEXT_LEN];
         let (head, body) = text.split_at_mut(HEAD_LEN);
-        head.copy_from_slice(if self.quiet { b"2q:" } else { b"2n:" });
+        head.copy_from_slice(match (self.quiet, self.bind) {
+            (true, true) => b"2Q:",
+            (true, false) => b"2q:",
+            (false, true) => b"2N:",
+            (false, false) => b"2n:",
+        });
         let (secrets, rest) = body.split_at_mut(SECRETS_LEN);
         for (secret, field) in
             [&self.id, &self.token.0, &self.proof.0].into_iter().zip(secrets.chunks_mut(2 * SECRET_LEN))
@@ -105,9 +112,11 @@ impl Session {
     pub fn from_text(text: &[u8]) -> Option<Self> {
         let text: &[u8; TEXT_LEN] = text.try_into().ok()?;
         let (head, body) = text.split_at(HEAD_LEN);
-        let quiet = match head {
-            b"2q:" => true,
-            b"2n:" => false,
+        let (quiet, bind) = match head {
+            b"2Q:" => (true, true),
+            b"2q:" => (true, false),
+            b"2N:" => (false, true),
+            b"2n:" => (false, false),
             _ => return None,
         };
         let (fields, rest) = body.split_at(SECRETS_LEN);
@@ -122,6 +131,7 @@ impl Session {
             proof: Secret(secrets.next()??),
             uid: u32::from_be_bytes(read_hex(uid)?),
             quiet,
+            bind,
         })
     }
 }
@@ -149,17 +159,17 @@ mod tests {
 
     fn session(quiet: bool) -> Session {
         let uid = 0x0012_ab03;
-        Session { id: [0x1f; 16], token: Secret([0xa0; 16]), proof: Secret([7; 16]), uid, quiet }
+        Session { id: [0x1f; 16], token: Secret([0xa0; 16]), proof: Secret([7; 16]), uid, quiet, bind: false }
     }
 
     #[test]
     fn text_comes_back_as_the_same_session() {
-        for quiet in [true, false] {
-            let there = session(quiet);
+        for (quiet, bind) in [(true, true), (true, false), (false, true), (false, false)] {
+            let there = Session { bind, ..session(quiet) };
             let back = Session::from_text(&there.to_text()).unwrap();
             assert_eq!(
-                (back.id, back.token.0, back.proof.0, back.uid, back.quiet),
-                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03, quiet)
+                (back.id, back.token.0, back.proof.0, back.uid, back.quiet, back.bind),
+                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03, quiet, bind)
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The client's side of SOCKS4 and SOCKS4a: CONNECT. There is no RFC; the sources are Ying-Da Lee's "SOCKS: A protocol for TCP proxy
+//! The client's side of SOCKS4 and SOCKS4a: CONNECT and BIND. There is no RFC; the sources are Ying-Da Lee's "SOCKS: A protocol for TCP proxy
 //! across firewalls" (socks4.protocol) and "SOCKS 4A: A Simple Extension to SOCKS 4 Protocol" (socks4a.protocol).
 //!
 //! A [`Handshake`] does no I/O, and keeps the contract of [`crate::socks5`]: it never asks for a byte beyond the proxy's reply.
@@ -13,6 +13,7 @@ use crate::target::{Host, Target};
 
 const VERSION: u8 = 4;
 const CONNECT: u8 = 1;
+const BIND: u8 = 2;
 /// The reply's version is that of the reply: 0. Some servers send the protocol's.
 const REPLY_VERSIONS: [u8; 2] = [0, VERSION];
 const GRANTED: u8 = 90;
@@ -21,7 +22,7 @@ const NAME_FOLLOWS: Ipv4Addr = Ipv4Addr::new(0, 0, 0, 1);
 
 /// Version, command, port, address; user and name, each with the NUL that ends it.
 const MAX_REQUEST: usize = 8 + 255 + 1 + 255 + 1;
-/// Version, code, and a port and an address that say nothing to who asked for CONNECT.
+/// Version, code, port and address; the last two say nothing to who asked for CONNECT.
 const REPLY: usize = 8;
 
 /// Which of the two is spoken.
@@ -85,6 +86,7 @@ impl fmt::Display for ReplyCode {
 /// One request to one proxy.
 #[derive(Debug)]
 pub struct Handshake {
+    is_bind: bool,
     state: State,
     output: Buffer<MAX_REQUEST>,
     input: Buffer<REPLY>,
@@ -103,6 +105,25 @@ impl Handshake {
     /// # Errors
     /// The three of [`Error`] by which the target cannot be asked for.
     pub fn new(version: Version, target: &Target, user: User<'_>) -> Result<Self, Error> {
+        Self::ask(CONNECT, version, target, user)
+    }
+
+    /// A request that the proxy listen, and let `target` connect to it. [`Handshake::bound`] is then where it listens; who has come is in a second
+    /// reply, for which there is [`Handshake::second_reply`].
+    ///
+    /// # Errors
+    /// As of [`Handshake::new`].
+    pub fn binding(version: Version, target: &Target, user: User<'_>) -> Result<Self, Error> {
+        Self::ask(BIND, version, target, user)
+    }
+
+    /// The rest of a BIND, after [`Step::Connected`]: waits for the second reply, of which [`Handshake::bound`] is who has connected.
+    #[must_use]
+    pub fn second_reply() -> Self {
+        Self { is_bind: true, state: State::Awaiting, output: Buffer::new(), input: Buffer::new() }
+    }
+
+    fn ask(command: u8, version: Version, target: &Target, user: User<'_>) -> Result<Self, Error> {
         let (address, name) = match &target.host {
             Host::Address(address) => match address.to_canonical() {
                 IpAddr::V4(v4) if matches!(v4.to_bits(), 1..=255) => {
@@ -115,7 +136,7 @@ impl Handshake {
             Host::Name(_) => return Err(Error::NameNotCarried),
         };
         let mut output = Buffer::new();
-        output.push(&[VERSION, CONNECT]);
+        output.push(&[VERSION, command]);
         output.push(&target.port.to_be_bytes());
         output.push(&address.octets());
         output.push(user.0);
@@ -124,7 +145,16 @@ impl Handshake {
             output.push(name.as_bytes());
             output.push(&[0]);
         }
-        Ok(Self { state: State::Sending, output, input: Buffer::new() })
+        Ok(Self { is_bind: command == BIND, state: State::Sending, output, input: Buffer::new() })
+    }
+
+    /// For BIND where the proxy listens, or who has connected. `None` before [`Step::Connected`], and of CONNECT, whose replies hold anything there.
+    #[must_use]
+    pub fn bound(&self) -> Option<Target> {
+        let [_, _, port_high, port_low, address @ ..] = self.input.as_slice() else { return None };
+        let address: [u8; 4] = address.try_into().ok().filter(|_| self.is_bind)?;
+        let port = u16::from_be_bytes([*port_high, *port_low]);
+        Some(Target { host: Host::Address(Ipv4Addr::from(address).into()), port })
     }
 
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.

@@ -1,4 +1,4 @@
-//! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT and
+//! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT, BIND and
 //! UDP ASSOCIATE (RFC 1928 sections 4–6); [`datagram`] has the header of section 7.
 //!
 //! A [`Handshake`] does no I/O. Its caller asks [`Handshake::next_step`] what to do, sends what it is told to send, receives *at
@@ -18,6 +18,7 @@ pub use crate::target::{Host, Target};
 const VERSION: u8 = 5;
 const AUTH_VERSION: u8 = 1;
 const CONNECT: u8 = 1;
+const BIND: u8 = 2;
 const UDP_ASSOCIATE: u8 = 3;
 const METHOD_NONE: u8 = 0;
 const METHOD_PASSWORD: u8 = 2;
@@ -159,6 +160,20 @@ impl<'a> Handshake<'a> {
         Self { output, insists: true, ..self }
     }
 
+    /// Asks for BIND instead of CONNECT: the proxy listens, and lets the target connect to it. [`Handshake::bound`] is then where it listens;
+    /// who has come is in a second reply, for which there is [`Handshake::second_reply`]. Only before the first step.
+    #[must_use]
+    pub fn binding(self) -> Self {
+        Self { command: BIND, ..self }
+    }
+
+    /// The rest of a BIND, after [`Step::Connected`]: waits for the second reply, of which [`Handshake::bound`] is who has connected.
+    #[must_use]
+    pub fn second_reply() -> Self {
+        let nobody = Target { host: Host::Address(Ipv4Addr::UNSPECIFIED.into()), port: 0 };
+        Self { state: State::Awaiting(Answer::Reply), ..Self::new(nobody, None).binding() }
+    }
+
     /// Has the proxy taken the credentials, rather than let us in without?
     #[must_use]
     pub fn is_authenticated(&self) -> bool {
@@ -193,7 +208,7 @@ impl<'a> Handshake<'a> {
         handshake
     }
 
-    /// The bound address of the reply: for UDP ASSOCIATE where the datagrams are to be sent. `None` before [`Step::Connected`], and when the proxy
+    /// The bound address of the reply: for UDP ASSOCIATE where the datagrams are to be sent, for BIND where the proxy listens, or who has connected. `None` before [`Step::Connected`], and when the proxy
     /// gave a name that is none.
     #[must_use]
     pub fn bound(&self) -> Option<Target> {

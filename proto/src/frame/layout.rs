@@ -13,7 +13,7 @@
 //! | 24–39 | address (IPv4 in the first four bytes) |
 //! | 40–41 | port, or an option's name |
 //! | 42–43 | zero |
-//! | 44–47 | errno, an IPv6 address's scope, or an option's level |
+//! | 44–47 | errno, an IPv6 address's scope, an option's level, or listen()'s backlog |
 //! | 48–55 | socket cookie (`SO_COOKIE`, socket(7)) |
 //! | 56–311 | body: a name, an option's value, or a list of 17-byte addresses |
 
