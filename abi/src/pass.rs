@@ -18,7 +18,7 @@ pub const KNOCK_ERRNO: c_int = libc::ENOANO;
 pub const NO_FILTER_ERRNO: c_int = libc::EBADF;
 
 /// The calls that can carry a pass, by their numbers on this machine, and where they carry it.
-pub const CALLS: [(c_long, Placement); 9] = [
+pub const CALLS: [(c_long, Placement); 12] = [
     (libc::SYS_connect, Placement::Sixth),
     (libc::SYS_sendto, Placement::Halves),
     (libc::SYS_sendmsg, Placement::Sixth),
@@ -28,6 +28,9 @@ pub const CALLS: [(c_long, Placement); 9] = [
     (libc::SYS_recvmmsg, Placement::Sixth),
     (libc::SYS_getpeername, Placement::Sixth),
     (libc::SYS_setsockopt, Placement::Sixth),
+    (libc::SYS_bind, Placement::Sixth),
+    (libc::SYS_listen, Placement::Sixth),
+    (libc::SYS_getsockname, Placement::Sixth),
 ];
 
 /// The sixth argument's index.
@@ -144,7 +147,10 @@ impl Placement {
             | libc::SYS_recvmsg
             | libc::SYS_recvmmsg
             | libc::SYS_getpeername
-            | libc::SYS_setsockopt => Some(Self::Sixth),
+            | libc::SYS_setsockopt
+            | libc::SYS_bind
+            | libc::SYS_listen
+            | libc::SYS_getsockname => Some(Self::Sixth),
             libc::SYS_sendto | libc::SYS_recvfrom => Some(Self::Halves),
             _ => None,
         }

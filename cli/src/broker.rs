@@ -3,6 +3,7 @@
 //! It answers tickets (see `presocks_proto::frame`), each in a task of its own, until the last descendant of the command is gone. It
 //! holds a program's socket only while that socket is being connected: a copy held longer would hold back the FIN.
 
+mod bindings;
 mod chain;
 mod children;
 mod connect;
@@ -51,6 +52,7 @@ use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::route::Routes;
 use crate::settings::Settings;
+use bindings::Bindings;
 use chain::Chains;
 use datagram::Datagrams;
 use dns::upstream::Upstreams;
@@ -73,6 +75,7 @@ struct Broker {
     session: Session,
     names: RefCell<Names>,
     peers: RefCell<Peers>,
+    bindings: Bindings,
     chains: Chains,
     authorities: Authorities,
     mark: Mark,
@@ -110,6 +113,7 @@ pub(crate) fn run(
         session,
         names: RefCell::new(names),
         peers: RefCell::default(),
+        bindings: Bindings::default(),
         chains,
         authorities: Authorities::default(),
         mark: Mark::new()?,

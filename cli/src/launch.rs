@@ -69,7 +69,7 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
         return Err(format!("{obstacle}, so without the backstop it would connect directly; it was not run"));
     }
     let preload = library::materialise()?;
-    let session = new_session(settings.talk).map_err(|error| format!("no random numbers: {error}"))?;
+    let session = new_session(&settings).map_err(|error| format!("no random numbers: {error}"))?;
     let rendezvous =
         rendezvous(&session).map_err(|error| format!("cannot listen on a Unix socket: {error}"))?;
     let command = Command::new(&words, preload, &session, &settings.withheld, streams)?;
@@ -147,7 +147,7 @@ impl Prepared {
                 spawn(None)
             }
             Backstop::Auto | Backstop::Require => {
-                let filter = filter::program(Pass::new(self.session.pass()));
+                let filter = filter::program(Pass::new(self.session.pass()), self.session.bind);
                 let caught = spawn(Some(&command::Backstop {
                     filter: &filter,
                     stands: &|forbids_privileges| self.say_way(true, forbids_privileges),
@@ -248,7 +248,7 @@ fn first(words: &[OsString]) -> &OsStr {
     words.first().map_or(OsStr::new(""), OsString::as_os_str)
 }
 
-fn new_session(talk: Talk) -> io::Result<Session> {
+fn new_session(settings: &Settings) -> io::Result<Session> {
     let secret = || -> io::Result<[u8; SECRET_LEN]> {
         let mut bytes = [0; SECRET_LEN];
         getrandom(&mut bytes, GetRandomFlags::empty())?;
@@ -259,7 +259,8 @@ fn new_session(talk: Talk) -> io::Result<Session> {
         token: Secret(secret()?),
         proof: Secret(secret()?),
         uid: geteuid().as_raw(),
-        quiet: talk == Talk::Quiet,
+        quiet: settings.talk == Talk::Quiet,
+        bind: settings.bind,
     })
 }
 

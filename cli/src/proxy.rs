@@ -103,6 +103,14 @@ impl Proxy {
         &self.place
     }
 
+    /// Its address, where no name stands in its stead.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self.place {
+            Place::Tcp(Host::Address(address), _) => Some(address),
+            Place::Tcp(Host::Name(_), _) | Place::Unix(_) => None,
+        }
+    }
+
     /// With TLS, how.
     pub(crate) fn tls(&self) -> Option<&Tls> {
         self.tls.as_ref()
@@ -177,6 +185,30 @@ impl Proxy {
         }
     }
 
+    /// A request that it listen, and let `target` connect to it; `None` of a protocol that has none.
+    ///
+    /// # Errors
+    /// As of [`Proxy::handshake`].
+    pub(crate) fn binding<'a>(
+        &'a self,
+        target: Target,
+        stranger: Option<Stranger<'a>>,
+    ) -> Result<Option<Handshake<'a>>, Error> {
+        let version = match self.kind {
+            Kind::Socks5 => {
+                return Ok(match self.handshake(target, stranger)? {
+                    Handshake::Socks5(handshake) => Some(Handshake::Socks5(handshake.binding())),
+                    Handshake::Socks4(_) | Handshake::Http(_) => None,
+                });
+            }
+            Kind::Socks4 => socks4::Version::V4,
+            Kind::Socks4a => socks4::Version::V4a,
+            Kind::Http => return Ok(None),
+        };
+        let bind = socks4::Handshake::binding(version, &target, self.socks4_user());
+        bind.map(|handshake| Some(Handshake::Socks4(handshake))).map_err(Error::Socks4)
+    }
+
     /// A request for an association; `None` when it carries no datagrams: another protocol than SOCKS5 has none, and what is to go by TLS or to a
     /// Unix socket must not go to a UDP port in the clear.
     pub(crate) fn association(&self) -> Option<Handshake<'_>> {
@@ -191,8 +223,13 @@ impl Proxy {
     }
 
     fn socks4(&self, version: socks4::Version, target: &Target) -> Result<Handshake<'_>, Error> {
-        let user = self.credentials.as_ref().and_then(Credentials::for_socks4).unwrap_or_default();
-        socks4::Handshake::new(version, target, user).map(Handshake::Socks4).map_err(Error::Socks4)
+        socks4::Handshake::new(version, target, self.socks4_user())
+            .map(Handshake::Socks4)
+            .map_err(Error::Socks4)
+    }
+
+    fn socks4_user(&self) -> socks4::User<'_> {
+        self.credentials.as_ref().and_then(Credentials::for_socks4).unwrap_or_default()
     }
 
     fn socks5_credentials(&self) -> Option<socks5::Credentials<'_>> {

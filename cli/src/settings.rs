@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// What becomes of UDP datagrams.
     pub(crate) udp: Udp,
+    /// Do proxies listen for programs that do (BIND)?
+    pub(crate) bind: bool,
     /// Whether there is to be a backstop.
     pub(crate) backstop: Backstop,
     /// How much is said.
@@ -111,6 +113,7 @@ impl Settings {
             handshake_timeout: time(profile.handshake_timeout, HANDSHAKE_TIMEOUT),
             timeout: time(profile.timeout, TIMEOUT),
             udp: profile.udp.map_or(Udp::Proxy, |said| said.value),
+            bind: profile.bind.is_some_and(|said| said.value),
             backstop: profile.backstop.map_or(Backstop::Auto, |said| said.value),
             talk,
             withheld,

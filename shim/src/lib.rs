@@ -23,6 +23,7 @@
 //! | `flows`, `gate` | the broker's addresses, that stand for a datagram's destination or source |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
+//! | `listen` | bind(), listen(), getsockname(), accept(), accept4(): in a session with `--bind` |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
 //! | `getaddrinfo`, `getaddrinfo_a`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver` | names |
 //! | `rcmd`, `rpc` | what connects inside libc |
@@ -55,6 +56,7 @@ mod gethostby;
 mod gethostid;
 mod getnameinfo;
 mod getnet;
+mod listen;
 mod pass;
 mod pending;
 mod poll;

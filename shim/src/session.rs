@@ -25,6 +25,8 @@ static UID: AtomicU32 = AtomicU32::new(0);
 const ABSENT: NonZeroUsize = NonZeroUsize::MIN;
 const LOUD: NonZeroUsize = ABSENT.saturating_add(1);
 const QUIET: NonZeroUsize = LOUD.saturating_add(1);
+const LOUD_AND_BINDING: NonZeroUsize = QUIET.saturating_add(1);
+const QUIET_AND_BINDING: NonZeroUsize = LOUD_AND_BINDING.saturating_add(1);
 
 /// The session of this process; `None` when the environment names none, or names it wrongly.
 pub(crate) fn current() -> Option<Session> {
@@ -38,7 +40,13 @@ pub(crate) fn current() -> Option<Session> {
     }
     let [id, token, proof] = secrets;
     let uid = UID.load(Ordering::Relaxed);
-    Some(Session { id, token: Secret(token), proof: Secret(proof), uid, quiet: state == QUIET })
+    let quiet = state == QUIET || state == QUIET_AND_BINDING;
+    Some(Session { id, token: Secret(token), proof: Secret(proof), uid, quiet, bind: state > QUIET })
+}
+
+/// Is listening the broker's business (`--bind`)? One load.
+pub(crate) fn binds() -> bool {
+    STATE.get_or_init(load) > QUIET
 }
 
 /// Is there a session, and has its pass been taken? One load.
@@ -63,5 +71,10 @@ fn load() -> NonZeroUsize {
     }
     UID.store(session.uid, Ordering::Relaxed);
     pass::take(Pass::new(session.pass()));
-    if session.quiet { QUIET } else { LOUD }
+    match (session.quiet, session.bind) {
+        (false, false) => LOUD,
+        (true, false) => QUIET,
+        (false, true) => LOUD_AND_BINDING,
+        (true, true) => QUIET_AND_BINDING,
+    }
 }

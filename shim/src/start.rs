@@ -17,6 +17,7 @@ extern "C" fn start() {
     crate::getaddrinfo::resolve();
     crate::getaddrinfo_a::resolve();
     crate::getnameinfo::resolve();
+    crate::listen::resolve();
     crate::pass::resolve();
     crate::poll::resolve();
     crate::receive::resolve();

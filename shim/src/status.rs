@@ -89,8 +89,8 @@ unsafe fn as_the_broker_has_it(arguments: [usize; 6]) -> Result<usize, Errno> {
     unsafe { pass::call(libc::SYS_getpeername, arguments) }
 }
 
-/// The address that the program asked for, if the broker connected this socket.
-fn asked_for(fd: c_int, actual: SocketAddr) -> Option<Encoded> {
+/// The address that the program asked for, or that has come by a proxy, if the broker connected this socket.
+pub(crate) fn asked_for(fd: c_int, actual: SocketAddr) -> Option<Encoded> {
     let cookie = sys::cookie(fd).ok()?;
     let family = if actual.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     match ticket::ask(&Request::Peer { cookie, actual }, None) {
@@ -104,7 +104,7 @@ fn asked_for(fd: c_int, actual: SocketAddr) -> Option<Encoded> {
 ///
 /// # Safety
 /// `len` is null or points to the number of writable bytes at `to`.
-unsafe fn put(answer: &[u8], to: *mut c_void, len: *mut socklen_t) -> c_int {
+pub(crate) unsafe fn put(answer: &[u8], to: *mut c_void, len: *mut socklen_t) -> c_int {
     // SAFETY: the caller's promise.
     let Some(len) = (unsafe { len.as_mut() }) else {
         return fail(libc::EFAULT);

@@ -164,7 +164,9 @@ pub(crate) fn set_send_timeout(fd: c_int, value: &libc::timeval) -> Result<(), E
 /// getsockname(2) into `address`; the length that the kernel reports.
 pub(crate) fn own_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno> {
     let mut len = address.len() as socklen_t;
-    syscall!(libc::SYS_getsockname, fd, address.as_mut_ptr(), from_mut(&mut len)).map(|_| len as usize)
+    let arguments = [int(fd), at(address.as_mut_ptr()), at(&raw mut len), 0, 0, 0];
+    // SAFETY: pointer and length are those of a live slice.
+    unsafe { pass::call(libc::SYS_getsockname, arguments) }.map(|_| len as usize)
 }
 
 /// getpeername(2) into `address`; the length that the kernel reports.

@@ -11,6 +11,7 @@ mod artifact;
 mod backstop;
 mod banner;
 mod behaviour;
+mod bind;
 mod c_client;
 mod chains;
 mod configuration;

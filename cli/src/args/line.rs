@@ -117,6 +117,10 @@ struct Line {
     #[arg(long, value_name = "WHAT", help_heading = "Where connections go")]
     udp: Option<Udp>,
 
+    /// Have the proxy listen for programs that do, beside a connection through it: active FTP (BIND)
+    #[arg(long, help_heading = "Where connections go")]
+    bind: bool,
+
     /// Catch what LD_PRELOAD does not reach (static programs, Go, musl, a cleared environment) by a seccomp filter
     /// [default: auto]
     #[arg(long, value_name = "WHEN")]
@@ -226,6 +230,7 @@ impl Line {
             handshake_timeout: said(self.handshake_timeout, "--handshake-timeout"),
             timeout: said(self.timeout, "--timeout"),
             udp: said(self.udp, "--udp"),
+            bind: flag(self.bind, "--bind"),
             backstop: said(self.backstop, "--backstop"),
             quiet: flag(self.quiet, "--quiet"),
             verbose: flag(self.verbose, "--verbose"),

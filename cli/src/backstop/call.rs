@@ -44,6 +44,12 @@ pub(crate) enum Call {
     PeerName { fd: RawFd, address: u64, len: u64 },
     /// setsockopt(2).
     SetOption { fd: RawFd, level: c_int, name: c_int, value: Span },
+    /// bind(2).
+    Bind { fd: RawFd, address: Span },
+    /// listen(2).
+    Listen { fd: RawFd, backlog: c_int },
+    /// getsockname(2).
+    OwnName { fd: RawFd, address: u64, len: u64 },
 }
 
 /// `struct msghdr`.
@@ -137,6 +143,9 @@ fn direct(abi: &Abi, number: u32, arguments: [u64; 6]) -> Option<Call> {
         n if abi.recvmmsg.contains(&n) => within_socketcall::RECVMMSG,
         n if n == abi.getpeername => within_socketcall::GETPEERNAME,
         n if n == abi.setsockopt => within_socketcall::SETSOCKOPT,
+        n if n == abi.bind => within_socketcall::BIND,
+        n if n == abi.listen => within_socketcall::LISTEN,
+        n if n == abi.getsockname => within_socketcall::GETSOCKNAME,
         _ => return None,
     };
     of_kind(call, arguments)
@@ -150,6 +159,7 @@ fn within(notification: &Notification) -> io::Result<Option<Call>> {
         within_socketcall::SENDTO | within_socketcall::RECVFROM => 6,
         within_socketcall::SETSOCKOPT | within_socketcall::RECVMMSG => 5,
         within_socketcall::SENDMMSG => 4,
+        within_socketcall::LISTEN => 2,
         _ => 3,
     };
     let mut bytes = [0; 6 * 4];
@@ -188,6 +198,9 @@ fn of_kind(call: u32, arguments: [u64; 6]) -> Option<Call> {
         within_socketcall::RECVMSG => Call::ReceiveMessage { fd, header: second, flags: int(third) },
         within_socketcall::RECVMMSG => Call::ReceiveMessages { fd, headers: second, flags: int(fourth) },
         within_socketcall::GETPEERNAME => Call::PeerName { fd, address: second, len: third },
+        within_socketcall::GETSOCKNAME => Call::OwnName { fd, address: second, len: third },
+        within_socketcall::BIND => Call::Bind { fd, address: Span { at: second, len: len(third) } },
+        within_socketcall::LISTEN => Call::Listen { fd, backlog: int(second) },
         within_socketcall::SETSOCKOPT => Call::SetOption {
             fd,
             level: int(second),

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | connect, sendmsg, sendmmsg, recvmsg, recvmmsg, getpeername; sendto and recvfrom with an address | the broker is asked, unless the call carries the pass |
 //! | setsockopt of an option that sends packets or leads them astray | likewise |
+//! | bind, listen, getsockname | likewise, in a session with `--bind`; else allowed |
 //! | socket() for what cannot be proxied | refused, as the shim does |
 //! | io_uring | `ENOSYS`: its requests pass no filter; programs go on without it |
 //! | socketcall (i386) | the broker is asked: the arguments are in memory |
@@ -33,6 +34,9 @@ pub(crate) struct Abi {
     pub(crate) recvmmsg: [u32; 2],
     pub(crate) getpeername: u32,
     pub(crate) setsockopt: u32,
+    pub(crate) bind: u32,
+    pub(crate) listen: u32,
+    pub(crate) getsockname: u32,
     pub(crate) socket: u32,
     /// One call for all of them (socketcall(2)).
     pub(crate) socketcall: Option<u32>,
@@ -59,6 +63,9 @@ pub(crate) const NATIVE: Abi = Abi {
     recvmmsg: [libc::SYS_recvmmsg as u32; 2],
     getpeername: libc::SYS_getpeername as u32,
     setsockopt: libc::SYS_setsockopt as u32,
+    bind: libc::SYS_bind as u32,
+    listen: libc::SYS_listen as u32,
+    getsockname: libc::SYS_getsockname as u32,
     socket: libc::SYS_socket as u32,
     socketcall: None,
 };
@@ -77,6 +84,9 @@ pub(crate) const NARROW: Abi = Abi {
     recvmmsg: [337, 417],
     getpeername: 368,
     setsockopt: 366,
+    bind: 361,
+    listen: 363,
+    getsockname: 367,
     socket: 359,
     socketcall: Some(102),
 };
@@ -95,6 +105,9 @@ pub(crate) const NARROW: Abi = Abi {
     recvmmsg: [365, 417],
     getpeername: 287,
     setsockopt: 294,
+    bind: 282,
+    listen: 284,
+    getsockname: 286,
     socket: 281,
     socketcall: None,
 };
@@ -102,7 +115,10 @@ pub(crate) const NARROW: Abi = Abi {
 /// The calls within socketcall(2) that the broker is asked about (linux/net.h), as the table above has them.
 pub(crate) mod within_socketcall {
     pub(crate) const SOCKET: u32 = 1;
+    pub(crate) const BIND: u32 = 2;
     pub(crate) const CONNECT: u32 = 3;
+    pub(crate) const LISTEN: u32 = 4;
+    pub(crate) const GETSOCKNAME: u32 = 6;
     pub(crate) const GETPEERNAME: u32 = 7;
     pub(crate) const SENDTO: u32 = 11;
     pub(crate) const RECVFROM: u32 = 12;
@@ -113,6 +129,8 @@ pub(crate) mod within_socketcall {
     pub(crate) const SENDMMSG: u32 = 20;
     pub(crate) const ALL: [u32; 10] =
         [SOCKET, CONNECT, GETPEERNAME, SENDTO, RECVFROM, SETSOCKOPT, SENDMSG, RECVMSG, RECVMMSG, SENDMMSG];
+    /// Those that are asked about with `--bind`.
+    pub(crate) const LISTENING: [u32; 3] = [BIND, LISTEN, GETSOCKNAME];
 }
 
 // struct seccomp_data (linux/seccomp.h).
@@ -144,10 +162,10 @@ const fn refuse(errno: c_int) -> u32 {
     libc::SECCOMP_RET_ERRNO | errno.unsigned_abs()
 }
 
-/// The filter of a session.
-pub(crate) fn program(pass: Pass) -> Vec<sock_filter> {
-    let native = rules(&NATIVE, Some(pass));
-    let narrow = rules(&NARROW, None);
+/// The filter of a session. `bind`: the broker is asked about listening, too.
+pub(crate) fn program(pass: Pass, bind: bool) -> Vec<sock_filter> {
+    let native = rules(&NATIVE, Some(pass), bind);
+    let narrow = rules(&NARROW, None, bind);
     let mut program = vec![load(ARCH)];
     for (abi, rules) in [(&NATIVE, native), (&NARROW, narrow)] {
         program.extend([if_equal(abi.arch, 1, 0), jump(rules.len())]);
@@ -158,7 +176,7 @@ pub(crate) fn program(pass: Pass) -> Vec<sock_filter> {
 }
 
 /// The rules for one way to call the kernel. Without a pass nothing carries it: the shim is of one kind only.
-fn rules(abi: &Abi, pass: Option<Pass>) -> Vec<sock_filter> {
+fn rules(abi: &Abi, pass: Option<Pass>, bind: bool) -> Vec<sock_filter> {
     let ask_at = |placement| {
         let mut body = pass.map(|pass| if_all(&words(pass.parts(placement)), ALLOW)).unwrap_or_default();
         body.push(end(NOTIFY));
@@ -194,12 +212,15 @@ fn rules(abi: &Abi, pass: Option<Pass>) -> Vec<sock_filter> {
         (abi.recvmmsg[0], ask()),
         (abi.recvmmsg[1], ask()),
     ];
-    for (number, body) in calls {
+    let listening = [abi.bind, abi.listen, abi.getsockname].map(|number| (number, ask()));
+    for (number, body) in calls.into_iter().chain(listening.into_iter().filter(|_| bind)) {
         rules.extend(when(number, body));
     }
     if let Some(number) = abi.socketcall {
         let mut body = vec![load(low(0))];
-        body.extend(within_socketcall::ALL.into_iter().flat_map(|call| when(call, vec![end(NOTIFY)])));
+        let listening = within_socketcall::LISTENING.into_iter().filter(|_| bind);
+        let calls = within_socketcall::ALL.into_iter().chain(listening);
+        body.extend(calls.flat_map(|call| when(call, vec![end(NOTIFY)])));
         body.push(end(ALLOW));
         rules.extend(when(number, body));
     }

@@ -20,7 +20,7 @@ use super::negotiate::{Limits, negotiate};
 use super::report::{Program, Via};
 use super::socket::Socket;
 use super::stream::Stream;
-use super::{Broker, path, relay, resolver};
+use super::{Broker, bindings, path, relay, resolver};
 use crate::route::NoDatagrams;
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
@@ -42,6 +42,7 @@ pub(super) async fn serve(
     if socket.is_connected() {
         return Some(libc::EISCONN);
     }
+    broker.bindings.forget(socket.cookie());
     let started = Instant::now();
     let (route, path, result) = match route(broker, destination, &|| program.names()) {
         Err(failure) => (None, None, Err(failure)),
@@ -64,12 +65,16 @@ pub(super) async fn serve(
         Some(Route::Chain(..)) => Via::Chain(path.as_deref().unwrap_or_default()),
         None => Via::Nowhere,
     };
-    broker.report.connected(program, shown, via, started.elapsed(), &result);
+    let outcome = result.as_ref().map(|_| ());
+    broker.report.connected(program, shown, via, started.elapsed(), outcome);
     Some(match result {
-        Ok(()) => {
+        Ok(way) => {
             // A peer that has reset the connection already has no address any more.
             if let Some(actual) = socket.peer_address() {
                 broker.peers.borrow_mut().insert(socket.cookie(), destination, actual);
+                if broker.settings.bind {
+                    broker.bindings.note(&socket, program.process(), destination, way);
+                }
             }
             0
         }
@@ -103,22 +108,26 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// What became of an attempt, and by which proxies it was made.
+/// What became of an attempt, and by which proxies it was made; when it has succeeded, how a program may listen beside it.
 async fn attempt(
     broker: &Rc<Broker>,
     socket: &Socket,
     route: &Route,
     program: &Program<'_>,
-) -> (Option<String>, Result<(), Failure>) {
+) -> (Option<String>, Result<Option<bindings::Way>, Failure>) {
     match route {
         Route::Chain(chain, target) => {
             let stranger = |isolation| Stranger::new(isolation, &broker.mark, || program.process(), target);
             let stranger = broker.settings.isolation.map(stranger);
             let outcome = path::connect(broker, socket, *chain, *target, stranger.as_ref()).await;
-            (Some(outcome.path), outcome.result)
+            let way =
+                |path::Carried { hops, bound }| bindings::Way { hops, target: *target, stranger, bound };
+            (Some(outcome.path), outcome.result.map(|carried| Some(way(carried))))
         }
-        Route::Direct(target, address) => (None, directly(broker, socket, target, *address, program).await),
-        Route::Resolver(server) => (None, to_resolver(broker, socket, server).await),
+        Route::Direct(target, address) => {
+            (None, directly(broker, socket, target, *address, program).await.map(|()| None))
+        }
+        Route::Resolver(server) => (None, to_resolver(broker, socket, server).await.map(|()| None)),
     }
 }
 

@@ -7,6 +7,7 @@ mod handshake;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use presocks_proto::handshake::Error;
@@ -40,6 +41,14 @@ pub(super) enum Failure {
     NoRelay(Option<Box<Target>>),
     /// The chain carries no datagrams.
     NoDatagrams(NoDatagrams),
+    /// The proxy's protocol has no BIND.
+    NoBind,
+    /// What the proxy gives as the address at which it listens is none.
+    NoListener(Option<Box<Target>>),
+    /// The proxy listens at an address of a family that the program's socket cannot have.
+    OtherFamily(SocketAddr),
+    /// The proxy has closed the connection that stood for its listening.
+    ListensNoMore(Option<io::Error>),
     /// There is no TLS with the proxy.
     Tls(Box<Trouble>),
     /// In a chain of several proxies: one of them.
@@ -67,6 +76,9 @@ impl Failure {
             | Self::NotApart
             | Self::NoRelay(_)
             | Self::NoDatagrams(_) => libc::ENETUNREACH,
+            Self::NoBind | Self::NoListener(_) | Self::OtherFamily(_) | Self::ListensNoMore(_) => {
+                libc::EADDRNOTAVAIL
+            }
             Self::At(at) => at.errno(),
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake::errno(error),
@@ -93,6 +105,10 @@ impl Failure {
             Self::ProxyName(_) => 14,
             Self::DirectName(_) => 15,
             Self::NotApart => 20,
+            Self::NoBind => 21,
+            Self::NoListener(_) => 22,
+            Self::OtherFamily(_) => 23,
+            Self::ListensNoMore(_) => 24,
             Self::Tls(trouble) => 16 + trouble.cause(),
             Self::At(at) => at.cause(),
         }
@@ -185,6 +201,18 @@ impl fmt::Display for Failure {
                 write!(f, "the proxy gives {target} as its UDP relay, which cannot be sent to")
             }
             Self::NoDatagrams(why) => why.fmt(f),
+            Self::NoBind => f.write_str("its protocol has no way to listen (BIND); SOCKS has"),
+            Self::NoListener(None) => f.write_str("the proxy does not say at which address it listens"),
+            Self::NoListener(Some(target)) => {
+                write!(f, "the proxy gives {target} as where it listens, which is no address and port")
+            }
+            Self::OtherFamily(at) => {
+                write!(f, "the proxy listens at {at}, which is not of the family of the program's socket")
+            }
+            Self::ListensNoMore(None) => f.write_str("the proxy has stopped listening: it closed the connection"),
+            Self::ListensNoMore(Some(error)) => {
+                write!(f, "the proxy has stopped listening: the connection broke: {}", Plain(error))
+            }
             Self::Tls(trouble) => trouble.fmt(f),
             Self::NotApart => f.write_str(
                 "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)",

@@ -76,6 +76,18 @@ impl Hop {
         self.proxy.handshake(target, stranger).map_err(Failure::Handshake)
     }
 
+    /// A request that it listen for `target`.
+    ///
+    /// # Errors
+    /// Its protocol has none; the proxy cannot be asked for this target.
+    pub(super) fn binding<'a>(
+        &'a self,
+        target: Target,
+        stranger: Option<Stranger<'a>>,
+    ) -> Result<Handshake<'a>, Failure> {
+        self.proxy.binding(target, stranger).map_err(Failure::Handshake)?.ok_or(Failure::NoBind)
+    }
+
     /// Was it found dead a short while ago?
     pub(super) fn is_mourned(&self) -> bool {
         self.dead_until.get().is_some_and(|until| Instant::now() < until)

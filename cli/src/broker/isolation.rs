@@ -29,6 +29,7 @@ impl Mark {
 }
 
 /// Who a connection is to be taken for.
+#[derive(Clone)]
 pub(super) struct Stranger {
     user: String,
     password: String,

@@ -132,6 +132,14 @@ pub(super) async fn negotiate(
     }
 }
 
+/// Waits for what a proxy says later, when it has been asked: for as long as it takes.
+///
+/// # Errors
+/// [`Failure`] as the proxy has it.
+pub(super) async fn hear(wire: &mut impl Wire, handshake: &mut Handshake<'_>) -> Result<(), Failure> {
+    converse(wire, handshake, true, &mut false).await.map(drop)
+}
+
 enum Progress {
     /// From here on another limit may count.
     HasAsked,

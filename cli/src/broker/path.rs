@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_proto::handshake::Handshake;
-use presocks_proto::target::Target;
+use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
@@ -36,6 +36,23 @@ pub(super) struct Outcome<T> {
     pub(super) result: Result<T, Failure>,
 }
 
+/// How a program's socket is connected.
+pub(super) struct Carried {
+    /// The proxies that it goes through.
+    pub(super) hops: Vec<Rc<Hop>>,
+    /// Where the connection of the last one comes from, as that one has it.
+    pub(super) bound: Option<Target>,
+}
+
+/// A proxy that listens.
+pub(super) struct Listening {
+    /// The connection to it, on which its second reply comes.
+    pub(super) stream: Stream,
+    /// Where it listens.
+    pub(super) at: SocketAddr,
+    pub(super) second_reply: Handshake<'static>,
+}
+
 /// A failure on a path, and whom it tells against.
 struct Fault {
     failure: Failure,
@@ -49,16 +66,56 @@ pub(super) async fn connect(
     chain: usize,
     target: Target,
     stranger: Option<&Stranger>,
-) -> Outcome<()> {
+) -> Outcome<Carried> {
     let way = &Way::new(broker, chain, target, stranger);
     way.try_plans(chain, async |hops| {
         let outcome = way.carry(socket, hops).await;
         if outcome.as_ref().is_err_and(|fault| !fault.is_of_the_socket()) {
             socket.reset();
         }
-        outcome
+        outcome.map(|()| Carried { hops: hops.to_vec(), bound: way.bound.get() })
     })
     .await
+}
+
+/// Has the last of these proxies listen for the target.
+///
+/// # Errors
+/// [`Failure`] as the proxies or the clock have it.
+pub(super) async fn bind(
+    broker: &Rc<Broker>,
+    hops: &[Rc<Hop>],
+    target: Target,
+    stranger: Option<&Stranger>,
+) -> Result<Listening, Failure> {
+    let way = &Way { stranger, ..Way::alone(broker, target, true) };
+    let bind = async {
+        way.can_be_asked(hops)?;
+        let stream = way.own_connection(hops, None).await?;
+        let asked = way.handshake(hops, hops.len().saturating_sub(1))?;
+        Ok((stream, asked.second_reply()))
+    };
+    let (stream, second_reply) = bind.await.map_err(|fault: Fault| fault.failure)?;
+    let second_reply = second_reply.ok_or(Failure::NoBind)?;
+    let bound = way.bound.get();
+    let at = listens_at(bound, &stream, hops).ok_or(Failure::NoListener(bound.map(Box::new)))?;
+    Ok(Listening { stream, at, second_reply })
+}
+
+/// Where the proxy listens. RFC 1928 leaves it open what an address of zeros means; servers that do not know their own say so, and it is the one by which we
+/// have reached them.
+fn listens_at(bound: Option<Target>, stream: &Stream, hops: &[Rc<Hop>]) -> Option<SocketAddr> {
+    let Target { host: Host::Address(address), port: 1.. } = bound? else { return None };
+    let port = bound?.port;
+    if !address.to_canonical().is_unspecified() {
+        return Some(SocketAddr::new(address.to_canonical(), port));
+    }
+    let own = match hops {
+        [_] => stream.innermost()?.peer_addr().ok()?.ip(),
+        [.., last] => last.proxy.address()?,
+        [] => return None,
+    };
+    Some(SocketAddr::new(own.to_canonical(), port))
 }
 
 /// A connection of the broker's own.
@@ -105,18 +162,29 @@ struct Way<'a> {
     has_choice: bool,
     /// Has a proxy of this path told us from others?
     is_told_apart: Cell<bool>,
+    /// Is the last one to listen for the target (BIND), rather than to connect to it?
+    is_bind: bool,
+    /// The address in the last one's reply.
+    bound: Cell<Option<Target>>,
 }
 
 impl<'a> Way<'a> {
     fn new(broker: &'a Rc<Broker>, chain: usize, target: Target, stranger: Option<&'a Stranger>) -> Self {
         let has_choice = broker.chains.get(chain).is_some_and(|line| line.has_choice());
+        Self { stranger, has_choice, ..Self::alone(broker, target, false) }
+    }
+
+    /// For nobody in particular, and without a choice.
+    fn alone(broker: &'a Rc<Broker>, target: Target, is_bind: bool) -> Self {
         Self {
             broker,
             limits: Limits::new(&broker.settings),
             target,
-            stranger,
-            has_choice,
+            stranger: None,
+            has_choice: false,
             is_told_apart: Cell::default(),
+            is_bind,
+            bound: Cell::default(),
         }
     }
 
@@ -194,8 +262,9 @@ impl<'a> Way<'a> {
         let stranger = self.stranger_for(hops, index);
         match hops.get(index + 1) {
             None => {
-                let handshake = hop.handshake(self.target, stranger);
-                handshake.map_err(|failure| Fault::at(index, hops, failure, Blame::Unlucky(index)))
+                let ask = if self.is_bind { Hop::binding } else { Hop::handshake };
+                ask(hop, self.target, stranger)
+                    .map_err(|failure| Fault::at(index, hops, failure, Blame::Unlucky(index)))
             }
             Some(next) => {
                 let target = next.proxy.as_target().ok_or_else(unreachable);
@@ -320,6 +389,7 @@ impl<'a> Way<'a> {
         if self.stranger.is_some() && tells && handshake.is_authenticated() {
             self.is_told_apart.set(true);
         }
+        self.bound.set(handshake.bound());
         let must_be_told = self.stranger_for(hops, index).is_some_and(|stranger| stranger.must_be_told);
         negotiation.map_err(|mut broken| {
             if must_be_told && broken.failure.is_about_the_method() {
@@ -400,7 +470,8 @@ fn named(index: usize, hops: &[Rc<Hop>], by: Option<usize>, failure: Failure) ->
     }))
 }
 
-fn shown(hops: &[Rc<Hop>]) -> String {
+/// The proxies, as the user knows them.
+pub(super) fn shown(hops: &[Rc<Hop>]) -> String {
     hops.iter().map(|hop| hop.proxy.to_string()).collect::<Vec<_>>().join(" -> ")
 }
 

@@ -89,6 +89,11 @@ pub(super) fn begin(broker: &Rc<Broker>, downstream: TcpStream, upstream: Stream
     spawn_local(carry(Open::new(broker), downstream, upstream));
 }
 
+/// Carries what comes on one side to the other, until both have ended.
+pub(super) async fn serve(broker: &Rc<Broker>, downstream: TcpStream, upstream: Stream) {
+    carry(Open::new(broker), downstream, upstream).await;
+}
+
 /// Connects the program's socket to a fresh listener on loopback.
 ///
 /// # Errors
@@ -141,8 +146,8 @@ async fn carry(open: Open, downstream: TcpStream, mut upstream: Stream) {
     }
 }
 
-/// Nothing here fails on a TCP socket.
-fn prepare(side: &TcpStream) {
+/// Has the kernel look whether the other side is still there. Nothing here fails on a TCP socket.
+pub(super) fn prepare(side: &TcpStream) {
     keep_in_line(side);
     // A program that has closed its socket looks like one that has only sent its last byte. The kernel knows better after a while, and says so to
     // whoever asks: so does a peer that is gone without a word.

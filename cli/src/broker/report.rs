@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
@@ -132,7 +133,7 @@ impl Report {
         destination: &dyn fmt::Display,
         via: Via<'_>,
         took: Duration,
-        result: &Result<(), Failure>,
+        result: Result<(), &Failure>,
     ) {
         let via = match via {
             Via::Chain(path) => format!(" via {path}"),
@@ -156,6 +157,49 @@ impl Report {
                 self.say(format_args!("{destination}{via}: {failure}"));
             }
             _ => {}
+        }
+    }
+
+    /// A proxy was asked to listen for somebody (BIND).
+    pub(super) fn listening(
+        &self,
+        program: &Program<'_>,
+        peer: &Target,
+        path: &str,
+        took: Duration,
+        result: Result<SocketAddr, &Failure>,
+    ) {
+        let took = milliseconds(took);
+        match (self.talk, result) {
+            (Talk::Verbose, Ok(at)) => {
+                self.say(format_args!("{program} listening for {peer} via {path}: at {at} after {took}"));
+            }
+            (Talk::Verbose, Err(failure)) => {
+                self.say(format_args!("{program} listening for {peer} via {path}: {failure}, after {took}"));
+            }
+            (Talk::Normal, Err(failure)) if self.is_new_of(&listening(path), failure.cause()) => {
+                self.say(format_args!("listening for {peer} via {path}: {failure}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A proxy listens no more, and nobody has come.
+    pub(super) fn nobody_came(&self, peer: &Target, path: &str, failure: &Failure) {
+        let is_told = match self.talk {
+            Talk::Verbose => true,
+            Talk::Normal => self.is_new_of(&listening(path), failure.cause()),
+            Talk::Quiet => false,
+        };
+        if is_told {
+            self.say(format_args!("listening for {peer} via {path}: nobody has come: {failure}"));
+        }
+    }
+
+    /// Somebody has come to where a proxy listens.
+    pub(super) fn somebody_came(&self, peer: SocketAddr, at: SocketAddr, path: &str) {
+        if self.talk == Talk::Verbose {
+            self.say(format_args!("connection from {peer} to {at} via {path}"));
         }
     }
 
@@ -294,6 +338,11 @@ impl Report {
 
 fn via(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!(" via {path}") }
+}
+
+/// What is said of a proxy that is to listen is not what is said of one that is to connect.
+fn listening(path: &str) -> String {
+    format!("listening{}", via(path))
 }
 
 fn milliseconds(time: Duration) -> String {

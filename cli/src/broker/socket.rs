@@ -325,6 +325,15 @@ pub(super) fn unsent(fd: BorrowedFd<'_>) -> i32 {
     if result == 0 { left } else { 0 }
 }
 
+/// How many connections wait to be accepted, which a listener's `TCP_INFO` has as `tcpi_unacked`; 0 when there is no telling.
+pub(super) fn waiting_connections(fd: BorrowedFd<'_>) -> u32 {
+    const UNACKED: usize = std::mem::offset_of!(libc::tcp_info, tcpi_unacked);
+    let mut info = [0; size_of::<libc::tcp_info>()];
+    // What the kernel does not fill stays 0.
+    let _ = option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
+    info.get(UNACKED..).and_then(|info| info.first_chunk()).map_or(0, |count| u32::from_ne_bytes(*count))
+}
+
 /// getsockopt(2), for options that rustix has not: how much of the buffer the value takes.
 pub(super) fn option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> io::Result<usize> {
     use std::os::fd::AsRawFd as _;
@@ -349,6 +358,32 @@ pub(super) fn set_option_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value:
     // SAFETY: a value and its length.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) that drops whatever another device than lo has brought.
+pub(super) fn hear_loopback_alone(socket: BorrowedFd<'_>) -> io::Result<()> {
+    /// lo is the first device of every network namespace.
+    const LOOPBACK: u32 = 1;
+    const WHOLE: u32 = u32::MAX;
+    const DEVICE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
+    let instruction = |code: u32, yes, no, k| libc::sock_filter {
+        code: u16::try_from(code).unwrap_or_default(),
+        jt: yes,
+        jf: no,
+        k,
+    };
+    let mut filter = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, DEVICE),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, LOOPBACK),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, WHOLE),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    attach_filter(socket, &mut filter)
+}
+
+/// Takes such a filter away.
+pub(super) fn hear_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
 }
 
 /// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) to a socket of ours.

@@ -14,6 +14,7 @@ use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::Broker;
+use super::bindings;
 use super::connect;
 use super::datagram::{self, Connected, Opened, Sent};
 use super::device;
@@ -100,13 +101,37 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                 Err(error) => failed(&error),
             }
         }
+        (Request::Bind { address }, _) => {
+            broker.bindings.instead_of(address).map_or(Reply::Direct, Reply::Address)
+        }
+        (Request::Listen { backlog }, Some(socket)) => {
+            tokio::select! {
+                listens = bindings::listen(&broker, socket, backlog, &program) => match listens {
+                    Ok(true) => Reply::Done { errno: 0 },
+                    Ok(false) => Reply::Direct,
+                    Err(errno) => Reply::Done { errno },
+                },
+                () = is_given_up(&ticket) => return,
+            }
+        }
+        (Request::OwnAddress, Some(socket)) => {
+            tokio::select! {
+                address = bindings::own_address(&broker, socket, &program) => match address {
+                    Ok(address) => address.map_or(Reply::Direct, Reply::Address),
+                    Err(errno) => Reply::Done { errno },
+                },
+                () = is_given_up(&ticket) => return,
+            }
+        }
         (
             Request::Connect { .. }
             | Request::DatagramConnect { .. }
             | Request::DatagramSend { .. }
             | Request::DatagramOpen { .. }
             | Request::DatagramDissolve
-            | Request::Device { .. },
+            | Request::Device { .. }
+            | Request::Listen { .. }
+            | Request::OwnAddress,
             None,
         ) => return,
     };
@@ -145,5 +170,6 @@ fn failed(error: &io::Error) -> Reply {
 /// Whom `actual` stands for to the socket with this cookie.
 pub(super) fn peer(broker: &Broker, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
     let asked = broker.peers.borrow().destination(cookie, actual);
-    asked.or_else(|| broker.datagrams.origin(cookie, actual))
+    let has_come = || broker.bindings.peer(cookie, actual);
+    asked.or_else(has_come).or_else(|| broker.datagrams.origin(cookie, actual))
 }

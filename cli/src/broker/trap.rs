@@ -6,6 +6,7 @@
 
 mod connect;
 mod datagram;
+mod listen;
 mod receive;
 
 use std::io;
@@ -252,6 +253,9 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
         }
         Call::PeerName { fd, address, len } => peer_name(caller, fd, address, len),
         Call::SetOption { fd, level, name, value } => set_option(caller, fd, (level, name), value),
+        Call::Bind { fd, address } => listen::judge_bind(caller, fd, address),
+        Call::Listen { fd, backlog } => listen::judge(caller, fd, backlog),
+        Call::OwnName { fd, address, len } => listen::own_name(caller, fd, address, len),
     }
 }
 
@@ -330,7 +334,7 @@ fn nowhere(destination: SocketAddr) -> SocketAddr {
 
 /// What the program asked for, as the shim shows it.
 fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
-    if caller.broker.peers.borrow().is_empty() {
+    if caller.broker.peers.borrow().is_empty() && caller.broker.bindings.has_none() {
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;

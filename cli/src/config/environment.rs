@@ -17,7 +17,7 @@ use crate::route::{Criteria, rule};
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
 
 /// All that can configure presocks.
-pub(crate) const VARIABLES: [&str; 24] = [
+pub(crate) const VARIABLES: [&str; 25] = [
     CONFIG,
     PROFILE,
     "PRESOCKS_PROXY",
@@ -36,6 +36,7 @@ pub(crate) const VARIABLES: [&str; 24] = [
     "PRESOCKS_TIMEOUT",
     "PRESOCKS_DNS",
     "PRESOCKS_UDP",
+    "PRESOCKS_BIND",
     "PRESOCKS_BACKSTOP",
     "PRESOCKS_QUIET",
     "PRESOCKS_VERBOSE",
@@ -94,6 +95,7 @@ impl Environment<'_> {
             timeout: self.parsed("PRESOCKS_TIMEOUT", Seconds::parse)?,
             dns: self.text("PRESOCKS_DNS")?,
             udp: self.one_of("PRESOCKS_UDP")?,
+            bind: self.parsed("PRESOCKS_BIND", truth)?,
             backstop: self.one_of("PRESOCKS_BACKSTOP")?,
             quiet: self.parsed("PRESOCKS_QUIET", truth)?,
             verbose: self.parsed("PRESOCKS_VERBOSE", truth)?,

@@ -1,5 +1,6 @@
 //! The servers that clients want to reach, all on the origin host, on IPv4 and IPv6.
 
+pub mod caller;
 pub mod cvs;
 pub mod datagrams;
 pub mod dns;

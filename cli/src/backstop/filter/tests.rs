@@ -5,12 +5,18 @@ use std::sync::LazyLock;
 use super::*;
 use presocks_abi::pass::{CALLS, Placement};
 
-static PROGRAM: LazyLock<Vec<sock_filter>> = LazyLock::new(|| program(PASS));
+/// With `--bind`, and without.
+static PROGRAM: LazyLock<Vec<sock_filter>> = LazyLock::new(|| program(PASS, true));
+static WITHOUT_BIND: LazyLock<Vec<sock_filter>> = LazyLock::new(|| program(PASS, false));
 
 const PASS: Pass = Pass::new(0x1122_3344_5566_7788);
 
 /// What the kernel would do with a call.
 fn verdict(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+    verdict_of(&PROGRAM, arch, number, arguments)
+}
+
+fn verdict_of(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
     let word = |place: u32| match place {
         NUMBER => number,
         ARCH => arch,
@@ -21,7 +27,7 @@ fn verdict(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
     };
     let (mut at, mut loaded) = (0, 0_u32);
     loop {
-        let instruction = PROGRAM[at];
+        let instruction = program[at];
         at += 1;
         let (yes, no) = (usize::from(instruction.jt), usize::from(instruction.jf));
         match u32::from(instruction.code) {
@@ -113,6 +119,23 @@ fn only_the_options_that_matter_are_asked_about() {
 }
 
 #[test]
+fn without_bind_listening_is_not_looked_at() {
+    for abi in [&NATIVE, &NARROW] {
+        for number in [abi.bind, abi.listen, abi.getsockname] {
+            assert_eq!(verdict(abi.arch, number, PLAIN), NOTIFY);
+            assert_eq!(verdict_of(&WITHOUT_BIND, abi.arch, number, PLAIN), ALLOW);
+        }
+        assert_eq!(verdict_of(&WITHOUT_BIND, abi.arch, abi.connect, PLAIN), NOTIFY);
+    }
+    for call in within_socketcall::LISTENING {
+        let arguments = [call.into(), 0x1000, 0, 0, 0, 0];
+        if let Some(socketcall) = NARROW.socketcall {
+            assert_eq!(verdict_of(&WITHOUT_BIND, NARROW.arch, socketcall, arguments), ALLOW);
+        }
+    }
+}
+
+#[test]
 fn io_uring_is_not_there() {
     for number in IO_URING {
         for arch in ARCHES {
@@ -130,7 +153,8 @@ fn other_ways_to_call_the_kernel_are_caught_too_and_carry_no_pass() {
     }
     if let Some(socketcall) = NARROW.socketcall {
         for call in 0..21 {
-            let expected = if within_socketcall::ALL.contains(&call) { NOTIFY } else { ALLOW };
+            let listening = within_socketcall::LISTENING.contains(&call);
+            let expected = if listening || within_socketcall::ALL.contains(&call) { NOTIFY } else { ALLOW };
             assert_eq!(verdict(NARROW.arch, socketcall, [call.into(), 0x1000, 0, 0, 0, 0]), expected);
         }
     }

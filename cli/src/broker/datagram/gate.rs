@@ -23,10 +23,7 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
 use crate::broker::ACCEPT_PAUSE;
-use crate::broker::socket::{attach_filter, canonical, is_of_this_machine};
-
-/// lo is the first device of every network namespace.
-const LOOPBACK: u32 = 1;
+use crate::broker::socket::{canonical, hear_loopback_alone, is_of_this_machine};
 
 /// Datagrams (or, by `UDP_GRO`, trains of them) that are taken at once.
 const BATCH: usize = 8;
@@ -192,23 +189,4 @@ async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
-}
-
-/// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) that drops whatever another device than lo has brought.
-fn hear_loopback_alone(socket: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    const WHOLE: u32 = u32::MAX;
-    const DEVICE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
-    let instruction = |code: u32, yes, no, k| libc::sock_filter {
-        code: u16::try_from(code).unwrap_or_default(),
-        jt: yes,
-        jf: no,
-        k,
-    };
-    let mut filter = [
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, DEVICE),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, LOOPBACK),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, WHOLE),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-    ];
-    attach_filter(socket, &mut filter)
 }

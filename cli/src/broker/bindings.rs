@@ -1,0 +1,255 @@
+//! Programs that listen beside a connection through a proxy (`--bind`): the proxy listens for the connection's peer (BIND of RFC 1928), and what
+//! comes there is brought to the program's own listener, by a relay over loopback. So waiting and accepting are the kernel's.
+//!
+//! A listener is the program's as long as nothing says otherwise: where there is no proxied connection, or the listener is on loopback, it is
+//! left alone. Where the proxy is to listen and does not, listen() fails. The network never reaches a listener for which a proxy listens: a
+//! filter keeps it out.
+//!
+//! `connections.rs` says beside which connection a program listens; `binding.rs` has one BIND from its first reply to the relay;
+//! `accepted.rs` who has come; `sockets.rs` which sockets are still open.
+
+mod accepted;
+mod binding;
+mod connections;
+mod sockets;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use presocks_proto::target::{Host, Target};
+use rustix::net::sockopt;
+use tokio::sync::Notify;
+
+use super::failure::Failure;
+use super::report::Program;
+use super::socket::{Socket, hear_all, hear_loopback_alone, is_of_this_machine};
+use super::{Broker, path};
+use accepted::Accepted;
+use binding::Binding;
+pub(super) use connections::Way;
+use connections::{Connection, Connections};
+
+/// What is known of listening in a session.
+#[derive(Default)]
+pub(super) struct Bindings {
+    connections: RefCell<Connections>,
+    /// By the listener's cookie, until it is closed.
+    listeners: RefCell<HashMap<u64, Rc<Binding>>>,
+    /// Cookies of the sockets for which a proxy is being asked.
+    asking: RefCell<HashSet<u64>>,
+    has_asked: Notify,
+    accepted: RefCell<Accepted>,
+    is_swept: Cell<bool>,
+}
+
+impl Bindings {
+    /// A program's socket is connected, so that it may listen beside it.
+    pub(super) fn note(
+        &self,
+        socket: &Socket,
+        process: Option<i32>,
+        destination: SocketAddr,
+        way: Option<Way>,
+    ) {
+        let Some(process) = process else { return };
+        self.connections.borrow_mut().insert(Connection::new(socket, process, destination, way));
+    }
+
+    /// The socket is being connected: for it nobody listens.
+    pub(super) fn forget(&self, cookie: u64) {
+        if let Some(binding) = self.listeners.borrow_mut().remove(&cookie) {
+            binding.abandon();
+        }
+    }
+
+    /// Who has connected, by the address from which we have brought it; `None` where we have not.
+    pub(super) fn peer(&self, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
+        self.accepted.borrow_mut().get(cookie, actual).map(|accepted| accepted.peer)
+    }
+
+    /// Is there nobody yet of whom that could be asked?
+    pub(super) fn has_none(&self) -> bool {
+        self.accepted.borrow().is_empty()
+    }
+
+    /// Where a socket is to be bound that its program would bind to this address: to any, if this is one that the broker has shown as
+    /// its own, and that is the proxy's.
+    pub(super) fn instead_of(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let is_shown = self.connections.borrow().have_shown(address.ip());
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let is_proxys = || !is_of_this_machine(address.ip().to_canonical());
+        (is_shown && is_proxys()).then(|| SocketAddr::new(any, address.port()))
+    }
+}
+
+/// What getsockname() is to say; `None`: what the kernel says.
+///
+/// # Errors
+/// An errno: the socket listens, and the proxy no longer does for it.
+pub(super) async fn own_address(
+    broker: &Rc<Broker>,
+    fd: OwnedFd,
+    program: &Program<'_>,
+) -> Result<Option<SocketAddr>, i32> {
+    let bindings = &broker.bindings;
+    let Ok(socket) = Socket::new(fd) else { return Ok(None) };
+    if let Some(actual) = socket.peer_address() {
+        let accepted = bindings.accepted.borrow_mut().get(socket.cookie(), actual);
+        let shown = match accepted {
+            Some(accepted) => Some(accepted.external),
+            None if broker.peers.borrow().destination(socket.cookie(), actual).is_none() => None,
+            None => bindings.connections.borrow_mut().own_address(&socket),
+        };
+        return Ok(shown.and_then(|address| in_its_family(address, &socket)));
+    }
+    let own = socket.local_address().ok().filter(|own| own.port() > 0 && may_listen(broker, &socket, *own));
+    if own.is_none() {
+        return Ok(None);
+    }
+    let listens = sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false);
+    let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
+    // One that listened before there was a proxied connection is the program's own.
+    let Some(connection) = beside(broker, program).filter(|_| !listens || known.is_some()) else {
+        return Ok(known.and_then(|binding| in_its_family(binding.external, &socket)));
+    };
+    match bind(broker, &socket, &connection, program).await {
+        Ok(binding) => {
+            if listens {
+                binding.listen(&socket);
+            }
+            Ok(in_its_family(binding.external, &socket))
+        }
+        Err(errno) if listens => Err(errno),
+        // It may never listen. If it does, it fails.
+        Err(_) => Ok(None),
+    }
+}
+
+/// A program's listen(): true when the proxy listens, and the socket does; false when it is the program's alone.
+///
+/// # Errors
+/// An errno.
+pub(super) async fn listen(
+    broker: &Rc<Broker>,
+    fd: OwnedFd,
+    backlog: i32,
+    program: &Program<'_>,
+) -> Result<bool, i32> {
+    let Ok(socket) = Socket::new(fd) else { return Ok(false) };
+    let own = socket.local_address().ok().filter(|own| may_listen(broker, &socket, *own));
+    if own.is_none() || socket.is_connected() || sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(true) {
+        return Ok(false);
+    }
+    let known = broker.bindings.listeners.borrow().get(&socket.cookie()).cloned();
+    let binding = match (known, beside(broker, program)) {
+        (Some(binding), _) if !binding.is_used_up(&socket) => binding,
+        (_, Some(connection)) => bind(broker, &socket, &connection, program).await?,
+        (_, None) => return Ok(false),
+    };
+    let fd = socket.as_fd();
+    let listening = hear_loopback_alone(fd).and_then(|()| Ok(rustix::net::listen(fd, backlog)?));
+    if let Err(error) = listening {
+        // As it was. Nothing is lost where that fails: what cannot listen hears nobody.
+        let _ = hear_all(fd);
+        return Err(error.raw_os_error().unwrap_or(libc::EADDRNOTAVAIL));
+    }
+    binding.listen(&socket);
+    Ok(true)
+}
+
+/// Is it the broker's business that this socket listens? Not on loopback.
+fn may_listen(broker: &Broker, socket: &Socket, own: SocketAddr) -> bool {
+    !own.ip().to_canonical().is_loopback() && !broker.connecting.borrow().contains(&socket.cookie())
+}
+
+/// The connection beside which the program listens, if it goes by a proxy.
+fn beside(broker: &Broker, program: &Program<'_>) -> Option<Rc<Connection>> {
+    let connections = broker.bindings.connections.borrow();
+    connections.beside(program.process()?).filter(|connection| connection.way.is_some())
+}
+
+/// A BIND for this socket: the one that there is, as long as nobody has come by it whom the program has not accepted yet, or another.
+async fn bind(
+    broker: &Rc<Broker>,
+    socket: &Socket,
+    connection: &Rc<Connection>,
+    program: &Program<'_>,
+) -> Result<Rc<Binding>, i32> {
+    let cookie = socket.cookie();
+    let _turn = Turn::wait_for(broker, cookie).await;
+    let known = broker.bindings.listeners.borrow().get(&cookie).cloned();
+    if let Some(binding) = known.filter(|binding| !binding.is_used_up(socket)) {
+        return Ok(binding);
+    }
+    let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
+    let started = Instant::now();
+    let bound = path::bind(broker, &way.hops, way.target, way.stranger.as_ref()).await;
+    let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
+        Some(_) => Ok(bound),
+        None => Err(Failure::OtherFamily(bound.at)),
+    });
+    let shown = path::shown(&way.hops);
+    let outcome = bound.as_ref().map(|bound| bound.at);
+    broker.report.listening(program, &way.target, &shown, started.elapsed(), outcome);
+    match bound {
+        Ok(bound) => {
+            connection.listens_at(bound.at.ip());
+            Ok(binding::begin(broker, socket, connection, bound, program.process()))
+        }
+        Err(failure) if failure.errno() == libc::EACCES => Err(libc::EACCES),
+        Err(_) => Err(libc::EADDRNOTAVAIL),
+    }
+}
+
+/// While it lives, nobody else asks a proxy to listen for the socket with this cookie.
+struct Turn<'a> {
+    bindings: &'a Bindings,
+    cookie: u64,
+}
+
+impl<'a> Turn<'a> {
+    async fn wait_for(broker: &'a Broker, cookie: u64) -> Self {
+        let bindings = &broker.bindings;
+        loop {
+            // Registered before the look, so that no end is missed.
+            let has_asked = bindings.has_asked.notified();
+            if bindings.asking.borrow_mut().insert(cookie) {
+                return Self { bindings, cookie };
+            }
+            has_asked.await;
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.bindings.asking.borrow_mut().remove(&self.cookie);
+        self.bindings.has_asked.notify_waiters();
+    }
+}
+
+/// The address as this socket can have it; `None` when it cannot.
+fn in_its_family(address: SocketAddr, socket: &Socket) -> Option<SocketAddr> {
+    let port = address.port();
+    match (address.ip().to_canonical(), socket.is_v6()) {
+        (IpAddr::V4(v4), false) => Some((v4, port).into()),
+        (IpAddr::V6(v6), true) => Some((v6, port).into()),
+        (IpAddr::V4(v4), true) if sockopt::ipv6_v6only(socket.as_fd()) == Ok(false) => {
+            Some((v4.to_ipv6_mapped(), port).into())
+        }
+        (IpAddr::V4(_), true) | (IpAddr::V6(_), false) => None,
+    }
+}
+
+/// The address of a reply, if it is one that others can be told.
+fn usable(bound: Target) -> Option<SocketAddr> {
+    let Host::Address(address) = bound.host else { return None };
+    let address = address.to_canonical();
+    let is_one = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+    is_one.then(|| SocketAddr::new(address, bound.port))
+}

@@ -1,0 +1,228 @@
+//! One BIND, from its first reply on: it waits for the second, and brings who has come to the program's listener.
+//!
+//! The connection to the proxy stands for the proxy's listening: it is closed when the program's listener is. No copy of the listener is kept,
+//! which would keep its port.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use presocks_proto::handshake::Handshake;
+use presocks_proto::standin::{self, kind};
+use presocks_proto::target::Target;
+use rustix::net::sockopt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio::time::{sleep, timeout};
+
+use super::accepted::Come;
+use super::connections::Connection;
+use super::sockets::{self, Identity};
+use super::usable;
+use crate::broker::failure::Failure;
+use crate::broker::negotiate::hear;
+use crate::broker::path::{self, Listening};
+use crate::broker::socket::{Socket, waiting_connections};
+use crate::broker::stream::Stream;
+use crate::broker::{Broker, relay};
+
+/// So long it is remembered who has come, when the connection is over: the program may ask late.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// A proxy listens for a program's socket, or has done so.
+pub(super) struct Binding {
+    /// Where.
+    pub(super) external: SocketAddr,
+    /// Which socket it is for.
+    pub(super) identity: Identity,
+    /// Where that listens, once it does.
+    listener: Cell<Option<SocketAddr>>,
+    is_abandoned: Cell<bool>,
+    has_changed: Notify,
+    /// Somebody has come, and was brought to the listener; or nobody will.
+    is_over: Cell<bool>,
+    /// Missed by the last sweep.
+    pub(super) is_missing: Cell<bool>,
+}
+
+/// Remembers the BIND, and waits for its second reply.
+pub(super) fn begin(
+    broker: &Rc<Broker>,
+    socket: &Socket,
+    connection: &Rc<Connection>,
+    listening: Listening,
+    process: Option<i32>,
+) -> Rc<Binding> {
+    let Listening { stream, at, second_reply } = listening;
+    let binding = Rc::new(Binding {
+        external: at,
+        identity: Identity::new(socket, process),
+        listener: Cell::default(),
+        is_abandoned: Cell::default(),
+        has_changed: Notify::new(),
+        is_over: Cell::default(),
+        is_missing: Cell::default(),
+    });
+    let before = broker.bindings.listeners.borrow_mut().insert(socket.cookie(), Rc::clone(&binding));
+    if let Some(before) = before {
+        before.abandon();
+    }
+    if let Some(stream) = stream.innermost() {
+        relay::prepare(stream);
+    }
+    sockets::keep_swept(broker);
+    spawn_local(attend(Rc::clone(broker), Rc::clone(&binding), Rc::clone(connection), stream, second_reply));
+    binding
+}
+
+impl Binding {
+    /// The socket listens from now on.
+    pub(super) fn listen(&self, socket: &Socket) {
+        self.listener.set(socket.local_address().ok());
+        self.has_changed.notify_waiters();
+    }
+
+    /// The socket is closed, or is used for something else.
+    pub(super) fn abandon(&self) {
+        self.is_abandoned.set(true);
+        self.has_changed.notify_waiters();
+    }
+
+    /// Has the program accepted whoever has come by it? As long as it has not, a new one would tell it of another address than the one that it has
+    /// given away. (A listener's `TCP_INFO` has the length of its queue.)
+    pub(super) fn is_used_up(&self, socket: &Socket) -> bool {
+        self.is_over.get() && waiting_connections(socket.as_fd()) == 0
+    }
+
+    /// Where the socket listens.
+    pub(super) fn listener(&self) -> Option<SocketAddr> {
+        self.listener.get()
+    }
+
+    async fn until<T>(&self, found: impl Fn(&Self) -> Option<T>) -> T {
+        loop {
+            // Registered before the look, so that no change is missed.
+            let changed = self.has_changed.notified();
+            if let Some(found) = found(self) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// Returns when nobody is to come any more.
+    async fn abandoned(&self) {
+        self.until(|binding| binding.is_abandoned.get().then_some(())).await;
+    }
+}
+
+async fn attend(
+    broker: Rc<Broker>,
+    binding: Rc<Binding>,
+    connection: Rc<Connection>,
+    mut stream: Stream,
+    mut second_reply: Handshake<'static>,
+) {
+    let heard = tokio::select! {
+        biased;
+        () = binding.abandoned() => return,
+        heard = hear(&mut stream, &mut second_reply) => heard,
+    };
+    let Some(way) = &connection.way else { return };
+    if let Err(failure) = heard {
+        binding.is_over.set(true);
+        let failure = match failure {
+            Failure::ProxyClosed(error) => Failure::ListensNoMore(error),
+            other => other,
+        };
+        return broker.report.nobody_came(&way.target, &path::shown(&way.hops), &failure);
+    }
+    let peer = shown(second_reply.bound(), connection.destination);
+    let brought = tokio::select! {
+        biased;
+        () = binding.abandoned() => None,
+        brought = bring(&broker, &binding, peer) => brought.ok(),
+    };
+    binding.is_over.set(true);
+    let Some((program, source)) = brought else { return refuse(&stream) };
+    broker.report.somebody_came(peer, binding.external, &path::shown(&way.hops));
+    relay::serve(&broker, program, stream).await;
+    sleep(REMEMBERED).await;
+    broker.bindings.accepted.borrow_mut().forget(source);
+}
+
+/// Who has come, as the program is to know it: where it has asked for a name, the proxy lets nobody in but that name's host, which the program knows by
+/// a stand-in alone.
+fn shown(bound: Option<Target>, destination: SocketAddr) -> SocketAddr {
+    let port = bound.map_or(destination.port(), |bound| bound.port);
+    let known_as = SocketAddr::new(destination.ip(), port);
+    match kind(destination.ip()) {
+        standin::Kind::StandIn(_) | standin::Kind::Reserved => known_as,
+        standin::Kind::Ordinary => bound.and_then(usable).unwrap_or(known_as),
+    }
+}
+
+/// Connects to the program's listener, once there is one, from an address that nobody else has meanwhile.
+async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+    let listener = binding.until(Binding::listener).await;
+    let any = listener.ip().is_unspecified();
+    let (source, to): (IpAddr, IpAddr) = match listener.ip().to_canonical() {
+        IpAddr::V4(own) => (Ipv4Addr::LOCALHOST.into(), if any { Ipv4Addr::LOCALHOST } else { own }.into()),
+        IpAddr::V6(own) => (Ipv6Addr::LOCALHOST.into(), if any { Ipv6Addr::LOCALHOST } else { own }.into()),
+    };
+    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((source, 0).into())?;
+    let source = socket.local_addr()?;
+    // The program may be quick, and ask before connect() has returned here.
+    broker.bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
+    let connected = socket.connect(SocketAddr::new(to, listener.port()));
+    let connected = timeout(broker.settings.connect_timeout, connected).await;
+    let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    if stream.is_err() {
+        broker.bindings.accepted.borrow_mut().forget(source);
+    }
+    let stream = stream?;
+    // What is passed on goes at once, as it came.
+    stream.set_nodelay(true)?;
+    Ok((stream, source))
+}
+
+/// There is nobody to take the connection: as a closed port would, it resets it.
+fn refuse(stream: &Stream) {
+    if let Some(stream) = stream.innermost() {
+        let _ = sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use presocks_proto::name::Name;
+    use presocks_proto::target::Host;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn who_has_come_is_shown_as_the_program_knows_it() {
+        let reply = |host, port| Some(Target { host, port });
+        let address = reply(Host::Address([192, 0, 2, 7].into()), 20);
+        let name = reply(Host::Name(Name::new(b"origin.test").unwrap()), 20);
+        let zeros = reply(Host::Address([0, 0, 0, 0].into()), 20);
+        let standin = at("198.18.3.4:21");
+        assert!(matches!(kind(standin.ip()), standin::Kind::StandIn(_)));
+        for (bound, destination, expected) in [
+            (address, at("192.0.2.7:21"), "192.0.2.7:20"),
+            (address, standin, "198.18.3.4:20"),
+            (name, at("192.0.2.7:21"), "192.0.2.7:20"),
+            (zeros, at("192.0.2.7:21"), "192.0.2.7:20"),
+            (None, at("192.0.2.7:21"), "192.0.2.7:21"),
+        ] {
+            assert_eq!(shown(bound, destination), at(expected), "{bound:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Beside which connection a program listens: of its own the one that it has last asked for its address, else the newest; else one of its
+//! parent's, and so on. One that is closed does not count.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use presocks_proto::target::Target;
+
+use super::sockets::{Identity, Open};
+use super::usable;
+use crate::broker::hop::Hop;
+use crate::broker::isolation::Stranger;
+use crate::broker::socket::Socket;
+
+/// Most connections that are remembered; the oldest make room.
+const MOST: usize = 4096;
+
+/// So many ancestors are asked at most.
+const GENERATIONS: usize = 64;
+
+/// A program's connection.
+pub(in crate::broker) struct Connection {
+    cookie: u64,
+    identity: Identity,
+    process: i32,
+    /// What the program has asked for.
+    pub(super) destination: SocketAddr,
+    /// How it goes by proxies; `None`: directly.
+    pub(super) way: Option<Way>,
+    /// Where a proxy has listened last beside it.
+    listener: Cell<Option<IpAddr>>,
+    /// When its address was asked for, as a number that grows; 0: never.
+    asked: Cell<u64>,
+}
+
+/// By which proxies a connection goes.
+pub(in crate::broker) struct Way {
+    pub(in crate::broker) hops: Vec<Rc<Hop>>,
+    pub(in crate::broker) target: Target,
+    pub(in crate::broker) stranger: Option<Stranger>,
+    /// Whence the last one has connected, as it says.
+    pub(in crate::broker) bound: Option<Target>,
+}
+
+impl Connection {
+    pub(super) fn new(socket: &Socket, process: i32, destination: SocketAddr, way: Option<Way>) -> Self {
+        Self {
+            cookie: socket.cookie(),
+            identity: Identity::new(socket, Some(process)),
+            process,
+            destination,
+            way,
+            listener: Cell::default(),
+            asked: Cell::default(),
+        }
+    }
+
+    /// A proxy listens at this address.
+    pub(super) fn listens_at(&self, address: IpAddr) {
+        self.listener.set(Some(address));
+    }
+
+    fn bound(&self) -> Option<SocketAddr> {
+        usable(self.way.as_ref()?.bound?)
+    }
+}
+
+/// From the oldest to the newest.
+#[derive(Default)]
+pub(super) struct Connections {
+    all: VecDeque<Rc<Connection>>,
+    asked: u64,
+}
+
+impl Connections {
+    pub(super) fn insert(&mut self, connection: Connection) {
+        self.all.retain(|other| other.cookie != connection.cookie);
+        self.all.push_back(Rc::new(connection));
+        if self.all.len() > MOST {
+            self.all.pop_front();
+        }
+    }
+
+    /// What a socket that goes by a proxy is to give as its own address: programs tell it their peers, to be connected to. Where a proxy
+    /// listens at another address than the one whence it has connected, at that one.
+    pub(super) fn own_address(&mut self, socket: &Socket) -> Option<SocketAddr> {
+        let found = self.all.iter().find(|connection| connection.cookie == socket.cookie())?;
+        self.asked += 1;
+        found.asked.set(self.asked);
+        let port = || socket.local_address().map_or(0, |own| own.port());
+        match (found.listener.get(), found.bound()) {
+            (Some(listener), bound) => {
+                Some(SocketAddr::new(listener, bound.map_or_else(port, |bound| bound.port())))
+            }
+            (None, bound) => bound,
+        }
+    }
+
+    /// Have programs been shown this address as their own?
+    pub(super) fn have_shown(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.all.iter().any(|connection| {
+            connection.listener.get() == Some(address)
+                || connection.bound().is_some_and(|bound| bound.ip() == address)
+        })
+    }
+
+    /// The connection beside which this process listens.
+    pub(super) fn beside(&self, process: i32) -> Option<Rc<Connection>> {
+        if self.all.is_empty() {
+            return None;
+        }
+        let open = Open::now();
+        let own = i32::try_from(std::process::id()).ok();
+        std::iter::successors(Some(process), |process| parent(*process))
+            .take_while(|process| Some(*process) != own)
+            .take(GENERATIONS)
+            .find_map(|process| self.newest(process, |identity| open.has(identity)))
+    }
+
+    fn newest(&self, process: i32, is_open: impl Fn(&Identity) -> bool) -> Option<Rc<Connection>> {
+        let its = self.all.iter().enumerate().filter(|(_, connection)| connection.process == process);
+        let open = its.filter(|(_, connection)| is_open(&connection.identity));
+        open.max_by_key(|(place, connection)| (connection.asked.get(), *place))
+            .map(|(_, found)| Rc::clone(found))
+    }
+}
+
+/// A process's parent (proc(5), `stat`, field 4).
+fn parent(process: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is a name in brackets, and may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn connection(process: i32) -> (TcpListener, Connection) {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = Socket::new(socket.try_clone().unwrap().into()).unwrap();
+        let destination = "192.0.2.7:21".parse().unwrap();
+        (socket, Connection::new(&taken, process, destination, None))
+    }
+
+    #[test]
+    fn the_one_that_was_asked_last_comes_before_the_newest() {
+        let mut all = Connections::default();
+        let (sockets, made): (Vec<_>, Vec<_>) = (0..3).map(|_| connection(7)).unzip();
+        let cookies: Vec<_> = made.iter().map(|connection| connection.cookie).collect();
+        made.into_iter().for_each(|connection| all.insert(connection));
+        let chosen = |all: &Connections| all.newest(7, |_| true).map(|connection| connection.cookie);
+        assert_eq!(chosen(&all), Some(cookies[2]));
+        for place in [0, 1] {
+            let socket = Socket::new(sockets[place].try_clone().unwrap().into()).unwrap();
+            assert_eq!(all.own_address(&socket), None);
+            assert_eq!(chosen(&all), Some(cookies[place]));
+        }
+        assert!(all.newest(8, |_| true).is_none() && all.newest(7, |_| false).is_none());
+    }
+
+    #[test]
+    fn a_process_knows_its_parent_and_the_first_has_none() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let expected = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+        assert_eq!(parent(own), expected.filter(|parent| *parent > 1));
+        assert_eq!(parent(i32::MAX), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Caught calls about listening, in a session with `--bind`: bind(), listen() and getsockname(), to the same ends as the shim's
+//! (`crate::broker::bindings`). accept() is not caught: it waits, and what it says of a peer that a proxy has brought is loopback; getpeername() tells.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use presocks_abi::sockaddr::{Encoded, Given};
+use presocks_abi::socket::Kind;
+use tokio::io::Interest;
+use tokio::task::spawn_local;
+
+use super::{Caller, Judged, Taken, errno, now};
+use crate::backstop::call::{self, Span};
+use crate::backstop::listener::Answer;
+use crate::backstop::target::Thread;
+use crate::broker::bindings;
+use crate::broker::socket::{own_address, watch};
+
+pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
+    let address = caller.address(address)?;
+    let Given::Ip(wanted) = address.given() else { return now(Answer::Continue) };
+    let Some(instead) = caller.broker.bindings.instead_of(wanted) else { return now(Answer::Continue) };
+    let taken = caller.take(fd)?;
+    if taken.kind != Kind::Stream {
+        return now(Answer::Continue);
+    }
+    match rustix::net::bind(&taken.fd, &instead) {
+        Ok(()) => now(Answer::Value(0)),
+        Err(error) => errno(error.raw_os_error()),
+    }
+}
+
+pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
+    let taken = caller.take(fd)?;
+    if !is_ours(&taken) {
+        return now(Answer::Continue);
+    }
+    let caller = Rc::clone(caller);
+    spawn_local(async move {
+        let Taken { thread, fd, .. } = taken;
+        let program = caller.program();
+        let listens = bindings::listen(&caller.broker, fd, backlog, &program);
+        match while_alive(&thread, listens).await {
+            Some(Ok(true)) => caller.answer(Answer::Value(0)),
+            Some(Ok(false)) => caller.answer(Answer::Continue),
+            Some(Err(errno)) => caller.answer(Answer::Errno(errno)),
+            None => {}
+        }
+    });
+    Ok(None)
+}
+
+pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -> Judged {
+    let taken = caller.take(fd)?;
+    if !is_ours(&taken) {
+        return now(Answer::Continue);
+    }
+    let caller = Rc::clone(caller);
+    spawn_local(async move {
+        let Taken { thread, fd, domain, .. } = taken;
+        let program = caller.program();
+        let shown = while_alive(&thread, shown(&caller, fd, &program)).await;
+        match shown {
+            Some(Ok(Some(own))) => {
+                let encoded = Encoded::new(presocks_abi::sockaddr::in_family(own, domain));
+                let written = caller.memory().and_then(|memory| {
+                    call::return_address(caller.thread(), &memory, address, len, encoded.as_bytes())
+                });
+                match written {
+                    Ok(()) => caller.answer(Answer::Value(0)),
+                    Err(error) => caller.fail(&error),
+                }
+            }
+            Some(Ok(None)) => caller.answer(Answer::Continue),
+            Some(Err(errno)) => caller.answer(Answer::Errno(errno)),
+            None => {}
+        }
+    });
+    Ok(None)
+}
+
+async fn shown(
+    caller: &Caller,
+    fd: OwnedFd,
+    program: &crate::broker::report::Program<'_>,
+) -> Result<Option<SocketAddr>, i32> {
+    bindings::own_address(&caller.broker, fd, program).await
+}
+
+/// A TCP socket that has an address.
+fn is_ours(taken: &Taken) -> bool {
+    taken.kind == Kind::Stream && own_address(taken.fd.as_fd()).is_some()
+}
+
+/// What comes of it, unless the thread that has called is gone before.
+async fn while_alive<T>(thread: &Thread, outcome: impl Future<Output = T>) -> Option<T> {
+    let gone = async {
+        match watch(thread.as_fd(), Interest::READABLE) {
+            Ok(watched) => drop(watched.readable().await),
+            Err(_) => pending().await,
+        }
+    };
+    tokio::select! {
+        outcome = outcome => Some(outcome),
+        () = gone => None,
+    }
+}
