@@ -1,11 +1,12 @@
 //! The client's side of SOCKS5: method negotiation (RFC 1928 section 3), user name and password (RFC 1929), CONNECT, BIND and
-//! UDP ASSOCIATE (RFC 1928 sections 4–6); [`datagram`] has the header of section 7.
+//! UDP ASSOCIATE (RFC 1928 sections 4–6); [`datagram`] has the header of section 7, [`gssapi`] the messages of RFC 1961.
 //!
 //! A [`Handshake`] does no I/O. Its caller asks [`Handshake::next_step`] what to do, sends what it is told to send, receives *at
 //! most* as many bytes as it is told to, and hands them to [`Handshake::handle_input`] in pieces of any size. The machine never asks for a
 //! byte beyond the proxy's reply: the byte after it belongs to the program, and may already be waiting.
 
 pub mod datagram;
+pub mod gssapi;
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -206,6 +207,13 @@ impl<'a> Handshake<'a> {
         handshake.push_request();
         handshake.is_pipelined = true;
         handshake
+    }
+
+    /// Goes on where a method of another's has ended: the request comes first, without a greeting. Before the first step.
+    #[must_use]
+    pub fn past_authentication(mut self) -> Self {
+        self.send_request();
+        self
     }
 
     /// The bound address of the reply: for UDP ASSOCIATE where the datagrams are to be sent, for BIND where the proxy listens, or who has connected. `None` before [`Step::Connected`], and when the proxy
