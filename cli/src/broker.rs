@@ -12,6 +12,7 @@ mod destination;
 mod device;
 mod dns;
 mod failure;
+mod gssapi;
 mod hop;
 mod hosts;
 mod isolation;
@@ -78,6 +79,7 @@ struct Broker {
     bindings: Bindings,
     chains: Chains,
     authorities: Authorities,
+    kerberos: gssapi::Turns,
     mark: Mark,
     /// Cookies of the sockets that are being connected.
     connecting: RefCell<HashSet<u64>>,
@@ -116,6 +118,7 @@ pub(crate) fn run(
         bindings: Bindings::default(),
         chains,
         authorities: Authorities::default(),
+        kerberos: gssapi::Turns::default(),
         mark: Mark::new()?,
         connecting: RefCell::default(),
         relays: Relays::default(),

@@ -14,6 +14,7 @@ mod broker;
 mod config;
 mod demo;
 mod exit;
+mod gssapi;
 mod launch;
 mod library;
 mod proxy;

@@ -3,6 +3,7 @@
 //! A [`Proxy`] shows itself without its credentials, everywhere and always.
 
 mod credentials;
+mod gssapi;
 mod tls;
 mod url;
 
@@ -16,6 +17,7 @@ use presocks_proto::target::{self, Target};
 use presocks_proto::{http, socks4, socks5};
 
 use credentials::Credentials;
+pub(crate) use gssapi::{Gssapi, Level};
 pub(crate) use tls::{Read, Tls};
 
 /// A proxy.
@@ -24,6 +26,8 @@ pub(crate) struct Proxy {
     kind: Kind,
     place: Place,
     tls: Option<Tls>,
+    /// Of SOCKS5 only, and without credentials.
+    gssapi: Option<Gssapi>,
     credentials: Option<Credentials>,
     /// Must it ask for them?
     insists: bool,
@@ -116,6 +120,16 @@ impl Proxy {
         self.tls.as_ref()
     }
 
+    /// With GSSAPI, how.
+    pub(crate) fn gssapi(&self) -> Option<&Gssapi> {
+        self.gssapi.as_ref()
+    }
+
+    /// Must bytes change on their way to it?
+    pub(crate) fn changes_bytes(&self) -> bool {
+        self.tls.is_some() || self.gssapi.as_ref().is_some_and(|gssapi| gssapi.level > Level::Clear)
+    }
+
     /// Reads the certificates that its own is to be checked by, if it names any.
     ///
     /// # Errors
@@ -138,7 +152,7 @@ impl Proxy {
 
     /// Does it let us in without more?
     pub(crate) fn is_open(&self) -> bool {
-        self.credentials.is_none()
+        self.credentials.is_none() && self.gssapi.is_none()
     }
 
     /// Is there something in it that others must not read?
@@ -156,7 +170,7 @@ impl Proxy {
         Some(Target { host, port: *port })
     }
 
-    /// A request to connect to `target`.
+    /// A request to connect to `target`; with GSSAPI what comes after it.
     ///
     /// # Errors
     /// Its protocol has no way to ask for this target.
@@ -166,6 +180,9 @@ impl Proxy {
         stranger: Option<Stranger<'a>>,
     ) -> Result<Handshake<'a>, Error> {
         match self.kind {
+            Kind::Socks5 if self.gssapi.is_some() => {
+                Ok(Handshake::Socks5(socks5::Handshake::new(target, None).past_authentication()))
+            }
             Kind::Socks5 => {
                 let handshake = match (self.socks5_credentials(), stranger) {
                     (None, Some(Stranger { credentials, must_be_told })) => {
@@ -213,7 +230,7 @@ impl Proxy {
     /// Unix socket must not go to a UDP port in the clear.
     pub(crate) fn association(&self) -> Option<Handshake<'_>> {
         let is_plain = self.tls.is_none() && matches!(self.place, Place::Tcp(..));
-        let is_served = self.kind == Kind::Socks5 && is_plain;
+        let is_served = self.kind == Kind::Socks5 && is_plain && self.gssapi.is_none();
         let associate = || self.insist(socks5::Handshake::associate(self.socks5_credentials()));
         is_served.then(|| Handshake::Socks5(associate()))
     }
@@ -239,11 +256,14 @@ impl Proxy {
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gssapi = if self.gssapi.is_some() { "+gssapi" } else { "" };
         match (self.kind, &self.tls) {
             (Kind::Http, Some(_)) => f.write_str("https://")?,
-            (kind, Some(_)) => write!(f, "{}+tls://", kind.as_str())?,
-            (kind, None) if matches!(self.place, Place::Unix(_)) => write!(f, "{}+unix://", kind.as_str())?,
-            (kind, None) => write!(f, "{}://", kind.as_str())?,
+            (kind, Some(_)) => write!(f, "{}{gssapi}+tls://", kind.as_str())?,
+            (kind, None) if matches!(self.place, Place::Unix(_)) => {
+                write!(f, "{}{gssapi}+unix://", kind.as_str())?
+            }
+            (kind, None) => write!(f, "{}{gssapi}://", kind.as_str())?,
         }
         match &self.place {
             Place::Tcp(Host::Address(IpAddr::V6(address)), port) => write!(f, "[{address}]:{port}"),
@@ -288,6 +308,9 @@ mod tests {
         assert_eq!(shown("socks4a+tls://192.0.2.1/?server-name=h"), "socks4a+tls://192.0.2.1:1080");
         assert_eq!(shown("socks5+unix:///run/tor/socks"), "socks5+unix:///run/tor/socks");
         assert_eq!(shown("http+unix://u:p@/run/a%20b"), "http+unix:///run/a b");
+        assert_eq!(shown("socks5+gssapi://h"), "socks5+gssapi://h:1080");
+        assert_eq!(shown("SOCKS5H+GSSAPI+TLS://h:1?protection=clear"), "socks5+gssapi+tls://h:1");
+        assert_eq!(shown("socks5+gssapi+unix:///run/s?service=rcmd/h"), "socks5+gssapi+unix:///run/s");
     }
 
     #[test]
@@ -298,6 +321,23 @@ mod tests {
         let chosen = tls("socks5+tls://u:p%3Fq@192.0.2.1?server-name=inner.example&ca-file=/etc/my%20ca.pem");
         assert_eq!(chosen.server_name.to_str(), "inner.example");
         assert_eq!(chosen.ca_file.unwrap().to_str(), Some("/etc/my ca.pem"));
+    }
+
+    #[test]
+    fn with_gssapi_the_service_is_the_hosts_unless_the_url_says_more() {
+        let gssapi =
+            |url: &str| Proxy::parse(url).unwrap().gssapi.map(|gssapi| (gssapi.service, gssapi.level));
+        let is = |service: &str, level| Some((service.to_owned(), level));
+        assert_eq!(gssapi("socks5+gssapi://Proxy.example"), is("rcmd@proxy.example", Level::Confidentiality));
+        assert_eq!(
+            gssapi("socks5+gssapi://[::1]?service=socks&protection=integrity"),
+            is("socks@::1", Level::Integrity)
+        );
+        assert_eq!(
+            gssapi("socks5+gssapi://h?service=rcmd/a.b&protection=clear"),
+            is("rcmd@a.b", Level::Clear)
+        );
+        assert_eq!(gssapi("socks5://h"), None);
     }
 
     #[test]
@@ -339,6 +379,7 @@ mod tests {
             ("http://h", [true, true, true], false),
             ("socks5+tls://h", [true, true, true], false),
             ("socks5+unix:///h", [true, true, true], false),
+            ("socks5+gssapi://h", [true, true, true], false),
         ] {
             let proxy = Proxy::parse(url).unwrap();
             assert_eq!([name, v4, v6].map(|target| proxy.handshake(target, None).is_ok()), carries, "{url}");
@@ -399,6 +440,15 @@ mod tests {
             ("https://h?server-name=", "no value"),
             ("https://h?server-name=a%20b", "DNS name"),
             ("https://u:secret@h?secure", "unknown"),
+            ("socks5+gssapi://u:secret@h", "ticket"),
+            ("http+gssapi://h", "scheme"),
+            ("socks5+tls+gssapi://h", "scheme"),
+            ("socks5://h?service=rcmd", "for GSSAPI"),
+            ("socks5://h?protection=clear", "for GSSAPI"),
+            ("socks5+gssapi://h?protection=none", "confidentiality"),
+            ("socks5+gssapi://h?service=", "NAME/HOST"),
+            ("socks5+gssapi://h?service=rcmd/", "NAME/HOST"),
+            ("socks5+gssapi+unix:///s", "HOST"),
             ("socks5://h h", "host"),
         ] {
             let error = Proxy::parse(url).expect_err(url);

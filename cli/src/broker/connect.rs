@@ -188,6 +188,8 @@ pub(super) async fn associate(
     negotiate(&mut control, &mut association, &limits, true).await.map_err(|broken| broken.failure)?;
     match control {
         Stream::Tcp(control) => Ok((control, association.bound())),
-        Stream::Unix(_) | Stream::Tls(_) => Err(Failure::NoDatagrams(NoDatagrams::Protocol)),
+        Stream::Unix(_) | Stream::Tls(_) | Stream::Gssapi(_) => {
+            Err(Failure::NoDatagrams(NoDatagrams::Protocol))
+        }
     }
 }

@@ -17,6 +17,7 @@ use presocks_proto::target::Target;
 pub(super) use chain::At;
 
 use super::destination::Denial;
+use super::gssapi;
 use super::tls::Trouble;
 use crate::route::NoDatagrams;
 
@@ -51,6 +52,8 @@ pub(super) enum Failure {
     ListensNoMore(Option<io::Error>),
     /// There is no TLS with the proxy.
     Tls(Box<Trouble>),
+    /// There is no GSSAPI with the proxy.
+    Gssapi(Box<gssapi::Told>),
     /// In a chain of several proxies: one of them.
     At(Box<At>),
     /// The user wants connections kept apart, and no proxy on the way does.
@@ -79,6 +82,7 @@ impl Failure {
             Self::NoBind | Self::NoListener(_) | Self::OtherFamily(_) | Self::ListensNoMore(_) => {
                 libc::EADDRNOTAVAIL
             }
+            Self::Gssapi(trouble) => trouble.errno(),
             Self::At(at) => at.errno(),
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
             Self::Handshake(error) => handshake::errno(error),
@@ -110,6 +114,7 @@ impl Failure {
             Self::OtherFamily(_) => 23,
             Self::ListensNoMore(_) => 24,
             Self::Tls(trouble) => 16 + trouble.cause(),
+            Self::Gssapi(trouble) => 0x200 + trouble.cause(),
             Self::At(at) => at.cause(),
         }
     }
@@ -214,6 +219,7 @@ impl fmt::Display for Failure {
                 write!(f, "the proxy has stopped listening: the connection broke: {}", Plain(error))
             }
             Self::Tls(trouble) => trouble.fmt(f),
+            Self::Gssapi(trouble) => trouble.fmt(f),
             Self::NotApart => f.write_str(
                 "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)",
             ),

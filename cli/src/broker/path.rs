@@ -23,7 +23,7 @@ use super::isolation::Stranger;
 use super::negotiate::{Broken, Limits, Wire, negotiate};
 use super::socket::{Socket, watch};
 use super::stream::Stream;
-use super::{Broker, pipelining, relay, tls};
+use super::{Broker, gssapi, pipelining, relay, tls};
 use crate::proxy::{self, Place};
 
 /// Between two knocks at a Unix socket that is besieged.
@@ -226,7 +226,7 @@ impl<'a> Way<'a> {
         let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
         self.can_be_asked(hops)?;
         let is_plain = matches!(first.proxy.place(), Place::Tcp(..));
-        if !is_plain || hops.iter().any(|hop| hop.proxy.tls().is_some()) {
+        if !is_plain || hops.iter().any(|hop| hop.proxy.changes_bytes()) {
             return self.relay(socket, hops, None).await;
         }
         let addresses = self.addresses(first).await.map_err(|failure| Fault::of_first(hops, failure))?;
@@ -307,7 +307,12 @@ impl<'a> Way<'a> {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let watched = watch(socket.as_fd(), interest);
             let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
-            for index in 0..hops.len() {
+            for (index, hop) in hops.iter().enumerate() {
+                if let Some(gssapi) = hop.proxy.gssapi() {
+                    let turns = &self.broker.kerberos;
+                    let authenticated = gssapi::authenticate(turns, gssapi, &self.limits, &mut watched).await;
+                    authenticated.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
+                }
                 self.negotiate_with(&mut watched, hops, index).await?;
             }
         }
@@ -358,7 +363,7 @@ impl<'a> Way<'a> {
         Err(last)
     }
 
-    /// Negotiates with all of them, in TLS with those who want it.
+    /// Negotiates with all of them, in TLS or under GSSAPI with those who want it.
     async fn along(&self, mut stream: Stream, hops: &[Rc<Hop>]) -> Result<Stream, Fault> {
         for (index, hop) in hops.iter().enumerate() {
             if let Some(tls) = hop.proxy.tls() {
@@ -367,6 +372,10 @@ impl<'a> Way<'a> {
                 let wrapped = wrapped.unwrap_or_else(|limit| Err(Failure::AnswerTimeout(limit)));
                 let blame = if index == 0 { Blame::Dead(0) } else { Blame::Suspect(index) };
                 stream = wrapped.map_err(|failure| Fault::at(index, hops, failure, blame))?;
+            }
+            if let Some(gssapi) = hop.proxy.gssapi() {
+                let wrapped = gssapi::wrap(&self.broker.kerberos, gssapi, &self.limits, stream).await;
+                stream = wrapped.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
             }
             self.negotiate_with(&mut stream, hops, index).await?;
         }
@@ -441,6 +450,17 @@ impl Fault {
             Blame::Suspect(place)
         } else {
             Blame::Dead(place)
+        };
+        Self::at(place, hops, failure, blame)
+    }
+
+    /// There is no GSSAPI with the proxy at this place.
+    fn of_gssapi(place: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
+        let blame = match &failure {
+            Failure::Gssapi(trouble) if trouble.is_ours() => Blame::Unlucky(place),
+            Failure::Gssapi(trouble) if trouble.is_an_answer() => Blame::Refusal(place),
+            _ if place == 0 => Blame::Dead(0),
+            _ => Blame::Suspect(place),
         };
         Self::at(place, hops, failure, blame)
     }

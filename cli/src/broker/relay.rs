@@ -1,5 +1,5 @@
 //! A relay over loopback, where the program's own socket cannot carry the connection: the proxy is of another address family or at a Unix socket,
-//! or wants TLS.
+//! or wants TLS or GSSAPI.
 //!
 //! The program's socket is connected to a loopback listener that lives for this one connection; then the proxy is connected and negotiated
 //! with, on a connection of the broker's (`path`); then the bytes are carried for as long as the connection lasts: by the kernel (`splice`), or,
@@ -136,7 +136,9 @@ async fn carry(open: Open, downstream: TcpStream, mut upstream: Stream) {
             keep_in_line(upstream);
             splice::both_ways(relays, &downstream, upstream).await
         }
-        upstream @ Stream::Tls(_) => copy::both_ways(relays, &downstream, upstream).await,
+        upstream @ (Stream::Tls(_) | Stream::Gssapi(_)) => {
+            copy::both_ways(relays, &downstream, upstream).await
+        }
     };
     if result.is_err() {
         reset(&downstream).await;

@@ -1,4 +1,4 @@
-//! A connection of the broker's own: to a proxy at a TCP port or a Unix socket, in as many layers of TLS as its hops want.
+//! A connection of the broker's own: to a proxy at a TCP port or a Unix socket, in as many layers of TLS and GSSAPI as its hops want.
 
 use std::io;
 use std::pin::Pin;
@@ -8,11 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::gssapi::Sealed;
+
 /// A connection of the broker's own.
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<Stream>>),
+    Gssapi(Box<Sealed>),
 }
 
 impl Stream {
@@ -22,6 +25,7 @@ impl Stream {
             Self::Tcp(stream) => Some(stream),
             Self::Unix(_) => None,
             Self::Tls(stream) => stream.get_ref().0.innermost(),
+            Self::Gssapi(stream) => stream.inner().innermost(),
         }
     }
 }
@@ -36,6 +40,7 @@ impl AsyncRead for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, room),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, room),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, room),
+            Self::Gssapi(stream) => Pin::new(stream).poll_read(context, room),
         }
     }
 }
@@ -46,6 +51,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Gssapi(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -54,6 +60,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Gssapi(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -62,6 +69,7 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Gssapi(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

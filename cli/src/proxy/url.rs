@@ -13,10 +13,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 use rustls_pki_types::ServerName;
 
 use super::credentials::Credentials;
+use super::gssapi;
 use super::{Host, Kind, Place, Proxy, Tls};
 
-const SCHEMES: &str =
-    "socks5, socks5h, socks4, socks4a and http are, each also as with +tls or +unix, and https";
+const SCHEMES: &str = "socks5, socks5h, socks5+gssapi, socks4, socks4a and http are, each also as with +tls or +unix, and https";
 
 const ESCAPES: &str =
     "a /, ?, # or @ in user, password, path or option must be written as %2F, %3F, %23 or %40";
@@ -39,7 +39,7 @@ enum Carrier {
 /// What is wrong with it and what to write instead.
 pub(super) fn parse(url: &str) -> Result<Proxy, String> {
     let (scheme, rest) = url.split_once("://").ok_or("it has no scheme; write socks5://HOST:PORT")?;
-    let (kind, carrier) = read_scheme(scheme).ok_or_else(|| {
+    let Scheme { kind, carrier, has_gssapi } = Scheme::read(scheme).ok_or_else(|| {
         let scheme = scheme.escape_default();
         format!("the scheme \"{scheme}\" is not supported; {SCHEMES}")
     })?;
@@ -49,6 +49,9 @@ pub(super) fn parse(url: &str) -> Result<Proxy, String> {
         return Err(ESCAPES.into());
     }
     let (credentials, host) = match authority.rsplit_once('@') {
+        Some(_) if has_gssapi => {
+            return Err("GSSAPI takes the user's Kerberos ticket: leave user and password away".into());
+        }
         Some((credentials, host)) => (Some(Credentials::parse(kind, credentials)?), host),
         None => (None, authority),
     };
@@ -68,13 +71,18 @@ pub(super) fn parse(url: &str) -> Result<Proxy, String> {
         Place::Tcp(host, port)
     };
     let tls = options.tls(carrier, &place)?;
-    if options.insists && (kind != Kind::Socks5 || credentials.is_none()) {
+    if options.insists && !has_gssapi && (kind != Kind::Socks5 || credentials.is_none()) {
         return Err(
             "auth=required is for SOCKS5 with a user and password: socks5://USER:PASSWORD@HOST?auth=required"
                 .into(),
         );
     }
-    Ok(Proxy { kind, place, tls, credentials, insists: options.insists })
+    if !has_gssapi && options.gssapi.are_there() {
+        return Err("service and protection are for GSSAPI: socks5+gssapi://".into());
+    }
+    let insists = options.insists;
+    let gssapi = if has_gssapi { Some(options.gssapi.gssapi(&place)?) } else { None };
+    Ok(Proxy { kind, place, tls, gssapi, credentials, insists })
 }
 
 /// A URL with what `resolve` makes of each path among its options; as it was where there is nothing to split.
@@ -102,25 +110,36 @@ pub(super) fn with_paths(
     Ok(format!("{front}{path}?{}", options.join("&")))
 }
 
-fn read_scheme(scheme: &str) -> Option<(Kind, Carrier)> {
-    let scheme = scheme.to_ascii_lowercase();
-    if scheme == "https" {
-        return Some((Kind::Http, Carrier::Tls));
+/// What stands before the colon.
+struct Scheme {
+    kind: Kind,
+    carrier: Carrier,
+    has_gssapi: bool,
+}
+
+impl Scheme {
+    fn read(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        if text == "https" {
+            return Some(Self { kind: Kind::Http, carrier: Carrier::Tls, has_gssapi: false });
+        }
+        let mut words = text.split('+').peekable();
+        let kind = match words.next()? {
+            "socks5" | "socks5h" => Kind::Socks5,
+            "socks4" => Kind::Socks4,
+            "socks4a" => Kind::Socks4a,
+            "http" => Kind::Http,
+            _ => return None,
+        };
+        let has_gssapi = kind == Kind::Socks5 && words.next_if_eq(&"gssapi").is_some();
+        let carrier = match (words.next(), words.next()) {
+            (None, None) => Carrier::Tcp,
+            (Some("tls"), None) => Carrier::Tls,
+            (Some("unix"), None) => Carrier::Unix,
+            _ => return None,
+        };
+        Some(Self { kind, carrier, has_gssapi })
     }
-    let (kind, carrier) = match scheme.split_once('+') {
-        None => (scheme.as_str(), Carrier::Tcp),
-        Some((kind, "tls")) => (kind, Carrier::Tls),
-        Some((kind, "unix")) => (kind, Carrier::Unix),
-        Some(_) => return None,
-    };
-    let kind = match kind {
-        "socks5" | "socks5h" => Kind::Socks5,
-        "socks4" => Kind::Socks4,
-        "socks4a" => Kind::Socks4a,
-        "http" => Kind::Http,
-        _ => return None,
-    };
-    Some((kind, carrier))
 }
 
 /// The port of a URL that names none (RFC 1928 section 3; RFC 9110 section 4.2).
@@ -138,6 +157,7 @@ struct Options {
     insists: bool,
     server_name: Option<String>,
     ca_file: Option<PathBuf>,
+    gssapi: gssapi::Options,
 }
 
 impl Options {
@@ -151,10 +171,11 @@ impl Options {
                 ("server-name" | "ca-file", "") => return Err(format!("{name} has no value")),
                 ("server-name", name) => options.server_name = Some(name.to_owned()),
                 ("ca-file", path) => options.ca_file = Some(decoded_path(path)),
+                _ if options.gssapi.take(name, value)? => {}
                 _ => {
                     let name = name.escape_default();
                     return Err(format!(
-                        "the option \"{name}\" is unknown; auth, server-name and ca-file are"
+                        "the option \"{name}\" is unknown; auth, server-name, ca-file, service and protection are"
                     ));
                 }
             }

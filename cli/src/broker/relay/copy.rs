@@ -1,4 +1,4 @@
-//! Bytes that change on their way, as with TLS: read, and written.
+//! Bytes that change on their way, as with TLS and GSSAPI: read, and written.
 
 use std::future::pending;
 use std::io;

@@ -1,0 +1,200 @@
+//! GSSAPI with a proxy (RFC 1961): who we are, by a Kerberos ticket of the user's, and how all that follows is protected.
+//!
+//! The first token is made before a word is said to the proxy. The library may ask the KDC for it, and wait: that is done on threads of its own, a few at
+//! a time, and not waited for longer than for the proxy. A level of protection below the one that was asked for is refused.
+
+mod sealed;
+mod trouble;
+
+use std::io;
+use std::sync::Arc;
+
+use presocks_proto::socks5::gssapi::{
+    GREETING, HEADER, Kind, Level, MAX_TOKEN, check_choice, header, token_len,
+};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::failure::Failure;
+use super::negotiate::{Limits, Wire};
+use super::stream::Stream;
+use crate::gssapi::{Buffer, Context, Step};
+use crate::proxy::Gssapi;
+pub(super) use sealed::Sealed;
+pub(super) use trouble::Told;
+use trouble::Trouble;
+
+/// So many may ask the KDC at a time: the others find what those have got.
+const AT_A_TIME: usize = 4;
+
+/// Who may ask the KDC.
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_A_TIME)))
+    }
+}
+
+/// An established context, and what it was agreed to be for.
+pub(super) struct Seal {
+    context: Context,
+    is_confidential: bool,
+    /// Bytes that a message may have.
+    most: usize,
+}
+
+/// Authenticates on a connection of the broker's, and protects what is said on it from now on.
+///
+/// # Errors
+/// [`Failure::Gssapi`]; [`Failure::AnswerTimeout`].
+pub(super) async fn wrap(
+    turns: &Turns,
+    gssapi: &Gssapi,
+    limits: &Limits,
+    mut stream: Stream,
+) -> Result<Stream, Failure> {
+    Ok(match authenticate(turns, gssapi, limits, &mut stream).await? {
+        Some(seal) => Stream::Gssapi(Box::new(Sealed::new(stream, seal))),
+        None => stream,
+    })
+}
+
+/// Authenticates. `None`: what follows is not protected, as it was asked for.
+///
+/// # Errors
+/// [`Failure::Gssapi`]; [`Failure::AnswerTimeout`].
+pub(super) async fn authenticate(
+    turns: &Turns,
+    gssapi: &Gssapi,
+    limits: &Limits,
+    wire: &mut impl Wire,
+) -> Result<Option<Seal>, Failure> {
+    let service = gssapi.service.clone();
+    let begun = limits.within(
+        limits.handshake,
+        turns.take(move || {
+            let mut context = Context::new(&service)?;
+            let step = context.step(&[])?;
+            Ok((context, step))
+        }),
+    );
+    let conversation = match begun.await {
+        Ok(Ok((context, step))) => converse(turns, gssapi, wire, context, step),
+        Ok(Err(trouble)) => return Err(trouble.of(gssapi)),
+        Err(limit) => return Err(Trouble::Slow(limit).of(gssapi)),
+    };
+    match limits.within(limits.handshake, conversation).await {
+        Ok(result) => result.map_err(|trouble| trouble.of(gssapi)),
+        Err(limit) => Err(Failure::AnswerTimeout(limit)),
+    }
+}
+
+impl Turns {
+    /// Has the library work, on a thread where it may wait.
+    async fn take<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, crate::gssapi::Error> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        // Nobody closes the semaphore, nor the runtime while it runs.
+        let gone = |_| Trouble::Broken(io::ErrorKind::Interrupted.into());
+        let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| gone(()))?;
+        let work = spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        work.await.map_err(|_| gone(()))?.map_err(Trouble::Library)
+    }
+}
+
+/// The whole conversation, from the greeting to the level of protection.
+async fn converse(
+    turns: &Turns,
+    gssapi: &Gssapi,
+    wire: &mut impl Wire,
+    mut context: Context,
+    mut step: Step,
+) -> Result<Option<Seal>, Trouble> {
+    wire.send(&GREETING).await.map_err(Trouble::Broken)?;
+    let mut choice = [0; 2];
+    receive_all(wire, &mut choice, Trouble::Closed).await?;
+    check_choice(choice).map_err(Trouble::Method)?;
+    while !step.is_complete {
+        send(wire, Kind::Authentication, &step.token).await?;
+        let token = receive(wire, Kind::Authentication, Trouble::ClosedOnUs).await?;
+        (context, step) = turns
+            .take(move || {
+                let step = context.step(&token)?;
+                Ok((context, step))
+            })
+            .await?;
+    }
+    // The last one may be for the proxy alone.
+    if !step.token.as_slice().is_empty() {
+        send(wire, Kind::Authentication, &step.token).await?;
+    }
+    agree(gssapi.level, wire, context).await
+}
+
+/// The level of protection (section 4). Both sides say it under the context's protection, so that nobody on the way makes it another.
+async fn agree(level: Level, wire: &mut impl Wire, mut context: Context) -> Result<Option<Seal>, Trouble> {
+    let is_confidential = level == Level::Confidentiality;
+    if !context.protects(is_confidential) {
+        return Err(Trouble::NotOffered);
+    }
+    let wish = context.wrap(false, &[level.number()]).map_err(Trouble::Library)?;
+    send(wire, Kind::Protection, &wish).await?;
+    let answer = receive(wire, Kind::Protection, Trouble::ClosedOnLevel(level)).await?;
+    let answer = context.unwrap(false, &answer).map_err(Trouble::Token)?;
+    match *answer.as_slice() {
+        [number] if number == level.number() => {}
+        [number] => return Err(Trouble::Level { wanted: level, answered: number }),
+        _ => return Err(Trouble::NoLevel),
+    }
+    if level == Level::Clear {
+        return Ok(None);
+    }
+    let room = u32::try_from(MAX_TOKEN).unwrap_or(u32::MAX);
+    let most = context.most(is_confidential, room).map_err(Trouble::Library)?;
+    Ok(Some(Seal { context, is_confidential, most: most.clamp(1, MAX_TOKEN) }))
+}
+
+async fn send(wire: &mut impl Wire, kind: Kind, token: &Buffer) -> Result<(), Trouble> {
+    let message = message(kind, token).ok_or(Trouble::TooLong)?;
+    wire.send(&message).await.map_err(Trouble::Broken)
+}
+
+/// A token with its header; `None` when it is too long for one.
+fn message(kind: Kind, token: &Buffer) -> Option<Vec<u8>> {
+    let token = token.as_slice();
+    let mut message = Vec::with_capacity(HEADER + token.len());
+    message.extend(header(kind, u16::try_from(token.len()).ok()?));
+    message.extend(token);
+    Some(message)
+}
+
+/// A message's token, and not a byte more. `closed`: what it means that the proxy ends here.
+async fn receive(wire: &mut impl Wire, kind: Kind, closed: Trouble) -> Result<Vec<u8>, Trouble> {
+    let mut head = [0; HEADER];
+    let (first, rest) = head.split_at_mut(HEADER / 2);
+    receive_all(wire, first, closed).await?;
+    // An abort has no more.
+    token_len(kind, first).map_err(Trouble::Malformed)?;
+    receive_all(wire, rest, Trouble::Closed).await?;
+    let len = token_len(kind, &head).map_err(Trouble::Malformed)?.unwrap_or_default();
+    let mut token = vec![0; len];
+    receive_all(wire, &mut token, Trouble::Closed).await?;
+    Ok(token)
+}
+
+async fn receive_all(wire: &mut impl Wire, mut room: &mut [u8], closed: Trouble) -> Result<(), Trouble> {
+    while !room.is_empty() {
+        let len = wire.receive(room).await.map_err(Trouble::Broken)?;
+        if len == 0 {
+            return Err(closed);
+        }
+        room = room.get_mut(len..).unwrap_or_default();
+    }
+    Ok(())
+}
