@@ -1,10 +1,17 @@
 //! Programs that listen beside a connection through a proxy (`--bind`): the proxy listens, and who comes there reaches the program.
 
-use presocks_tests::origin::caller;
-use presocks_tests::proxy::Dante;
-use presocks_tests::{Lab, missing};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use presocks_tests::lab::{ORIGIN, ORIGIN6};
+use presocks_tests::origin::{Service, caller};
+use presocks_tests::proxy::{Dante, Upstream};
+use presocks_tests::{Build, Lab, Outcome, missing};
+
+use crate::behaviour::program::compile;
 
 const PORT: u16 = 2100;
+const ECHO_PORT: u16 = 7000;
 
 /// As Python's ftplib does it: the port is the listener's, the host that of the control connection.
 const LISTEN: &str = "
@@ -38,4 +45,86 @@ fn a_program_is_called_back_where_the_proxy_listens() {
         }
     }
     lab.assert_no_leak();
+}
+
+/// A lab with a service that calls back, and one that echoes. The proxy is the test's.
+struct Scene {
+    _caller: Service,
+    _echo: Service,
+    lab: Lab,
+}
+
+impl Scene {
+    fn set() -> Option<Self> {
+        if missing(&["cc", "danted"]) {
+            return None;
+        }
+        let lab = Lab::new();
+        Some(Self { _caller: caller::start(&lab, PORT), _echo: Service::echo(&lab, ECHO_PORT), lab })
+    }
+
+    fn arguments() -> [String; 3] {
+        [
+            format!("caller={ORIGIN}:{PORT}"),
+            format!("caller6=[{ORIGIN6}]:{PORT}"),
+            format!("open={ORIGIN}:{ECHO_PORT}"),
+        ]
+    }
+
+    /// The program on the proxy host, next to the origin, without presocks: all of its checks hold there.
+    #[track_caller]
+    fn bare(&self, program: &Path, more: &[&str]) -> String {
+        let mut command = Command::new(program);
+        command.args(Self::arguments()).args(more).env_clear();
+        let child =
+            self.lab.proxy.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}:\n{text}", output.status);
+        text
+    }
+
+    fn wrapped(&self, program: &Path, more: &[&str], proxy: &impl Upstream, options: &[&str]) -> Outcome {
+        let arguments = Self::arguments();
+        let words = [program.to_str().unwrap()].into_iter().chain(arguments.iter().map(String::as_str));
+        let run = self.lab.presocks(words.chain(more.iter().copied())).proxy(proxy);
+        run.options(["--bind"]).options(options).run()
+    }
+
+    /// It prints the same on a bare machine as under presocks.
+    #[track_caller]
+    fn is_as_bare(&self, program: &Path, more: &[&str], proxy: &impl Upstream, options: &[&str]) {
+        let expected = self.bare(program, more);
+        let outcome = self.wrapped(program, more, proxy, options);
+        assert!(outcome.status.success() && outcome.stdout() == expected, "{}", outcome.report());
+        self.lab.assert_no_leak();
+    }
+}
+
+#[test]
+fn waiting_accepting_and_all_that_a_listener_says_are_as_on_a_bare_machine() {
+    let Some(scene) = Scene::set() else { return };
+    let proxy = Dante::open(&scene.lab);
+    let program = compile(&scene.lab, "listening");
+    scene.is_as_bare(&program, &[], &proxy, &[]);
+    scene.is_as_bare(&program, &[], &proxy, &["--backstop=off", "-q"]);
+}
+
+#[test]
+fn so_they_are_over_ipv6() {
+    let Some(scene) = Scene::set() else { return };
+    let proxy = Dante::open(&scene.lab);
+    scene.is_as_bare(&compile(&scene.lab, "listening"), &["by6=1"], &proxy, &[]);
+}
+
+#[test]
+fn a_caught_program_listens_as_well() {
+    for build in [Build::Static, Build::Narrow] {
+        if missing(build.needs()) {
+            return;
+        }
+        let Some(scene) = Scene::set() else { return };
+        let proxy = Dante::open(&scene.lab);
+        scene.is_as_bare(&build.of(&scene.lab, "listening", &[]), &["caught=1"], &proxy, &[]);
+    }
 }
