@@ -1,5 +1,8 @@
 //! Programs that listen beside a connection through a proxy (`--bind`): the proxy listens, and who comes there reaches the program.
 
+mod listeners;
+mod replies;
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -46,7 +46,11 @@ enum Step {
 
 /// What a proxy does with each connection, in order; at the end the connection is closed.
 #[derive(Clone, Debug, Default)]
-pub struct Script(Vec<Step>);
+pub struct Script {
+    steps: Vec<Step>,
+    /// For all connections after the first, if it is another.
+    later: Option<Box<Script>>,
+}
 
 impl Script {
     /// An empty one: accept and close.
@@ -157,8 +161,14 @@ impl Script {
         ScriptedProxy::start(lab, site, self)
     }
 
+    /// Does this with every connection but the first.
+    #[must_use]
+    pub fn and_later(self, script: Self) -> Self {
+        Self { later: Some(Box::new(script)), ..self }
+    }
+
     fn with(mut self, step: Step) -> Self {
-        self.0.push(step);
+        self.steps.push(step);
         self
     }
 }
@@ -197,7 +207,9 @@ impl ScriptedProxy {
             for stream in listener.incoming().map_while(Result::ok) {
                 let connection = Arc::new(Mutex::new(Connection::default()));
                 connections.lock().expect("no panic").push(Arc::clone(&connection));
-                let (script, origin) = (script.clone(), origin.clone());
+                let is_first = connections.lock().expect("no panic").len() == 1;
+                let later = script.later.as_deref().filter(|_| !is_first);
+                let (script, origin) = (later.unwrap_or(&script).clone(), origin.clone());
                 thread::spawn(move || {
                     let outcome = perform(&script, &stream, &connection, &origin);
                     let mut connection = connection.lock().expect("no panic");
@@ -302,7 +314,7 @@ fn perform(
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let receive = |count: usize| receive(stream, connection, count);
-    for step in &script.0 {
+    for step in &script.steps {
         match step {
             Step::Expect(count) => drop(receive(*count)?),
             Step::Until(end) => {

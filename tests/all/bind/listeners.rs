@@ -1,0 +1,142 @@
+//! The program's listener and the proxy's: they end together, and the network reaches the proxy's alone.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use presocks_tests::lab::CLIENT;
+use presocks_tests::proxy::scripted::{Gate, Script};
+use presocks_tests::proxy::{Dante, ScriptedProxy};
+use presocks_tests::{Lab, missing, patience};
+
+use super::replies::{at, probe, proxy};
+
+fn listening() -> Script {
+    Script::until_request().send(at([203, 0, 113, 9], 4000))
+}
+
+/// Waits until the proxy sees the end of this connection, and nothing but that.
+#[track_caller]
+fn ends(proxy: &ScriptedProxy, connection: usize) {
+    patience::wait_until("a BIND to end", || {
+        proxy.connections().get(connection).is_some_and(|connection| connection.over)
+    });
+    assert_eq!(proxy.connections()[connection].error, None);
+}
+
+#[test]
+fn the_proxy_stops_listening_when_the_program_closes_its_listener() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = proxy(&lab, listening().read_all());
+    // One that listens, and one that is asked for its name and never listens.
+    let steps = ["listen", "close", "name", "close", "wait"];
+    let mut running = probe(&lab, &proxy, &steps).start();
+    assert_eq!(running.line(), "listens");
+    assert_eq!(running.line(), "listener 203.0.113.9 4000");
+    for connection in [1, 2] {
+        ends(&proxy, connection);
+    }
+    assert!(!running.ended());
+    running.write("\n");
+    running.finish().success().stderr_is("");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn the_proxy_stops_listening_when_the_program_ends() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = proxy(&lab, listening().read_all());
+    probe(&lab, &proxy, &["listen"]).run().success().stderr_is("");
+    ends(&proxy, 1);
+    lab.assert_no_leak();
+}
+
+#[test]
+fn who_comes_when_the_listener_is_closed_is_turned_away() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let binds = listening().pass(&gate).send(at([10, 88, 0, 2], 20)).send("hello").read_all();
+    let proxy = proxy(&lab, binds);
+    let mut running = probe(&lab, &proxy, &["listen", "close", "wait"]).start();
+    assert_eq!(running.line(), "listens");
+    // The program has closed it when it waits; the broker may know already, or not.
+    gate.open();
+    patience::wait_until("the BIND to end", || proxy.connections().get(1).is_some_and(|bind| bind.over));
+    running.write("\n");
+    running.finish().success();
+    lab.assert_no_leak();
+}
+
+/// Ports on which the client listens, but for those of loopback (proc(5), `/proc/net/tcp`).
+fn listening_ports(lab: &Lab) -> Vec<u16> {
+    let table = lab.client.inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[3] == "0A" && row[1].starts_with("00000000:"))
+        .map(|row| u16::from_str_radix(&row[1][9..], 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_stranger_on_the_network_gets_no_answer_from_the_programs_listener() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let proxy = proxy(&lab, listening().pass(&gate).send(at([10, 88, 0, 2], 20)).send("hello"));
+    let mut running = probe(&lab, &proxy, &["listen", "accept", "read"]).start();
+    assert_eq!(running.line(), "listens");
+    let [port] = listening_ports(&lab)[..] else { panic!("one listener") };
+    // What it answered, the witness would count: nothing may leave the client but for the proxy.
+    let knock = || TcpStream::connect_timeout(&SocketAddr::from((CLIENT, port)), Duration::from_millis(100));
+    let error = lab.proxy.inside(knock).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    lab.assert_no_leak();
+    gate.open();
+    running.finish().success().stdout_has("read hello\n");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn without_bind_and_without_a_connection_a_listener_is_the_programs_own() {
+    if missing(&["python3", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Dante::open(&lab);
+    let program = "
+import socket
+listener = socket.create_server(('', 0))
+print(listener.getsockname() == ('0.0.0.0', listener.getsockname()[1]))
+with socket.create_connection(('127.0.0.1', listener.getsockname()[1])) as near:
+    far, peer = listener.accept()
+    print(peer == near.getsockname(), far.getsockname() == near.getpeername())
+";
+    for options in [&["--bind"][..], &[]] {
+        let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(options);
+        run.run().success().stdout_is("True\nTrue True\n").stderr_is("");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn beside_a_direct_connection_a_listener_is_the_programs_own() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _server = presocks_tests::origin::Service::echo(&lab, 2100);
+    lab.permit_direct("10.88.0.0/24");
+    let proxy = proxy(&lab, listening().read_all());
+    let run = probe(&lab, &proxy, &["listen", "name", "control"]).options(["--direct", "10.88.0.0/24"]).run();
+    run.success().stdout_has("listens\nlistener 0.0.0.0 ").stdout_has("control 10.77.0.2 ");
+    assert_eq!(proxy.connections().len(), 0);
+}
