@@ -1,5 +1,6 @@
 //! Programs that listen beside a connection through a proxy (`--bind`): the proxy listens, and who comes there reaches the program.
 
+mod kinds;
 mod listeners;
 mod replies;
 
@@ -18,7 +19,7 @@ const ECHO_PORT: u16 = 7000;
 
 /// As Python's ftplib does it: the port is the listener's, the host that of the control connection.
 const LISTEN: &str = "
-import socket, sys
+import socket, sys, threading
 control = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 listener = socket.create_server(('', 0), family=control.family)
 host, port = control.getsockname()[0], listener.getsockname()[1]
@@ -28,11 +29,15 @@ said = control.makefile().readline().split()
 print('peer', data.getpeername()[:2] == peer[:2], said[-1].endswith(f':{peer[1]}'), peer[0] == control.getpeername()[0])
 print('own', data.getsockname()[:2] == (host, port))
 print(data.makefile().readline(), end='')
-data.sendall(b'x' * 300000); data.shutdown(socket.SHUT_WR)
-print(sum(iter(lambda: len(data.recv(65536)), 0)))
+threading.Thread(target=data.sendall, args=[b'x' * 300000]).start()
+come = 0
+while come < 300000: come += len(data.recv(300000 - come))
+print(come)
+data.shutdown(socket.SHUT_WR)
+print(data.recv(1))
 ";
 
-const LISTENED: &str = "peer True True True\nown True\nhello from the caller\n300000\n";
+const LISTENED: &str = "peer True True True\nown True\nhello from the caller\n300000\nb''\n";
 
 #[test]
 fn a_program_is_called_back_where_the_proxy_listens() {

@@ -197,7 +197,7 @@ impl Report {
     }
 
     /// Somebody has come to where a proxy listens.
-    pub(super) fn somebody_came(&self, peer: SocketAddr, at: SocketAddr, path: &str) {
+    pub(super) fn somebody_came(&self, peer: &dyn fmt::Display, at: SocketAddr, path: &str) {
         if self.talk == Talk::Verbose {
             self.say(format_args!("connection from {peer} to {at} via {path}"));
         }

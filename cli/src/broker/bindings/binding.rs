@@ -140,7 +140,8 @@ async fn attend(
         };
         return broker.report.nobody_came(&way.target, &path::shown(&way.hops), &failure);
     }
-    let peer = shown(second_reply.bound(), connection.destination);
+    let come = second_reply.bound();
+    let peer = shown(come, connection.destination);
     let brought = tokio::select! {
         biased;
         () = binding.abandoned() => None,
@@ -148,7 +149,8 @@ async fn attend(
     };
     binding.is_over.set(true);
     let Some((program, source)) = brought else { return refuse(&stream) };
-    broker.report.somebody_came(peer, binding.external, &path::shown(&way.hops));
+    let who: &dyn std::fmt::Display = come.as_ref().map_or(&peer, |come| come);
+    broker.report.somebody_came(who, binding.external, &path::shown(&way.hops));
     relay::serve(&broker, program, stream).await;
     sleep(REMEMBERED).await;
     broker.bindings.accepted.borrow_mut().forget(source);
