@@ -72,6 +72,12 @@ fn xmpp_clients_send_messages_to_an_account() {
     send.env("SSL_CERT_FILE", authority).stdin("hello from go\n").run().success();
     read_until(&mut bob, "alice@chat.test: hello from go");
 
+    let trusted = format!("--tls-ca-path={}", certificate.authority.display());
+    let words =
+        ["sendxmpp", "-t", "-u", "alice", "-j", "origin.test", "-p", PASSWORD, &trusted, "bob@chat.test"];
+    lab.presocks(words).proxy(&proxy).stdin("hello from sendxmpp\n").run().success();
+    read_until(&mut bob, "alice@origin.test: hello from sendxmpp");
+
     let mut terminal = Terminal::open(&lab);
     terminal.enter(&format!("export SSL_CERT_FILE={}", certificate.authority.display()));
     terminal.wait_for(PROMPT);

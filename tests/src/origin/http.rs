@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::Service;
 use crate::lab::Lab;
@@ -16,7 +16,10 @@ pub const LARGE_LENGTH: usize = 5 * 1024 * 1024 + 7;
 
 /// A running HTTP server.
 #[derive(Debug)]
-pub struct HttpServer(Service);
+pub struct HttpServer {
+    service: Service,
+    paths: Arc<Mutex<Vec<String>>>,
+}
 
 impl HttpServer {
     /// Serves on port 80.
@@ -28,20 +31,27 @@ impl HttpServer {
     /// Serves on a port of choice (0: any).
     #[must_use]
     pub fn start_at(lab: &Lab, port: u16) -> Self {
-        let root = root(lab);
-        Self(Service::start(lab, port, move |stream| serve(stream, &root)))
+        let (root, paths) = (root(lab), Arc::<Mutex<Vec<_>>>::default());
+        let asked = Arc::clone(&paths);
+        Self { service: Service::start(lab, port, move |stream| serve(stream, &root, &asked)), paths }
     }
 
     /// The port on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.0.port()
+        self.service.port()
     }
 
     /// How many connections have come so far.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.0.connections()
+        self.service.connections()
+    }
+
+    /// The paths that have been asked for so far, in their order.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        self.paths.lock().expect("a list of paths").clone()
     }
 }
 
@@ -68,17 +78,19 @@ pub fn root(lab: &Lab) -> PathBuf {
 }
 
 /// Answers requests until the client has no more.
-fn serve(stream: &TcpStream, root: &Path) -> io::Result<()> {
+fn serve(stream: &TcpStream, root: &Path, paths: &Mutex<Vec<String>>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = BufReader::new(stream);
     while let Some((path, close)) = request(&mut input)? {
+        paths.lock().expect("a list of paths").push(path.clone());
         let (status, body) = match page(&path, root) {
             Some(body) => ("200 OK", body),
             None => ("404 Not Found", b"no such page\n".to_vec()),
         };
         let connection = if close { "close" } else { "keep-alive" };
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+            kind(&path),
             body.len()
         );
         let mut answer = head.into_bytes();
@@ -107,6 +119,16 @@ fn request(input: &mut impl BufRead) -> io::Result<Option<(String, bool)>> {
             return Ok(Some((path, close)));
         }
         close |= header.to_ascii_lowercase().trim_end() == "connection: close";
+    }
+}
+
+/// The media type of what is at a path, by the end of its name.
+fn kind(path: &str) -> &'static str {
+    match path.rsplit_once('.') {
+        Some((_, "html")) => "text/html",
+        Some((_, "css")) => "text/css",
+        Some((_, "js")) => "text/javascript",
+        _ => "application/octet-stream",
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::certificates::Signed;
 use crate::daemon::Daemon;
 use crate::lab::{Lab, ORIGIN};
 
@@ -15,7 +16,7 @@ const SERVER: &str = include_str!("https_server.py");
 /// A running HTTPS server on port 443 for `origin.test`, `www.origin.test`, `origin6.test` and the addresses.
 #[derive(Debug)]
 pub struct HttpsServer {
-    _daemon: Daemon,
+    daemon: Daemon,
     authority: PathBuf,
 }
 
@@ -24,11 +25,27 @@ impl HttpsServer {
     #[must_use]
     pub fn start(lab: &Lab) -> Self {
         let (authority, key) = certificate(lab);
+        Self::serve(lab, authority.clone(), &authority, &key)
+    }
+
+    /// Starts the server with this certificate, which is for `origin.test` and the names below it.
+    #[must_use]
+    pub fn start_with(lab: &Lab, certificate: &Signed) -> Self {
+        Self::serve(lab, certificate.authority.clone(), &certificate.chain, &certificate.key)
+    }
+
+    fn serve(lab: &Lab, authority: PathBuf, chain: &Path, key: &Path) -> Self {
         let script = lab.file("https_server.py", SERVER);
         let mut command = Command::new("/usr/bin/python3");
-        command.env_clear().arg(script).args([authority.as_path(), key.as_path()]).arg(SECURE);
+        command.env_clear().arg(script).args([chain, key]).arg(SECURE);
         let daemon = Daemon::start(lab, &lab.origin, "https", &mut command, SocketAddr::from((ORIGIN, 443)));
-        Self { _daemon: daemon, authority }
+        Self { daemon, authority }
+    }
+
+    /// A line for each request so far, as in `"GET /secure HTTP/1.1" 200`.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.log()
     }
 
     /// The certificate (PEM) that a client must trust.
