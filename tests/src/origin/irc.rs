@@ -15,18 +15,12 @@ impl IrcServer {
     /// Starts it.
     #[must_use]
     pub fn start(lab: &Lab, certificate: &Signed) -> Self {
-        // Parameters that everybody knows (RFC 7919): ngircd would look for some of its own, for seconds.
-        let parameters = lab.directory().join("ngircd-dh.pem");
-        let command =
-            ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048", "-out"];
-        lab.origin.setup(&[&command[..], &[&parameters.to_string_lossy()]].concat(), "");
         let configuration = format!(
             "[Global]\nName = irc.origin.test\nInfo = a server of the laboratory\nAdminInfo1 = lab\nListen = 0.0.0.0,::\n\
              Ports = 6667\nServerUID = {USER}\nServerGID = {USER}\nMotdPhrase = welcome\n\
-             [Limits]\nMaxConnectionsIP = 0\n\
+             [Limits]\nMaxConnectionsIP = 0\nMaxPenaltyTime = 0\n\
              [Options]\nDNS = no\nIdent = no\nPAM = no\n\
-             [SSL]\nPorts = 6697\nDHFile = {}\nCertFile = {}\nKeyFile = {}\n",
-            parameters.display(),
+             [SSL]\nPorts = 6697\nCertFile = {}\nKeyFile = {}\n",
             certificate.chain.display(),
             certificate.key.display()
         );
