@@ -22,6 +22,7 @@ mod exit_status;
 mod failover;
 mod ftp;
 mod git;
+mod gssapi;
 mod hostile;
 mod isolation;
 mod job_control;

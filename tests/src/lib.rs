@@ -23,8 +23,9 @@
 //! * [`leak`]: what left the client for anywhere but a proxy.
 //! * [`command`]: running a client, wrapped or bare, and looking at the outcome. [`terminal`]: the same under a pty.
 //! * [`compiler`]: programs built so that the shim cannot get into them.
-//! * [`proxy`]: dante, microsocks, `ssh -D`, tinyproxy, squid, tor, TLS and Unix sockets in front of them, and a scripted one for
+//! * [`proxy`]: dante, microsocks, `ssh -D`, tinyproxy, squid, tor, one with GSSAPI, TLS and Unix sockets in front of them, and a scripted one for
 //!   answers that no sane proxy gives. [`site`]: where one runs. [`certificates`]: good and bad ones.
+//! * [`kerberos`]: a realm with its KDC, and tickets.
 //! * [`origin`]: the servers that clients want to reach.
 //! * [`requirement`]: skipping where a tool is missing, failing in CI.
 //!
@@ -44,6 +45,7 @@ pub mod compiler;
 pub mod daemon;
 pub mod hops;
 pub mod host;
+pub mod kerberos;
 pub mod lab;
 pub mod leak;
 mod namespaces;
@@ -57,6 +59,7 @@ pub mod terminal;
 pub use command::{Invocation, Outcome, Running};
 pub use compiler::Build;
 pub use hops::Hops;
+pub use kerberos::Kerberos;
 pub use lab::Lab;
 pub use requirement::missing;
 pub use site::Site;

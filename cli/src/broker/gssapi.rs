@@ -118,7 +118,7 @@ async fn converse(
 ) -> Result<Option<Seal>, Trouble> {
     wire.send(&GREETING).await.map_err(Trouble::Broken)?;
     let mut choice = [0; 2];
-    receive_all(wire, &mut choice, Trouble::Closed).await?;
+    receive_all(wire, &mut choice).await?;
     check_choice(choice).map_err(Trouble::Method)?;
     while !step.is_complete {
         send(wire, Kind::Authentication, &step.token).await?;
@@ -128,7 +128,8 @@ async fn converse(
                 let step = context.step(&token)?;
                 Ok((context, step))
             })
-            .await?;
+            .await
+            .map_err(Trouble::by_the_proxy)?;
     }
     // The last one may be for the proxy alone.
     if !step.token.as_slice().is_empty() {
@@ -178,21 +179,26 @@ fn message(kind: Kind, token: &Buffer) -> Option<Vec<u8>> {
 async fn receive(wire: &mut impl Wire, kind: Kind, closed: Trouble) -> Result<Vec<u8>, Trouble> {
     let mut head = [0; HEADER];
     let (first, rest) = head.split_at_mut(HEADER / 2);
-    receive_all(wire, first, closed).await?;
+    // A proxy that closes before it has read all is heard of as a reset.
+    match receive_all(wire, first).await {
+        Err(Trouble::Closed) => return Err(closed),
+        Err(Trouble::Broken(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Err(closed),
+        result => result?,
+    }
     // An abort has no more.
     token_len(kind, first).map_err(Trouble::Malformed)?;
-    receive_all(wire, rest, Trouble::Closed).await?;
+    receive_all(wire, rest).await?;
     let len = token_len(kind, &head).map_err(Trouble::Malformed)?.unwrap_or_default();
     let mut token = vec![0; len];
-    receive_all(wire, &mut token, Trouble::Closed).await?;
+    receive_all(wire, &mut token).await?;
     Ok(token)
 }
 
-async fn receive_all(wire: &mut impl Wire, mut room: &mut [u8], closed: Trouble) -> Result<(), Trouble> {
+async fn receive_all(wire: &mut impl Wire, mut room: &mut [u8]) -> Result<(), Trouble> {
     while !room.is_empty() {
         let len = wire.receive(room).await.map_err(Trouble::Broken)?;
         if len == 0 {
-            return Err(closed);
+            return Err(Trouble::Closed);
         }
         room = room.get_mut(len..).unwrap_or_default();
     }

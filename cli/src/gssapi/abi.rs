@@ -1,6 +1,7 @@
 //! The C interface of GSSAPI (RFC 2744 appendix A), as MIT's and Heimdal's libraries have it on Linux, and how one of them is loaded.
 #![allow(unsafe_code, reason = "a library that is found at run time is called by pointers")]
 
+use std::error::Error as _;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
@@ -117,7 +118,9 @@ pub(super) fn functions() -> Result<&'static Functions, String> {
             Err(error) => drop(first.get_or_insert(error)),
         }
     }
-    Err(first.map(|error| error.to_string()).unwrap_or_default())
+    // What the loader says is the source.
+    let why = first.map(|error| error.source().map_or_else(|| error.to_string(), ToString::to_string));
+    Err(why.unwrap_or_default())
 }
 
 fn load(name: &str) -> Result<Functions, libloading::Error> {

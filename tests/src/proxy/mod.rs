@@ -3,6 +3,7 @@
 pub mod dante;
 pub mod door;
 pub mod embedded;
+pub mod gssapi;
 pub mod microsocks;
 pub mod relay;
 pub mod scripted;
@@ -15,6 +16,7 @@ pub mod tor;
 pub use dante::Dante;
 pub use door::UnixDoor;
 pub use embedded::Embedded;
+pub use gssapi::GssapiProxy;
 pub use microsocks::Microsocks;
 pub use relay::ScriptedRelay;
 pub use scripted::ScriptedProxy;

@@ -22,6 +22,8 @@ pub(in crate::broker) enum Trouble {
     Method(socks5::Error),
     /// What has come is none of the messages that it should be.
     Malformed(Malformed),
+    /// The proxy says why it does not take our ticket.
+    Denied(Error),
     /// A token of the proxy's does not hold.
     Token(Error),
     /// The context can do no more than prove who is who, or not even that.
@@ -50,6 +52,15 @@ pub(in crate::broker) struct Told {
 }
 
 impl Trouble {
+    /// The library says so of what has come from the proxy.
+    pub(super) fn by_the_proxy(self) -> Self {
+        match self {
+            Self::Library(error @ Error::Status { cause: Cause::Token, .. }) => Self::Token(error),
+            Self::Library(error @ Error::Status { cause: Cause::Other, .. }) => Self::Denied(error),
+            other => other,
+        }
+    }
+
     pub(super) fn of(self, gssapi: &Gssapi) -> Failure {
         Failure::Gssapi(Box::new(Told { trouble: self, service: gssapi.service.clone() }))
     }
@@ -63,6 +74,7 @@ impl Told {
             Trouble::Library(Error::Status { cause, .. }) if *cause != Cause::NoKdc => libc::EACCES,
             Trouble::Method(socks5::Error::NoAcceptableMethod)
             | Trouble::Malformed(Malformed::Aborted)
+            | Trouble::Denied(_)
             | Trouble::ClosedOnUs
             | Trouble::ClosedOnLevel(_)
             | Trouble::Level { .. } => libc::EACCES,
@@ -79,7 +91,7 @@ impl Told {
             Trouble::Slow(_) => 2,
             Trouble::Method(socks5::Error::NoAcceptableMethod) => 3,
             Trouble::Method(_) => 4,
-            Trouble::Malformed(Malformed::Aborted) | Trouble::ClosedOnUs => 5,
+            Trouble::Malformed(Malformed::Aborted) | Trouble::Denied(_) | Trouble::ClosedOnUs => 5,
             Trouble::Malformed(_) | Trouble::NoLevel => 6,
             Trouble::NotOffered | Trouble::Level { .. } | Trouble::ClosedOnLevel(_) => 7,
             Trouble::TooLong => 8,
@@ -102,6 +114,7 @@ impl Told {
             self.trouble,
             Trouble::Method(socks5::Error::NoAcceptableMethod | socks5::Error::UnofferedMethod(_))
                 | Trouble::Malformed(Malformed::Aborted)
+                | Trouble::Denied(_)
                 | Trouble::Level { .. }
                 | Trouble::ClosedOnUs
                 | Trouble::ClosedOnLevel(_)
@@ -145,6 +158,9 @@ impl fmt::Display for Told {
                     f,
                     "what the proxy answered is another message of GSSAPI's than it should be ({kind:#04x})"
                 )
+            }
+            Trouble::Denied(error) => {
+                write!(f, "the proxy refused our Kerberos ticket for {service}: {error}")
             }
             Trouble::Token(error) => write!(f, "a message of the proxy's does not hold: {error}"),
             Trouble::NotOffered => write!(f, "Kerberos offers no such protection with {service}"),
