@@ -315,9 +315,16 @@ pub(super) fn protocol(fd: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(i32::from_ne_bytes(number))
 }
 
-/// Bytes that the kernel has not yet had acknowledged (tcp(7), `SIOCOUTQ`); 0 when there is no telling.
+/// Bytes that the kernel has not yet had acknowledged (tcp(7), `SIOCOUTQ`); 0 when there is no telling, and when there is nobody who would: after
+/// a reset the kernel counts for ever what was under way then.
 pub(super) fn unsent(fd: BorrowedFd<'_>) -> i32 {
     use std::os::fd::AsRawFd as _;
+    /// `TCP_CLOSE` of `<netinet/tcp.h>`, the first byte of a `tcp_info`.
+    const CLOSED: [u8; 1] = [7];
+    let mut state = [0];
+    if option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).is_ok() && state == CLOSED {
+        return 0;
+    }
     let mut left: libc::c_int = 0;
     #[allow(unsafe_code, reason = "rustix has no way to ask for this")]
     // SAFETY: the kernel writes an int.

@@ -4,13 +4,17 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use presocks_tests::certificates::Certificates;
 use presocks_tests::daemon::Daemon;
 use presocks_tests::lab::{PROXY, PROXY6};
-use presocks_tests::proxy::Upstream as _;
+use presocks_tests::origin::Service;
 use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
+use presocks_tests::proxy::{Microsocks, Upstream as _};
 use presocks_tests::{Lab, missing};
 use rustix::net::{RecvFlags, recv};
 
@@ -96,6 +100,41 @@ fn a_slow_reader_gets_all_that_came_before_a_unix_socket_was_reset() {
         client.write_all(&vec![0; MANY]).unwrap();
     });
     run(&lab, &url, SLOWLY, &[]).success().stdout_is(ALL_AND_A_RESET);
+    lab.assert_no_leak();
+}
+
+/// What the broker had sent, and the program had not read, counts as under way for good: it must not be waited for.
+#[test]
+fn what_a_program_closes_unread_ends_at_once_on_the_far_side() {
+    const PROGRAM: &str = "
+import socket, sys
+for _ in range(20):
+    with socket.create_connection(('10.88.0.2', 19)) as s:
+        got = 0
+        while got < 100000: got += len(s.recv(1000))
+print('closed', flush=True)
+sys.stdin.read()";
+    if missing(&["python3", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    let _talker = Service::start(&lab, 19, move |mut stream| {
+        while stream.write_all(&[0; 65536]).is_ok() {}
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    let proxy = Microsocks::open(&lab);
+    let url = proxy.url().replace(&PROXY.to_string(), &format!("[{PROXY6}]"));
+    let mut running = lab.presocks([PYTHON, "-c", PROGRAM]).options(["-p", &url]).start();
+    assert_eq!(running.line(), "closed");
+    let begun = Instant::now();
+    while ended.load(Ordering::SeqCst) < 20 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "only {ended:?} of 20 ended");
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.finish().success();
     lab.assert_no_leak();
 }
 
