@@ -70,6 +70,12 @@ impl Session {
         );
     }
 
+    /// The same, and then it is gone.
+    fn take_fetched(&self, name: &str) {
+        self.assert_fetched(name);
+        fs::remove_file(self.lab.directory().join(name)).unwrap();
+    }
+
     /// The server has this file in `incoming`, and it is the same as `pub/file.tar`.
     fn assert_uploaded(&self, name: &str) {
         assert!(self.server.uploaded(name).as_deref() == Some(http::large()), "{name} did not arrive whole");

@@ -43,6 +43,18 @@ impl FtpServer {
         Self::run(lab, "vsftpd", vsftpd::both)
     }
 
+    /// The same, and it speaks TLS with clients that ask for it.
+    #[must_use]
+    pub fn vsftpd_with_tls(lab: &Lab) -> Self {
+        Self::run(lab, "vsftpd", vsftpd::with_tls)
+    }
+
+    /// The certificate, PEM, of [`FtpServer::vsftpd_with_tls`], which is for `origin.test`.
+    #[must_use]
+    pub fn certificate(lab: &Lab) -> PathBuf {
+        lab.directory().join(vsftpd::CERTIFICATE)
+    }
+
     /// proftpd with uploads, in both modes.
     #[must_use]
     pub fn proftpd(lab: &Lab) -> Self {

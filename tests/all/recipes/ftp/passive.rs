@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use presocks_tests::origin::http;
+use presocks_tests::origin::{FtpServer, http};
 use presocks_tests::patience;
 
-use super::{each_server, no_lab_for};
+use super::{Session, each_server, no_lab_for};
 
 #[test]
 fn curl_and_wget_get_put_and_list_in_passive_mode() {
@@ -18,7 +18,7 @@ fn curl_and_wget_get_put_and_list_in_passive_mode() {
         session.run("presocks curl -T file.tar ftp://ftp.example.org/incoming/").success();
         session.assert_uploaded("file.tar");
         session.run("presocks curl -l ftp://ftp.example.org/pub/").success().stdout_has("file.tar\n");
-        fs::remove_file(session.lab.directory().join("file.tar")).unwrap();
+        session.take_fetched("file.tar");
         session.run("presocks wget ftp://ftp.example.org/pub/file.tar").success();
         session.assert_fetched("file.tar");
         session.run("presocks wget -r -nH ftp://ftp.example.org/pub/docs/").success();
@@ -71,13 +71,12 @@ fn lftp_gets_puts_and_mirrors_several_at_once_in_passive_mode() {
         session
             .run("presocks lftp -c 'open ftp.example.org && get pub/file.tar && put -O incoming file.tar'")
             .success();
-        session.assert_fetched("file.tar");
         session.assert_uploaded("file.tar");
+        session.take_fetched("file.tar");
         session.run("presocks lftp -c 'open ftp.example.org && mirror --parallel=4 pub/docs'").success();
         session.assert_mirrored("docs");
         session.run("presocks lftp -c 'open ftp.example.org && mirror -R docs incoming/docs'").success();
         session.assert_mirrored("ftp/incoming/docs");
-        fs::remove_file(session.lab.directory().join("file.tar")).unwrap();
         session.run("presocks lftp -c 'pget -n 4 ftp://ftp.example.org/pub/file.tar'").success();
         session.assert_fetched("file.tar");
     });
@@ -110,5 +109,38 @@ fn ftplib_lists_gets_and_puts_in_passive_mode() {
             .stdout_has("file.tar");
         session.ftplib(&[], "origin.test", "");
         session.ftplib(&[], "fd88::2", "");
+    });
+}
+
+#[test]
+fn curl_gets_over_tls_in_passive_mode() {
+    if no_lab_for(&["curl"]) {
+        return;
+    }
+    let session = Session::new(FtpServer::vsftpd_with_tls);
+    let get = session.recipe("presocks curl --ssl-reqd -O ftp://ftp.example.org/pub/file.tar");
+    get.env("CURL_CA_BUNDLE", FtpServer::certificate(&session.lab)).run().success();
+    session.assert_fetched("file.tar");
+    session.lab.assert_no_leak();
+}
+
+#[test]
+fn perl_php_aria2_and_busybox_transfer_in_passive_mode() {
+    if no_lab_for(&["perl", "php", "aria2c", "busybox"]) {
+        return;
+    }
+    each_server(|session| {
+        for line in [
+            "presocks perl -MNet::FTP -e '$f = Net::FTP->new(\"ftp.example.org\", Passive => 1); $f->login; $f->binary; $f->get(\"pub/file.tar\")'",
+            "presocks php -r '$f = ftp_connect(\"ftp.example.org\"); ftp_login($f, \"anonymous\", \"\"); ftp_pasv($f, true); ftp_get($f, \"file.tar\", \"pub/file.tar\");'",
+            "presocks aria2c ftp://ftp.example.org/pub/file.tar",
+            "presocks busybox ftpget ftp.example.org file.tar pub/file.tar",
+        ] {
+            session.run(line).success();
+            session.take_fetched("file.tar");
+        }
+        session.lab.file("file.tar", http::large());
+        session.run("presocks busybox ftpput ftp.example.org incoming/file.tar file.tar").success();
+        session.assert_uploaded("file.tar");
     });
 }

@@ -3,7 +3,15 @@
 use std::path::Path;
 use std::process::Command;
 
+use rcgen::{CertificateParams, KeyPair};
+
 use crate::lab::{Lab, USER};
+
+/// The file of the certificate, in the lab's directory.
+pub(super) const CERTIFICATE: &str = "ftp.pem";
+
+const BOTH: &str = "port_enable=YES\nconnect_from_port_20=YES\nwrite_enable=YES\nanon_upload_enable=YES\n\
+                    anon_mkdir_write_enable=YES\nanon_other_write_enable=YES\nanon_umask=022\n";
 
 /// Only gives, and only in passive mode.
 pub(super) fn passive(lab: &Lab, root: &Path) -> Command {
@@ -12,12 +20,23 @@ pub(super) fn passive(lab: &Lab, root: &Path) -> Command {
 
 /// Takes as well, in both modes; from port 20 in active mode.
 pub(super) fn both(lab: &Lab, root: &Path) -> Command {
-    configured(
-        lab,
-        root,
-        "port_enable=YES\nconnect_from_port_20=YES\nwrite_enable=YES\nanon_upload_enable=YES\n\
-         anon_mkdir_write_enable=YES\nanon_other_write_enable=YES\nanon_umask=022\n",
-    )
+    configured(lab, root, BOTH)
+}
+
+/// The same, and it speaks TLS with who asks for it (RFC 4217).
+pub(super) fn with_tls(lab: &Lab, root: &Path) -> Command {
+    let key = KeyPair::generate().expect("a key");
+    let certificate =
+        CertificateParams::new(["origin.test".to_owned()]).and_then(|params| params.self_signed(&key));
+    let certificate = lab.file(CERTIFICATE, certificate.expect("a certificate").pem());
+    let key = lab.file("ftp.key", key.serialize_pem());
+    let tls = format!(
+        "{BOTH}ssl_enable=YES\nallow_anon_ssl=YES\nforce_local_data_ssl=NO\nforce_local_logins_ssl=NO\n\
+         require_ssl_reuse=NO\nrsa_cert_file={}\nrsa_private_key_file={}\n",
+        certificate.display(),
+        key.display()
+    );
+    configured(lab, root, &tls)
 }
 
 fn configured(lab: &Lab, root: &Path, more: &str) -> Command {
