@@ -34,6 +34,7 @@ pub(crate) struct Context {
     functions: &'static Functions,
     service: Opaque,
     handle: Opaque,
+    wanted: u32,
     flags: u32,
 }
 
@@ -58,13 +59,16 @@ pub(crate) struct Buffer {
 unsafe impl Send for Buffer {}
 
 impl Context {
-    /// A context that is yet to be established with a service, `NAME@HOST`. May look the host's name up.
+    /// A context that is yet to be established with a service, `NAME@HOST`. May look the host's name up. `in_order`: are messages to come in the order in
+    /// which they were sent, each of them? Twice none may come in any case.
     ///
     /// # Errors
     /// [`Error`]: there is no library, or this cannot be a service's name.
-    pub(crate) fn new(service: &str) -> Result<Self, Error> {
+    pub(crate) fn new(service: &str, in_order: bool) -> Result<Self, Error> {
         let functions = abi::functions().map_err(Error::Library)?;
-        let mut context = Self { functions, service: null_mut(), handle: null_mut(), flags: 0 };
+        let order = if in_order { SEQUENCE } else { 0 };
+        let wanted = MUTUAL | REPLAY | order | CONFIDENTIALITY | INTEGRITY;
+        let mut context = Self { functions, service: null_mut(), handle: null_mut(), wanted, flags: 0 };
         let name = borrowed(service.as_bytes());
         let mut minor = 0;
         // SAFETY: the name is read during the call; there is room for what is written.
@@ -97,7 +101,7 @@ impl Context {
                 &raw mut self.handle,
                 self.service,
                 KERBEROS.as_ptr(),
-                MUTUAL | REPLAY | SEQUENCE | CONFIDENTIALITY | INTEGRITY,
+                self.wanted,
                 0,
                 null_mut(),
                 &raw const input,
@@ -111,9 +115,9 @@ impl Context {
         Ok(Step { token: output, is_complete: major & CONTINUE_NEEDED == 0 })
     }
 
-    /// Has the service proven who it is, and can messages be protected so? Once the context is established.
+    /// Has the service proven who it is, and can messages be protected as they are to be? Once the context is established.
     pub(crate) fn protects(&self, is_confidential: bool) -> bool {
-        let wanted = MUTUAL | INTEGRITY | if is_confidential { CONFIDENTIALITY } else { 0 };
+        let wanted = self.wanted & !CONFIDENTIALITY | if is_confidential { CONFIDENTIALITY } else { 0 };
         self.flags & wanted == wanted
     }
 

@@ -230,8 +230,11 @@ impl Proxy {
     /// Unix socket must not go to a UDP port in the clear.
     pub(crate) fn association(&self) -> Option<Handshake<'_>> {
         let is_plain = self.tls.is_none() && matches!(self.place, Place::Tcp(..));
-        let is_served = self.kind == Kind::Socks5 && is_plain && self.gssapi.is_none();
-        let associate = || self.insist(socks5::Handshake::associate(self.socks5_credentials()));
+        let is_served = self.kind == Kind::Socks5 && is_plain;
+        let associate = || {
+            let handshake = self.insist(socks5::Handshake::associate(self.socks5_credentials()));
+            if self.gssapi.is_some() { handshake.past_authentication() } else { handshake }
+        };
         is_served.then(|| Handshake::Socks5(associate()))
     }
 
@@ -379,7 +382,7 @@ mod tests {
             ("http://h", [true, true, true], false),
             ("socks5+tls://h", [true, true, true], false),
             ("socks5+unix:///h", [true, true, true], false),
-            ("socks5+gssapi://h", [true, true, true], false),
+            ("socks5+gssapi://h", [true, true, true], true),
         ] {
             let proxy = Proxy::parse(url).unwrap();
             assert_eq!([name, v4, v6].map(|target| proxy.handshake(target, None).is_ok()), carries, "{url}");

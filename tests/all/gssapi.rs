@@ -1,5 +1,6 @@
 //! SOCKS5 proxies with GSSAPI: a real KDC and real tickets; what goes through, and what is said when it does not.
 
+mod datagrams;
 mod failures;
 mod hostile;
 mod traffic;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::destination::{Addressed, Route, permit, route, target};
 use super::failure::Failure;
+use super::gssapi::{self, Use};
 use super::hop::Hop;
 use super::isolation::Stranger;
 use super::negotiate::{Limits, negotiate};
@@ -173,21 +174,35 @@ async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: &Addressed) -
     Ok(())
 }
 
-/// UDP ASSOCIATE with a proxy. Its connection, and the relay's address as it gave it.
+/// An association with a proxy.
+pub(super) struct Associated {
+    /// It lasts as long as this connection.
+    pub(super) control: TcpStream,
+    /// What protects its datagrams, if anything does.
+    pub(super) seal: Option<gssapi::Seal>,
+    /// The relay's address as the proxy gave it.
+    pub(super) bound: Option<Target>,
+}
+
+/// UDP ASSOCIATE with a proxy.
 ///
 /// # Errors
 /// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn associate(
-    broker: &Broker,
-    hop: &Hop,
-    proxy: SocketAddr,
-) -> Result<(TcpStream, Option<Target>), Failure> {
+pub(super) async fn associate(broker: &Broker, hop: &Hop, proxy: SocketAddr) -> Result<Associated, Failure> {
     let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams(NoDatagrams::Protocol))?;
     let limits = Limits::new(&broker.settings);
     let mut control = Stream::Tcp(path::dial(&limits, proxy).await?);
+    if let Some(gssapi) = hop.proxy.gssapi() {
+        control = gssapi::wrap(&broker.kerberos, gssapi, Use::Datagrams, &limits, control).await?;
+    }
     negotiate(&mut control, &mut association, &limits, true).await.map_err(|broken| broken.failure)?;
+    let bound = association.bound();
+    let (control, seal) = match control {
+        Stream::Gssapi(sealed) => sealed.into_parts(),
+        control => (control, None),
+    };
     match control {
-        Stream::Tcp(control) => Ok((control, association.bound())),
+        Stream::Tcp(control) => Ok(Associated { control, seal, bound }),
         Stream::Unix(_) | Stream::Tls(_) | Stream::Gssapi(_) => {
             Err(Failure::NoDatagrams(NoDatagrams::Protocol))
         }

@@ -12,6 +12,7 @@ mod bound;
 mod flows;
 mod gate;
 mod place;
+mod relay;
 pub(super) mod source;
 mod sweep;
 mod token;

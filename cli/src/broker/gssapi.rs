@@ -44,6 +44,45 @@ pub(super) struct Seal {
     most: usize,
 }
 
+/// What a context protects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A connection: what comes out of its turn has been tampered with.
+    Stream,
+    /// Datagrams, which may be lost and overtake each other.
+    Datagrams,
+}
+
+impl Seal {
+    /// A message for the proxy, with its header; or a datagram, which is one message.
+    ///
+    /// # Errors
+    /// What the library says; it is too long.
+    pub(super) fn close(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        let token = self.context.wrap(self.is_confidential, plain).map_err(invalid)?;
+        message(Kind::Data, &token).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// What a token of the proxy's says.
+    ///
+    /// # Errors
+    /// What the library says.
+    fn unseal(&mut self, token: &[u8]) -> io::Result<Buffer> {
+        self.context.unwrap(self.is_confidential, token).map_err(invalid)
+    }
+
+    /// What a datagram says; `None` for one that does not hold, is not one message, or comes twice.
+    pub(super) fn open(&mut self, datagram: &[u8]) -> Option<Buffer> {
+        let len = token_len(Kind::Data, datagram).ok()??;
+        let token = datagram.get(HEADER..).filter(|token| token.len() == len)?;
+        self.unseal(token).ok()
+    }
+}
+
+fn invalid(error: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
 /// Authenticates on a connection of the broker's, and protects what is said on it from now on.
 ///
 /// # Errors
@@ -51,10 +90,11 @@ pub(super) struct Seal {
 pub(super) async fn wrap(
     turns: &Turns,
     gssapi: &Gssapi,
+    what: Use,
     limits: &Limits,
     mut stream: Stream,
 ) -> Result<Stream, Failure> {
-    Ok(match authenticate(turns, gssapi, limits, &mut stream).await? {
+    Ok(match authenticate(turns, gssapi, what, limits, &mut stream).await? {
         Some(seal) => Stream::Gssapi(Box::new(Sealed::new(stream, seal))),
         None => stream,
     })
@@ -67,6 +107,7 @@ pub(super) async fn wrap(
 pub(super) async fn authenticate(
     turns: &Turns,
     gssapi: &Gssapi,
+    what: Use,
     limits: &Limits,
     wire: &mut impl Wire,
 ) -> Result<Option<Seal>, Failure> {
@@ -74,7 +115,7 @@ pub(super) async fn authenticate(
     let begun = limits.within(
         limits.handshake,
         turns.take(move || {
-            let mut context = Context::new(&service)?;
+            let mut context = Context::new(&service, what == Use::Stream)?;
             let step = context.step(&[])?;
             Ok((context, step))
         }),

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use super::chain::Blame;
 use super::failure::{At, Failure};
+use super::gssapi::Use;
 use super::hop::Hop;
 use super::isolation::Stranger;
 use super::negotiate::{Broken, Limits, Wire, negotiate};
@@ -310,7 +311,8 @@ impl<'a> Way<'a> {
             for (index, hop) in hops.iter().enumerate() {
                 if let Some(gssapi) = hop.proxy.gssapi() {
                     let turns = &self.broker.kerberos;
-                    let authenticated = gssapi::authenticate(turns, gssapi, &self.limits, &mut watched).await;
+                    let authenticated =
+                        gssapi::authenticate(turns, gssapi, Use::Stream, &self.limits, &mut watched).await;
                     authenticated.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
                 }
                 self.negotiate_with(&mut watched, hops, index).await?;
@@ -374,7 +376,8 @@ impl<'a> Way<'a> {
                 stream = wrapped.map_err(|failure| Fault::at(index, hops, failure, blame))?;
             }
             if let Some(gssapi) = hop.proxy.gssapi() {
-                let wrapped = gssapi::wrap(&self.broker.kerberos, gssapi, &self.limits, stream).await;
+                let wrapped =
+                    gssapi::wrap(&self.broker.kerberos, gssapi, Use::Stream, &self.limits, stream).await;
                 stream = wrapped.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
             }
             self.negotiate_with(&mut stream, hops, index).await?;

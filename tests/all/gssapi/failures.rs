@@ -189,8 +189,8 @@ fn another_proxy_stands_in_where_kerberos_fails() {
 }
 
 #[test]
-fn datagrams_are_refused_and_one_line_says_so() {
-    let Some(realm) = Realm::start() else { return };
+fn without_a_ticket_no_datagram_leaves() {
+    let Some(realm) = Realm::without_ticket() else { return };
     relay::refuses_datagrams(&realm.lab, &realm.proxy.url());
     realm.lab.assert_no_leak();
 }

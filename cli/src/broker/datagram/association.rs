@@ -8,30 +8,30 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_proto::frame::Family;
-use presocks_proto::socks5::datagram::{Header, decode};
+use presocks_proto::socks5::datagram::decode;
 use presocks_proto::socks5::{Host, Target};
 use presocks_proto::standin::{Kind, kind};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recvfrom, sendmsg_addr, sockopt};
-use tokio::io::{AsyncReadExt as _, Interest};
-use tokio::net::{TcpStream, UdpSocket};
+use rustix::net::sockopt;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::bound::relay_of;
 use super::flows::Cookie;
+use super::relay::Relay;
 use crate::broker::Broker;
-use crate::broker::connect::associate;
+use crate::broker::connect::{Associated, associate};
 use crate::broker::destination::{is_at, meant};
 use crate::broker::failure::Failure;
 use crate::broker::hop::Hop;
-use crate::broker::socket::canonical;
 use crate::route::{Chain, NoDatagrams};
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
@@ -337,7 +337,7 @@ impl Association {
         while relay.socket.readable().await.is_ok() {
             let mut result = Ok(());
             for _ in 0..TURN {
-                result = relay.socket.try_io(Interest::READABLE, || self.take(broker, relay));
+                result = relay.try_receive(|| self.take(broker, relay));
                 if result.is_err() {
                     break;
                 }
@@ -363,12 +363,8 @@ impl Association {
     fn take(&self, broker: &Rc<Broker>, relay: &Relay) -> io::Result<()> {
         let mut room = self.all.room.borrow_mut();
         room.resize(LONGEST, 0);
-        let (len, _, sender) = recvfrom(&relay.socket, &mut room[..], RecvFlags::DONTWAIT)?;
-        let sender = sender.and_then(|sender| SocketAddr::try_from(sender).ok()).map(canonical);
-        if sender != Some(canonical(relay.address)) {
-            return Ok(());
-        }
-        match decode(room.get(..len).unwrap_or(&[])) {
+        let Some(datagram) = relay.receive(&mut room)? else { return Ok(()) };
+        match decode(&datagram) {
             Ok((source, payload)) => {
                 if let Some(source) = self.shown(broker, &source) {
                     super::deliver(broker, self.cookie, self.all.chain, source, payload);
@@ -391,32 +387,6 @@ impl Association {
             Host::Name(name) => broker.names.borrow_mut().resolve(&name, Family::Any).ok()?.iter().next()?,
         };
         Some(SocketAddr::new(address, source.port))
-    }
-}
-
-/// Where the proxy takes datagrams, and our socket for it. The socket is not connected, or the kernel would answer strangers; who is not the
-/// relay is not heard.
-struct Relay {
-    socket: UdpSocket,
-    address: SocketAddr,
-}
-
-impl Relay {
-    /// # Errors
-    /// Those of socket(2) and bind(2).
-    fn new(own: SocketAddr, address: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(own)?;
-        socket.set_nonblocking(true)?;
-        Ok(Self { socket: UdpSocket::from_std(socket)?, address })
-    }
-
-    fn send(&self, target: &Target, payload: &[u8]) {
-        let header = Header::new(target);
-        let parts = [IoSlice::new(header.as_bytes()), IoSlice::new(payload)];
-        // As in any network, a datagram may be lost. Not by the runtime, which takes a new socket for unready until it has asked the
-        // kernel.
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let _ = sendmsg_addr(&self.socket, &self.address, &parts, &mut SendAncillaryBuffer::default(), flags);
     }
 }
 
@@ -449,7 +419,7 @@ async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), F
 }
 
 async fn open_at(broker: &Rc<Broker>, hop: &Hop, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
-    let (control, bound) = associate(broker, hop, proxy).await?;
+    let Associated { control, seal, bound } = associate(broker, hop, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
     let _ = sockopt::set_tcp_keepidle(&control, KEEP_ALIVE);
@@ -459,7 +429,7 @@ async fn open_at(broker: &Rc<Broker>, hop: &Hop, proxy: SocketAddr) -> Result<(T
     if own.is_ipv4() != relay.is_ipv4() {
         own = if relay.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
     }
-    let relay = Relay::new(own, relay).map_err(Failure::Socket)?;
+    let relay = Relay::new(own, relay, seal).map_err(Failure::Socket)?;
     Ok((control, relay))
 }
 

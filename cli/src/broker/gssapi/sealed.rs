@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use presocks_proto::socks5::gssapi::{HEADER, Kind, MAX_TOKEN, token_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Seal, Stream, message};
+use super::{Seal, Stream, invalid};
 use crate::gssapi::Buffer;
 
 /// A connection under protection.
@@ -39,14 +39,18 @@ impl Sealed {
         &self.inner
     }
 
+    /// What it goes by, and what protects it, for use apart: nothing more is said on it.
+    pub(in crate::broker) fn into_parts(self) -> (Stream, Option<Seal>) {
+        (self.inner, Some(self.seal))
+    }
+
     /// Opens the next message, if it is whole.
     fn open(&mut self) -> io::Result<bool> {
         let come = self.inbox.get(self.begin..self.end).unwrap_or_default();
-        let len = token_len(Kind::Data, come).map_err(|why| invalid(format!("{why:?}")))?;
+        let len = token_len(Kind::Data, come).map_err(|_| invalid("not a message"))?;
         let Some(len) = len.filter(|len| HEADER + len <= come.len()) else { return Ok(false) };
         let token = come.get(HEADER..HEADER + len).unwrap_or_default();
-        let message = self.seal.context.unwrap(self.seal.is_confidential, token);
-        self.opened = Some((message.map_err(|error| invalid(error.to_string()))?, 0));
+        self.opened = Some((self.seal.unseal(token)?, 0));
         self.begin += HEADER + len;
         Ok(true)
     }
@@ -74,10 +78,6 @@ impl Sealed {
         }
         Poll::Ready(Ok(()))
     }
-}
-
-fn invalid(why: String) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, why)
 }
 
 impl AsyncRead for Sealed {
@@ -110,9 +110,7 @@ impl AsyncWrite for Sealed {
         let this = self.get_mut();
         ready!(this.poll_send(context))?;
         let bytes = bytes.get(..this.seal.most).unwrap_or(bytes);
-        let token = this.seal.context.wrap(this.seal.is_confidential, bytes);
-        let token = token.map_err(|error| invalid(error.to_string()))?;
-        this.outbox = message(Kind::Data, &token).ok_or(ErrorKind::InvalidData)?;
+        this.outbox = this.seal.close(bytes)?;
         this.sent = 0;
         // It has been taken; what does not go now goes with the next call.
         match this.poll_send(context) {
