@@ -2,6 +2,7 @@
 
 mod browsers;
 mod chat;
+mod desk;
 mod ftp;
 mod mail;
 mod news;
