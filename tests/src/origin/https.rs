@@ -56,7 +56,7 @@ impl HttpsServer {
 }
 
 /// A self-signed certificate and its key.
-fn certificate(lab: &Lab) -> (PathBuf, PathBuf) {
+pub(super) fn certificate(lab: &Lab) -> (PathBuf, PathBuf) {
     let (certificate, key) = (lab.directory().join("authority.pem"), lab.directory().join("key.pem"));
     let names = "subjectAltName=DNS:origin.test,DNS:*.origin.test,DNS:origin6.test,IP:10.88.0.2,IP:fd88::2";
     lab.origin.setup(
