@@ -94,7 +94,8 @@ redhook::hook! {
                 // SAFETY: getsockname(2) demands `room` writable bytes at `address`, and `*len` is `room` again.
                 unsafe { put(Encoded::new(in_family(shown, family)).as_bytes(), address.cast(), len) }
             }
-            Ok(Asked::Reply(_)) => {
+            // The kernel has said it: as the broker has it, or because the broker is gone, who has nothing to say of any other.
+            Ok(Asked::Reply(_)) | Err(libc::ENETUNREACH) => {
                 // SAFETY: as above.
                 unsafe { len.write(whole) };
                 0

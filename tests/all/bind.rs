@@ -136,3 +136,58 @@ fn a_caught_program_listens_as_well() {
         scene.is_as_bare(&build.of(&scene.lab, "listening", &[]), &["caught=1"], &proxy, &[]);
     }
 }
+
+#[test]
+fn an_ordinary_user_listens_and_so_does_what_runs_under_presocks_twice() {
+    if missing(&["python3", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _caller = caller::start(&lab, PORT);
+    let proxy = Dante::open(&lab);
+    let listen = ["python3", "-c", LISTEN, "origin.test", "2100"];
+    let run = lab.presocks(listen).proxy(&proxy).options(["--bind"]).ordinary_user();
+    run.run().success().stdout_is(LISTENED).stderr_is("");
+    let inner =
+        [presocks_tests::binary::presocks().to_str().unwrap(), "-p", "socks5://192.0.2.1"].map(str::to_owned);
+    let words = inner.iter().map(String::as_str).chain(listen);
+    let run = lab.presocks(words).proxy(&proxy).options(["--bind"]);
+    run.run().success().stdout_is(LISTENED).stderr_has("the outer one's proxy");
+    // MPTCP, where the kernel has it.
+    let mptcp = LISTEN.replace(
+        "listener = socket.create_server(('', 0), family=control.family)",
+        "listener = socket.socket(control.family, socket.SOCK_STREAM, 262); listener.listen(1)",
+    );
+    let run = lab.presocks(["python3", "-c", &mptcp, "10.88.0.2", "2100"]).proxy(&proxy);
+    run.options(["--bind"]).env("PRESOCKS_BIND", "0").run().success().stdout_is(LISTENED).stderr_is("");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn when_the_broker_is_gone_nobody_listens_and_sockets_keep_their_names() {
+    if missing(&["python3", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _caller = caller::start(&lab, PORT);
+    let proxy = Dante::open(&lab);
+    let program = "
+import errno, os, signal, socket
+control = socket.create_connection(('10.88.0.2', 2100))
+listener = socket.socket(); listener.bind(('', 0))
+print(control.getsockname()[0], flush=True)
+broker = os.getppid()
+os.kill(broker, signal.SIGKILL)
+while os.getppid() == broker: pass
+for call in (lambda: listener.listen(1), lambda: listener.bind(('192.0.2.1', 0))):
+    try: call()
+    except OSError as error: print(errno.errorcode[error.errno])
+print(control.getsockname()[0], listener.getsockname()[0])
+";
+    for backstop in ["auto", "off"] {
+        let run = lab.presocks(["python3", "-c", program]).proxy(&proxy);
+        let run = run.options(["--bind", "-q", "--backstop", backstop]).run();
+        run.stdout_is("10.88.0.1\nENETUNREACH\nENETUNREACH\n10.77.0.2 0.0.0.0\n");
+    }
+    lab.assert_no_leak();
+}

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 use super::failure::Failure;
 use super::report::Program;
-use super::socket::{Socket, hear_all, hear_loopback_alone, is_of_this_machine};
+use super::socket::{Socket, hear_all, hear_loopback_alone, is_of_this_machine, stay_on_loopback};
 use super::{Broker, path};
 use accepted::Accepted;
 use binding::Binding;
@@ -71,9 +71,14 @@ impl Bindings {
         self.accepted.borrow_mut().get(cookie, actual).map(|accepted| accepted.peer)
     }
 
-    /// Is there nobody yet of whom that could be asked?
+    /// Has nobody come yet of whom that could be asked?
     pub(super) fn has_none(&self) -> bool {
         self.accepted.borrow().is_empty()
+    }
+
+    /// Is there nothing beside which a program could listen?
+    pub(super) fn is_idle(&self) -> bool {
+        self.connections.borrow().is_empty()
     }
 
     /// Where a socket is to be bound that its program would bind to this address: to any, if this is one that the broker has shown as
@@ -152,7 +157,10 @@ pub(super) async fn listen(
         (_, None) => return Ok(false),
     };
     let fd = socket.as_fd();
-    let listening = hear_loopback_alone(fd).and_then(|()| Ok(rustix::net::listen(fd, backlog)?));
+    // Not every kernel lets the unprivileged have a filter on TCP. By the device, strangers are refused as where nobody listens; by the filter they are not
+    // answered at all.
+    let apart = hear_loopback_alone(fd).or_else(|_| stay_on_loopback(fd));
+    let listening = apart.and_then(|()| Ok(rustix::net::listen(fd, backlog)?));
     if let Err(error) = listening {
         // As it was. Nothing is lost where that fails: what cannot listen hears nobody.
         let _ = hear_all(fd);

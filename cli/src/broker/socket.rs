@@ -393,6 +393,11 @@ pub(super) fn hear_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
 }
 
+/// Binds to the device lo (socket(7), `SO_BINDTODEVICE`): to whatever another has brought nobody listens.
+pub(super) fn stay_on_loopback(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0")
+}
+
 /// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) to a socket of ours.
 pub(super) fn attach_filter(socket: BorrowedFd<'_>, filter: &mut [libc::sock_filter]) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use presocks_tests::lab::CLIENT;
+use presocks_tests::lab::{CLIENT, PROXY};
 use presocks_tests::proxy::scripted::{Gate, Script};
 use presocks_tests::proxy::{Dante, ScriptedProxy};
 use presocks_tests::{Lab, missing, patience};
@@ -102,6 +102,29 @@ fn a_stranger_on_the_network_gets_no_answer_from_the_programs_listener() {
     lab.assert_no_leak();
     gate.open();
     running.finish().success().stdout_has("read hello\n");
+    lab.assert_no_leak();
+}
+
+/// Kernels that let the unprivileged have no filter on TCP refuse, as where nobody listens.
+#[test]
+fn a_stranger_does_not_get_to_an_ordinary_users_listener_either() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let proxy = proxy(&lab, listening().pass(&gate).send(at([10, 88, 0, 2], 20)).send("hello"));
+    let mut running = probe(&lab, &proxy, &["listen", "look", "accept", "read"]).ordinary_user().start();
+    assert_eq!(running.line(), "listens");
+    assert_eq!(running.line(), "nobody");
+    let [port] = listening_ports(&lab)[..] else { panic!("one listener") };
+    lab.permit_direct(&PROXY.to_string());
+    let knock = || TcpStream::connect_timeout(&SocketAddr::from((CLIENT, port)), Duration::from_millis(100));
+    let error = lab.proxy.inside(knock).unwrap_err();
+    let kinds = [std::io::ErrorKind::TimedOut, std::io::ErrorKind::ConnectionRefused];
+    assert!(kinds.contains(&error.kind()), "{error}");
+    gate.open();
+    running.finish().success().stdout_has("peer 10.88.0.2 20 True").stdout_has("read hello\n");
     lab.assert_no_leak();
 }
 

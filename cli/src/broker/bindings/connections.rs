@@ -75,6 +75,10 @@ pub(super) struct Connections {
 }
 
 impl Connections {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(super) fn insert(&mut self, connection: Connection) {
         self.all.retain(|other| other.cookie != connection.cookie);
         self.all.push_back(Rc::new(connection));

@@ -33,6 +33,9 @@ pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
 }
 
 pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
+    if caller.broker.bindings.is_idle() {
+        return now(Answer::Continue);
+    }
     let taken = caller.take(fd)?;
     if !is_ours(&taken) {
         return now(Answer::Continue);
@@ -53,6 +56,9 @@ pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
 }
 
 pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -> Judged {
+    if caller.broker.bindings.is_idle() {
+        return now(Answer::Continue);
+    }
     let taken = caller.take(fd)?;
     if !is_ours(&taken) {
         return now(Answer::Continue);
