@@ -1,12 +1,15 @@
 //! FTP, in passive and in active mode: every client against vsftpd and proftpd.
 
+use std::ffi::OsStr;
 use std::fs;
 
 use presocks_tests::command::{Invocation, Outcome};
 use presocks_tests::origin::{FtpServer, ftp, http};
 use presocks_tests::proxy::Dante;
-use presocks_tests::{Lab, missing};
+use presocks_tests::{Lab, missing, patience};
 
+mod aborted;
+mod active;
 mod passive;
 
 /// A lab with an FTP server and a proxy in it.
@@ -40,6 +43,11 @@ impl Session {
         self.recipe(line).run()
     }
 
+    /// Another command, with options of presocks.
+    fn run_with<W: AsRef<OsStr>>(&self, options: &[&str], command: impl IntoIterator<Item = W>) -> Outcome {
+        self.lab.presocks(command).options(options).proxy(&self.proxy).run()
+    }
+
     /// Lists, gets three times and puts with ftplib; `before` is Python, for a client `f` that has logged in to `host`.
     fn ftplib(&self, options: &[&str], host: &str, before: &str) -> Outcome {
         let program = format!(
@@ -68,6 +76,15 @@ impl Session {
             fs::read(self.lab.directory().join(name)).unwrap() == http::large(),
             "{name} is another file"
         );
+    }
+
+    /// The same in a while.
+    fn wait_for_fetched(&self, name: &str) {
+        let file = self.lab.directory().join(name);
+        patience::wait_until("a transfer to end in the background", || {
+            fs::metadata(&file).is_ok_and(|file| file.len() == http::LARGE_LENGTH as u64)
+        });
+        self.assert_fetched(name);
     }
 
     /// The same, and then it is gone.

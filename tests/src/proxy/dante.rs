@@ -8,6 +8,9 @@ use crate::daemon::Daemon;
 use crate::lab::{Lab, PASSWORD, PROXY, USER};
 use crate::site::Site;
 
+/// What the rules of most allow.
+const EVERYTHING: &str = "bind bindreply connect udpassociate udpreply";
+
 /// A running danted.
 #[derive(Debug)]
 pub struct Dante {
@@ -34,13 +37,19 @@ impl Dante {
     /// One that lets everybody in, elsewhere.
     #[must_use]
     pub fn open_at(lab: &Lab, site: Site<'_>) -> Self {
-        Self::start(lab, site, None, 1080)
+        Self::start(lab, site, None, 1080, EVERYTHING)
     }
 
     /// One that wants [`USER`] and [`PASSWORD`], elsewhere.
     #[must_use]
     pub fn with_password_at(lab: &Lab, site: Site<'_>) -> Self {
-        Self::start(lab, site, Some((USER, PASSWORD)), 1081)
+        Self::start(lab, site, Some((USER, PASSWORD)), 1081, EVERYTHING)
+    }
+
+    /// The same, but its rules allow nothing but CONNECT.
+    #[must_use]
+    pub fn connecting_only(lab: &Lab) -> Self {
+        Self::start(lab, Site::proxy_host(lab), Some((USER, PASSWORD)), 1086, "connect")
     }
 
     /// One that wants [`USER`] and [`PASSWORD`], and connects from the port from which its client came, if it can: some servers want
@@ -67,6 +76,7 @@ impl Dante {
         site: Site<'_>,
         credentials: Option<(&'static str, &'static str)>,
         port: u16,
+        commands: &str,
     ) -> Self {
         Self::configured(lab, site, credentials, port, "")
     }
@@ -98,7 +108,7 @@ impl Dante {
              socks pass {{
                  from: 0/0 to: 0/0
                  protocol: tcp udp
-                 command: bind bindreply connect udpassociate udpreply
+                 command: {commands}
                  udp.portrange: {first}-{last}
              }}
             "

@@ -1,9 +1,6 @@
 //! Passive mode: the client connects for each transfer, to an address that the server names.
 
-use std::fs;
-
 use presocks_tests::origin::{FtpServer, http};
-use presocks_tests::patience;
 
 use super::{Session, each_server, no_lab_for};
 
@@ -89,11 +86,7 @@ fn lftp_goes_on_in_the_background_through_the_proxy() {
     }
     each_server(|session| {
         session.run("presocks lftp -c 'open ftp.example.org && get pub/file.tar &'").success();
-        let file = session.lab.directory().join("file.tar");
-        patience::wait_until("lftp to end its transfer in the background", || {
-            fs::metadata(&file).is_ok_and(|file| file.len() == http::LARGE_LENGTH as u64)
-        });
-        session.assert_fetched("file.tar");
+        session.wait_for_fetched("file.tar");
     });
 }
 
