@@ -35,21 +35,24 @@ fn sic_and_irssi_talk_on_a_channel() {
     // irssi waits 2.2 s between messages from the fifth on, so as not to flood a server.
     std::fs::create_dir(lab.directory().join("irssi")).unwrap();
     lab.file("irssi/config", "settings = { \"irc/core\" = { cmd_queue_speed = \"10msec\"; }; };\n");
-    let mut terminal = Terminal::open(&lab);
-    terminal.enter(&format!("TERM=xterm {} irssi --home irssi --nick bob", wrapper(&proxy)));
-    terminal.wait_for("[(status)]");
     let authority = certificate.authority.display();
-    terminal.press(&format!("/connect -tls -tls_verify -tls_cafile {authority} origin.test 6697\n"));
-    terminal.wait_for("Welcome to the Internet Relay Network");
-    terminal.press("/join #lab\n");
-    read_until(&mut alice, "JOIN (): #lab");
-    alice.write("hello from sic\n");
-    terminal.wait_for("hello from sic");
-    terminal.press("hello from irssi\n");
-    read_until(&mut alice, "<bob> hello from irssi");
-    terminal.press("/quit\n");
-    read_until(&mut alice, "bob         : ");
-    terminal.wait_for(PROMPT);
+    let secure = format!("-tls -tls_verify -tls_cafile {authority} origin.test 6697");
+    for (command, server) in [("irssi", "origin.test"), ("env -u LD_PRELOAD irssi", &secure)] {
+        let mut terminal = Terminal::open(&lab);
+        terminal.enter(&format!("TERM=xterm {} {command} --home irssi --nick bob", wrapper(&proxy)));
+        terminal.wait_for("[(status)]");
+        terminal.press(&format!("/connect {server}\n"));
+        terminal.wait_for("Welcome to the Internet Relay Network");
+        terminal.press("/join #lab\n");
+        read_until(&mut alice, "JOIN (): #lab");
+        alice.write("hello from sic\n");
+        terminal.wait_for("hello from sic");
+        terminal.press("hello from irssi\n");
+        read_until(&mut alice, "<bob> hello from irssi");
+        terminal.press("/quit\n");
+        read_until(&mut alice, "bob         : ");
+        terminal.wait_for(PROMPT);
+    }
     alice.write(":QUIT\n");
     let _ = alice.finish();
     lab.assert_no_leak();
