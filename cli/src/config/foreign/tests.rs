@@ -252,6 +252,36 @@ fn socks4_of_other_programs_carries_names() {
 }
 
 #[test]
+fn dantes_gssapi_is_ours() {
+    let read = |route: &str| {
+        let route = format!("route {{ to: 0/0 via: gate.example port = 1080 {route} }}");
+        let (profile, notes) = read(Format::Dante, &route).unwrap();
+        (profile.proxies.values().next().unwrap().value.clone(), notes)
+    };
+    for (route, url) in [
+        ("method: gssapi", "socks5+gssapi://gate.example:1080"),
+        (
+            "method: gssapi gssapi.servicename: socks gssapi.enctype: clear integrity",
+            "socks5+gssapi://gate.example:1080?service=socks&protection=integrity",
+        ),
+        (
+            "socksmethod: gssapi none gssapi.servicename: rcmd@a.example clientcompatibility: necgssapi",
+            "socks5+gssapi://gate.example:1080?service=rcmd/a.example",
+        ),
+        ("method: none gssapi", "socks5://gate.example:1080"),
+    ] {
+        assert_eq!(read(route).0, url);
+    }
+    for (route, note) in [
+        ("method: gssapi none", "of the methods gssapi is used, always"),
+        ("method: none gssapi", "GSSAPI is not offered, as it does not stand first"),
+        ("method: gssapi clientcompatibility: necgssapi", "clientcompatibility is not carried over"),
+    ] {
+        assert!(read(route).1.contains(note), "{route}: {}", read(route).1);
+    }
+}
+
+#[test]
 fn what_no_route_of_dantes_is_about_is_denied() {
     let route = "route { from: 0/0 to: 192.0.2.0/24 port 80 - 90 via: 10.1.1.1 port = 1080 method: none }";
     let (profile, _) = read(Format::Dante, route).unwrap();
@@ -280,7 +310,16 @@ fn what_is_wrong_with_dantes_file_is_said() {
         ("route {\n to: 0/0 via: 10.1.1.1 port = 1080\n", "file:1:1: ", "no end"),
         ("route { to: 0/0 }", "file:1:1: ", "no via"),
         ("route { to: 0/0 via: 10.1.1.1 }", "file:1:22: ", "port"),
-        ("route { to: 0/0 via: 10.1.1.1 port = 1080 method: gssapi }", "file:1:51: ", "GSSAPI"),
+        (
+            "route { to: 0/0 via: 10.1.1.1 port = 1080 method: gssapi proxyprotocol: http }",
+            "file:1:51: ",
+            "SOCKS5 alone",
+        ),
+        (
+            "route { to: 0/0 via: 10.1.1.1 port = 1080 method: gssapi gssapi.enctype: permessage }",
+            "file:1:74: ",
+            "levels",
+        ),
         ("route { to: 0/0 via: 10.1.1.1 port = 1080 proxyprotocol: upnp }", "file:1:1: ", "proxy protocol"),
         ("route { to: eth 0 via: 10.1.1.1 port ne 1080 }", "file:1:33: ", "range"),
         ("client pass { from: 0/0 }", "file:1:1: ", "server"),

@@ -1,10 +1,13 @@
 //! One `route { … }`.
 
+mod gssapi;
+
 use super::super::super::place::{Place, Said};
 use super::super::super::profile::{Protocol, Rule};
 use super::super::url;
 use super::token::Statement;
 use crate::route::{Criteria, rule};
+use gssapi::Gssapi;
 
 /// A route that is carried over.
 pub(super) struct Route {
@@ -16,6 +19,7 @@ pub(super) struct Route {
     protocol: Option<Protocol>,
     kind: &'static str,
     methods: Vec<Said<String>>,
+    gssapi: Gssapi,
 }
 
 pub(super) enum Via {
@@ -34,7 +38,7 @@ impl Route {
         let mut note = |place: &Place, what: &str| notes.push(format!("{place}: {what}"));
         let (mut to, mut is_everywhere, mut via, mut from, mut commands, mut protocols) =
             (Criteria::default(), false, None, None, None, None);
-        let (mut kinds, mut methods) = (Vec::new(), Vec::new());
+        let (mut kinds, mut methods, mut gssapi) = (Vec::new(), Vec::new(), Gssapi::default());
         for Statement { key, values } in statements {
             let Some(first) = values.first() else {
                 return Err(key.fault("a value is missing"));
@@ -53,6 +57,8 @@ impl Route {
                 "protocol" => protocols = Some(values),
                 "proxyprotocol" => kinds = values,
                 "method" | "socksmethod" => methods = values,
+                "gssapi.servicename" => gssapi.service = Some(first.clone()),
+                "gssapi.enctype" => gssapi.levels = values,
                 other => note(&key.place, &format!("{other} is not carried over")),
             }
         }
@@ -94,7 +100,7 @@ impl Route {
             }
         };
         let kind = kind(&kinds, place, &mut note)?;
-        Ok(Some(Self { place: place.clone(), via, to, is_everywhere, protocol, kind, methods }))
+        Ok(Some(Self { place: place.clone(), via, to, is_everywhere, protocol, kind, methods, gssapi }))
     }
 
     /// Does it take all that no other route takes?
@@ -119,10 +125,17 @@ impl Route {
         let has = |name: &str| self.methods.iter().any(|method| method.value == name);
         let is_any = self.methods.is_empty();
         if let Some(method) = self.methods.iter().find(|method| method.value == "gssapi") {
-            if !has("none") && !has("username") {
-                return Err(method.fault("GSSAPI is not possible here"));
+            let is_first = self.methods.first().is_some_and(|first| first.value == "gssapi");
+            if is_first && self.kind != "socks5" {
+                return Err(method.fault("GSSAPI is for SOCKS5 alone"));
             }
-            notes.push(format!("{}: GSSAPI is not possible here and not offered", method.place));
+            if is_first {
+                if self.methods.len() > 1 {
+                    notes.push(format!("{}: of the methods gssapi is used, always", method.place));
+                }
+                return self.gssapi.proxy(host, &port.to_string());
+            }
+            notes.push(format!("{}: GSSAPI is not offered, as it does not stand first", method.place));
         }
         let login = login.filter(|_| is_any || has("username"));
         if login.is_none() && has("username") {
