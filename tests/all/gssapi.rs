@@ -25,11 +25,20 @@ impl Realm {
     }
 
     fn without_ticket() -> Option<Self> {
+        Self::that_is(Kerberos::start)
+    }
+
+    /// One whose clocks must agree.
+    fn strict() -> Option<Self> {
+        Self::that_is(|lab| Kerberos::with_patience(lab, 1))
+    }
+
+    fn that_is(kerberos: impl Fn(&Lab) -> Kerberos) -> Option<Self> {
         if missing(&NEEDS) {
             return None;
         }
         let lab = Lab::new();
-        let kerberos = Kerberos::start(&lab);
+        let kerberos = kerberos(&lab);
         let proxy = GssapiProxy::start(&lab, &kerberos);
         Some(Self { proxy, kerberos, lab })
     }

@@ -19,6 +19,7 @@ A proxy is
   socks5://[USER[:PASSWORD]@]HOST[:PORT]   (socks5h:// means the same; names always go to the proxy)
   socks4a://[USER@]HOST[:PORT]             (without IPv6 destinations; socks4:// without names, too)
   http://[USER[:PASSWORD]@]HOST[:PORT]     (CONNECT; the port is 80 if there is none)
+  socks5+gssapi://HOST[:PORT]              (by Kerberos)
   https://…, socks5+tls://…                (any of them over TLS)
   socks5+unix:///run/tor/socks             (any of them at a Unix socket)
 

@@ -68,8 +68,10 @@ fn cause(major: Status, minor: Status) -> Cause {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Some of it comes from afar.
             Self::Library(text) | Self::Status { text, .. } => {
-                text.trim_end_matches('.').escape_debug().fmt(f)
+                let letters = text.trim_end_matches('.').chars();
+                f.write_str(&letters.filter(|letter| !letter.is_control()).collect::<String>())
             }
             Self::OutOfTurn => f.write_str("a message came twice or out of turn"),
             Self::Unprotected => f.write_str("a message was not confidential"),

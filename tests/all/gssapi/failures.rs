@@ -29,10 +29,19 @@ impl Realm {
 
 #[test]
 fn without_a_ticket_or_with_an_expired_one_a_line_says_kinit() {
-    let Some(realm) = Realm::without_ticket() else { return };
+    let Some(realm) = Realm::strict() else { return };
     realm.fails(&realm.proxy.url(), "EACCES", "there is no Kerberos ticket: run kinit (");
     realm.kerberos.kinit_and_let_expire(&realm.lab);
     realm.fails(&realm.proxy.url(), "EACCES", "the Kerberos ticket has expired: run kinit (");
+}
+
+/// The proxy takes its time, and then finds that what we have said is too old.
+#[test]
+fn clocks_that_differ_are_to_be_set() {
+    let Some(realm) = Realm::strict() else { return };
+    realm.kerberos.kinit(&realm.lab);
+    let proxy = GssapiProxy::that(&realm.lab, &realm.kerberos, 1, "late");
+    realm.fails(&proxy.url(), "EACCES", "this machine's clock and that of Kerberos differ: set it (");
 }
 
 #[test]

@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 import gssapi
 
@@ -82,6 +83,8 @@ class Client:
                 client.sendall(ANSWERS[HABIT])
                 client.recv(1)
                 return False
+            if HABIT == "late":
+                time.sleep(3)
             try:
                 answer = self.context.step(token)
             except gssapi.exceptions.GSSError as error:

@@ -220,3 +220,55 @@ fn word(level: Option<Level>) -> &'static str {
         None => "another protection",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each.
+    fn all() -> Vec<Trouble> {
+        let status = |cause| Error::Status { cause, text: "K".into() };
+        let causes =
+            [Cause::NoTicket, Cause::Expired, Cause::NoService, Cause::Clocks, Cause::NoKdc, Cause::Other];
+        let mut all: Vec<_> = causes.into_iter().map(|cause| Trouble::Library(status(cause))).collect();
+        all.extend([
+            Trouble::Library(Error::Library("the loader's reason".into())),
+            Trouble::Slow(Duration::from_secs(20)),
+            Trouble::Method(socks5::Error::NoAcceptableMethod),
+            Trouble::Method(socks5::Error::UnofferedMethod(0)),
+            Trouble::Method(socks5::Error::NotSocks5(0x48)),
+            Trouble::Malformed(Malformed::Aborted),
+            Trouble::Malformed(Malformed::Version(0x48)),
+            Trouble::Malformed(Malformed::Kind(2)),
+            Trouble::Denied(status(Cause::Other)),
+            Trouble::Token(status(Cause::Token)),
+            Trouble::NotOffered,
+            Trouble::Level { wanted: Level::Confidentiality, answered: 1 },
+            Trouble::NoLevel,
+            Trouble::TooLong,
+            Trouble::Closed,
+            Trouble::ClosedOnUs,
+            Trouble::ClosedOnLevel(Level::Confidentiality),
+            Trouble::Broken(io::Error::other("the system's reason")),
+        ]);
+        all
+    }
+
+    #[test]
+    fn every_sentence_and_its_errno_stand_in_the_documentation() {
+        let document = include_str!("../../../../docs/errors.md");
+        for trouble in all() {
+            let told = Told { trouble, service: "SERVICE".into() };
+            let sentence = told.to_string();
+            let line = document.lines().find(|line| line.replace('*', "").contains(&sentence));
+            let line = line.unwrap_or_else(|| panic!("not in docs/errors.md: {sentence}"));
+            let errno = [
+                (libc::EACCES, "`EACCES`"),
+                (libc::ENETUNREACH, "`ENETUNREACH`"),
+                (libc::ETIMEDOUT, "`ETIMEDOUT`"),
+            ];
+            let errno = errno.iter().find(|(number, _)| *number == told.errno()).unwrap().1;
+            assert!(line.contains(errno), "{sentence}: {errno}");
+        }
+    }
+}
