@@ -10,7 +10,7 @@ mod error;
 use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 
-use abi::{Functions, HOST_BASED_SERVICE, KERBEROS, Opaque, RawBuffer, Status};
+use abi::{Functions, HOST_BASED_SERVICE, KERBEROS, Opaque, PRINCIPAL, RawBuffer, Status};
 pub(crate) use error::{Cause, Error};
 
 /// RFC 2744 appendix A: `GSS_C_MUTUAL_FLAG`, `GSS_C_REPLAY_FLAG`, `GSS_C_SEQUENCE_FLAG`, `GSS_C_CONF_FLAG`, `GSS_C_INTEG_FLAG`.
@@ -41,6 +41,15 @@ pub(crate) struct Context {
 // SAFETY: the library binds no context to a thread (RFC 2743 section 1.2.5 on), and one that is not shared is used by one at a time.
 unsafe impl Send for Context {}
 
+/// Whom the library may ask who a service is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Naming {
+    /// This machine's resolver, for the canonical name of the service's host, as krb5.conf has it (`dns_canonicalize_hostname`, `rdns`).
+    ByHost,
+    /// The KDC alone: the name is what it is, and the realm the user's own, or where its KDC refers to.
+    Exact,
+}
+
 /// What is to be done to establish a context.
 pub(crate) struct Step {
     /// For the service; it may be empty.
@@ -59,26 +68,25 @@ pub(crate) struct Buffer {
 unsafe impl Send for Buffer {}
 
 impl Context {
-    /// A context that is yet to be established with a service, `NAME@HOST`. May look the host's name up. `in_order`: are messages to come in the order in
-    /// which they were sent, each of them? Twice none may come in any case.
+    /// A context that is yet to be established with a service, `NAME@HOST`. `in_order`: are messages to come in the order in which they were sent, each of
+    /// them? Twice none may come in any case.
     ///
     /// # Errors
     /// [`Error`]: there is no library, or this cannot be a service's name.
-    pub(crate) fn new(service: &str, in_order: bool) -> Result<Self, Error> {
+    pub(crate) fn new(service: &str, naming: Naming, in_order: bool) -> Result<Self, Error> {
         let functions = abi::functions().map_err(Error::Library)?;
         let order = if in_order { SEQUENCE } else { 0 };
         let wanted = MUTUAL | REPLAY | order | CONFIDENTIALITY | INTEGRITY;
         let mut context = Self { functions, service: null_mut(), handle: null_mut(), wanted, flags: 0 };
+        let (service, form) = match naming {
+            Naming::ByHost => (service.to_owned(), &HOST_BASED_SERVICE),
+            Naming::Exact => (principal(service), &PRINCIPAL),
+        };
         let name = borrowed(service.as_bytes());
         let mut minor = 0;
         // SAFETY: the name is read during the call; there is room for what is written.
         let major = unsafe {
-            (functions.import_name)(
-                &raw mut minor,
-                &raw const name,
-                HOST_BASED_SERVICE.as_ptr(),
-                &raw mut context.service,
-            )
+            (functions.import_name)(&raw mut minor, &raw const name, form.as_ptr(), &raw mut context.service)
         };
         Error::check(functions, major, minor)?;
         Ok(context)
@@ -199,6 +207,12 @@ impl Context {
 
 fn protected(is_to_be: bool, is: c_int, output: Buffer) -> Result<Buffer, Error> {
     if is_to_be && is == 0 { Err(Error::Unprotected) } else { Ok(output) }
+}
+
+/// `NAME@HOST` as `NAME/host@`, of which realm is not said.
+fn principal(service: &str) -> String {
+    let (name, host) = service.split_once('@').unwrap_or((service, ""));
+    format!("{name}/{}@", host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
 /// Bytes for the library to read, and not to keep.

@@ -193,7 +193,8 @@ pub(super) async fn associate(broker: &Broker, hop: &Hop, proxy: SocketAddr) -> 
     let limits = Limits::new(&broker.settings);
     let mut control = Stream::Tcp(path::dial(&limits, proxy).await?);
     if let Some(gssapi) = hop.proxy.gssapi() {
-        control = gssapi::wrap(&broker.kerberos, gssapi, Use::Datagrams, &limits, control).await?;
+        let naming = gssapi::naming(0);
+        control = gssapi::wrap(&broker.kerberos, gssapi, Use::Datagrams, naming, &limits, control).await?;
     }
     negotiate(&mut control, &mut association, &limits, true).await.map_err(|broken| broken.failure)?;
     let bound = association.bound();

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use super::failure::Failure;
 use super::negotiate::{Limits, Wire};
 use super::stream::Stream;
-use crate::gssapi::{Buffer, Context, Step};
+use crate::gssapi::{Buffer, Context, Naming, Step};
 use crate::proxy::Gssapi;
 pub(super) use sealed::Sealed;
 pub(super) use trouble::Told;
@@ -34,6 +34,12 @@ impl Default for Turns {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(AT_A_TIME)))
     }
+}
+
+/// How the proxy at this place on a path is to be named. The first one's name has been looked up on this machine already; that of a later one is for the
+/// proxy before it.
+pub(super) fn naming(place: usize) -> Naming {
+    if place == 0 { Naming::ByHost } else { Naming::Exact }
 }
 
 /// An established context, and what it was agreed to be for.
@@ -91,10 +97,11 @@ pub(super) async fn wrap(
     turns: &Turns,
     gssapi: &Gssapi,
     what: Use,
+    naming: Naming,
     limits: &Limits,
     mut stream: Stream,
 ) -> Result<Stream, Failure> {
-    Ok(match authenticate(turns, gssapi, what, limits, &mut stream).await? {
+    Ok(match authenticate(turns, gssapi, what, naming, limits, &mut stream).await? {
         Some(seal) => Stream::Gssapi(Box::new(Sealed::new(stream, seal))),
         None => stream,
     })
@@ -108,6 +115,7 @@ pub(super) async fn authenticate(
     turns: &Turns,
     gssapi: &Gssapi,
     what: Use,
+    naming: Naming,
     limits: &Limits,
     wire: &mut impl Wire,
 ) -> Result<Option<Seal>, Failure> {
@@ -115,7 +123,7 @@ pub(super) async fn authenticate(
     let begun = limits.within(
         limits.handshake,
         turns.take(move || {
-            let mut context = Context::new(&service, what == Use::Stream)?;
+            let mut context = Context::new(&service, naming, what == Use::Stream)?;
             let step = context.step(&[])?;
             Ok((context, step))
         }),

@@ -311,9 +311,10 @@ impl<'a> Way<'a> {
             for (index, hop) in hops.iter().enumerate() {
                 if let Some(gssapi) = hop.proxy.gssapi() {
                     let turns = &self.broker.kerberos;
-                    let authenticated =
-                        gssapi::authenticate(turns, gssapi, Use::Stream, &self.limits, &mut watched).await;
-                    authenticated.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
+                    let naming = gssapi::naming(index);
+                    gssapi::authenticate(turns, gssapi, Use::Stream, naming, &self.limits, &mut watched)
+                        .await
+                        .map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
                 }
                 self.negotiate_with(&mut watched, hops, index).await?;
             }
@@ -376,9 +377,10 @@ impl<'a> Way<'a> {
                 stream = wrapped.map_err(|failure| Fault::at(index, hops, failure, blame))?;
             }
             if let Some(gssapi) = hop.proxy.gssapi() {
-                let wrapped =
-                    gssapi::wrap(&self.broker.kerberos, gssapi, Use::Stream, &self.limits, stream).await;
-                stream = wrapped.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
+                let (turns, naming) = (&self.broker.kerberos, gssapi::naming(index));
+                stream = gssapi::wrap(turns, gssapi, Use::Stream, naming, &self.limits, stream)
+                    .await
+                    .map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
             }
             self.negotiate_with(&mut stream, hops, index).await?;
         }
