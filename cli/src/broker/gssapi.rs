@@ -1,11 +1,13 @@
 //! GSSAPI with a proxy (RFC 1961): who we are, by a Kerberos ticket of the user's, and how all that follows is protected.
 //!
 //! The first token is made before a word is said to the proxy. The library may ask the KDC for it, and wait: that is done on threads of its own, a few at
-//! a time, and not waited for longer than for the proxy. A level of protection below the one that was asked for is refused.
+//! a time for each service, and not waited for longer than for the proxy. A level of protection below the one that was asked for is refused.
 
 mod sealed;
 mod trouble;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -24,17 +26,12 @@ pub(super) use sealed::Sealed;
 pub(super) use trouble::Told;
 use trouble::Trouble;
 
-/// So many may ask the KDC at a time: the others find what those have got.
+/// So many may ask the KDC for one service at a time: the others find what those have got.
 const AT_A_TIME: usize = 4;
 
-/// Who may ask the KDC.
-pub(super) struct Turns(Arc<Semaphore>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_A_TIME)))
-    }
-}
+/// Who may ask the KDC. Each service has turns of its own: one whose KDC never answers keeps nobody from another.
+#[derive(Default)]
+pub(super) struct Turns(RefCell<HashMap<String, Arc<Semaphore>>>);
 
 /// How the proxy at this place on a path is to be named. The first one's name has been looked up on this machine already; that of a later one is for the
 /// proxy before it.
@@ -122,14 +119,14 @@ pub(super) async fn authenticate(
     let service = gssapi.service.clone();
     let begun = limits.within(
         limits.handshake,
-        turns.take(move || {
+        turns.take(&gssapi.service, move || {
             let mut context = Context::new(&service, naming, what == Use::Stream)?;
             let step = context.step(&[])?;
             Ok((context, step))
         }),
     );
     let conversation = match begun.await {
-        Ok(Ok((context, step))) => converse(turns, gssapi, wire, context, step),
+        Ok(Ok((context, step))) => converse(gssapi, wire, context, step),
         Ok(Err(trouble)) => return Err(trouble.of(gssapi)),
         Err(limit) => return Err(Trouble::Slow(limit).of(gssapi)),
     };
@@ -140,26 +137,43 @@ pub(super) async fn authenticate(
 }
 
 impl Turns {
-    /// Has the library work, on a thread where it may wait.
+    /// Has the library work for this service, when it is its turn.
     async fn take<T: Send + 'static>(
         &self,
+        service: &str,
         work: impl FnOnce() -> Result<T, crate::gssapi::Error> + Send + 'static,
     ) -> Result<T, Trouble> {
-        // Nobody closes the semaphore, nor the runtime while it runs.
-        let gone = |_| Trouble::Broken(io::ErrorKind::Interrupted.into());
-        let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|_| gone(()))?;
-        let work = spawn_blocking(move || {
+        let turns = Arc::clone(
+            self.0
+                .borrow_mut()
+                .entry(service.to_owned())
+                .or_insert_with(|| Arc::new(Semaphore::new(AT_A_TIME))),
+        );
+        // Nobody closes the semaphore.
+        let turn = turns.acquire_owned().await.map_err(|_| gone())?;
+        aside(move || {
             let result = work();
             drop(turn);
             result
-        });
-        work.await.map_err(|_| gone(()))?.map_err(Trouble::Library)
+        })
+        .await
     }
+}
+
+/// Has the library work on a thread where it may wait.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::gssapi::Error> + Send + 'static,
+) -> Result<T, Trouble> {
+    // Nobody ends the runtime while it runs.
+    spawn_blocking(work).await.map_err(|_| gone())?.map_err(Trouble::Library)
+}
+
+fn gone() -> Trouble {
+    Trouble::Broken(io::ErrorKind::Interrupted.into())
 }
 
 /// The whole conversation, from the greeting to the level of protection.
 async fn converse(
-    turns: &Turns,
     gssapi: &Gssapi,
     wire: &mut impl Wire,
     mut context: Context,
@@ -172,13 +186,13 @@ async fn converse(
     while !step.is_complete {
         send(wire, Kind::Authentication, &step.token).await?;
         let token = receive(wire, Kind::Authentication, Trouble::ClosedOnUs).await?;
-        (context, step) = turns
-            .take(move || {
-                let step = context.step(&token)?;
-                Ok((context, step))
-            })
-            .await
-            .map_err(Trouble::by_the_proxy)?;
+        // Its answer is not for the KDC: this takes no turn.
+        (context, step) = aside(move || {
+            let step = context.step(&token)?;
+            Ok((context, step))
+        })
+        .await
+        .map_err(Trouble::by_the_proxy)?;
     }
     // The last one may be for the proxy alone.
     if !step.token.as_slice().is_empty() {
