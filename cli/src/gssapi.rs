@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "C functions")]
 
 mod abi;
+pub(crate) mod environment;
 mod error;
 
 use std::ffi::c_int;

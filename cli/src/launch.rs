@@ -29,7 +29,7 @@ use crate::broker;
 use crate::exit::{Exit, say};
 use crate::settings::{Settings, Talk};
 use crate::streams::Standard;
-use crate::{config, library};
+use crate::{config, gssapi, library};
 use command::{Command, Failure, PRELOAD, Running};
 use message::{Front, Message, Messenger};
 use preflight::Obstacle;
@@ -116,6 +116,8 @@ impl Prepared {
             }
         };
         front.messenger.send(&Message::Started(child));
+        // There is one thread, and the command has its environment already.
+        gssapi::environment::make_absolute();
         process::leave_terminal();
         let Self { settings, session, rendezvous, .. } = self;
         let mut kept_open = vec![2, front.messenger.number(), rendezvous.as_raw_fd()];
