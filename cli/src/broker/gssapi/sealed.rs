@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use presocks_proto::socks5::gssapi::{HEADER, Kind, MAX_TOKEN, token_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 use super::{Seal, Stream, invalid};
 use crate::gssapi::Buffer;
@@ -98,9 +99,12 @@ impl AsyncRead for Sealed {
                 }
                 this.opened = None;
             }
+            // Empty ones may come without end, and other connections have their turn.
+            let turn = ready!(coop::poll_proceed(context));
             if !this.open()? && !ready!(this.poll_more(context))? {
                 return Poll::Ready(Ok(()));
             }
+            turn.made_progress();
         }
     }
 }
