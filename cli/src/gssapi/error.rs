@@ -1,6 +1,6 @@
 //! What the library says when something fails, sorted by what a user can do about it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::abi::{Functions, Status};
 use super::{FAILURE, words};
@@ -68,10 +68,12 @@ fn cause(major: Status, minor: Status) -> Cause {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Some of it comes from afar.
             Self::Library(text) | Self::Status { text, .. } => {
-                let letters = text.trim_end_matches('.').chars();
-                f.write_str(&letters.filter(|letter| !letter.is_control()).collect::<String>())
+                // It may be a KDC's. Quotation marks are the library's own.
+                text.trim_end_matches('.').chars().try_for_each(|letter| match letter {
+                    '\'' | '"' => f.write_char(letter),
+                    _ => letter.escape_debug().fmt(f),
+                })
             }
             Self::OutOfTurn => f.write_str("a message came twice or out of turn"),
             Self::Unprotected => f.write_str("a message was not confidential"),
@@ -82,6 +84,13 @@ impl fmt::Display for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_has_its_quotation_marks_and_nothing_that_a_terminal_would_obey() {
+        let text = "no KDC for realm 'LAB.TEST'\u{1b}[2J\n.".to_owned();
+        let shown = Error::Status { cause: Cause::NoKdc, text }.to_string();
+        assert_eq!(shown, "no KDC for realm 'LAB.TEST'\\u{1b}[2J\\n");
+    }
 
     #[test]
     fn causes_are_told_apart_by_kerberos_numbers_and_by_gssapis() {
