@@ -3,6 +3,9 @@
 mod datagrams;
 mod failures;
 mod hostile;
+mod kdc;
+mod names;
+mod tickets;
 mod traffic;
 
 use presocks_tests::kerberos::NEEDS;

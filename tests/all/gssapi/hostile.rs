@@ -57,3 +57,21 @@ fn a_reply_that_others_could_read_is_refused_where_confidentiality_was_agreed_on
     run.success().stdout_is("hello").stderr_is("");
     realm.lab.assert_no_leak();
 }
+
+/// None of them is the end, and other connections are served meanwhile.
+#[test]
+fn empty_messages_in_thousands_are_nothing() {
+    const PROGRAM: &str = "
+import socket
+with socket.create_connection(('10.88.0.2', 7)) as flooded:
+    for _ in range(3):
+        with socket.create_connection(('10.88.0.2', 7)) as other:
+            other.sendall(b'other'); print(other.recv(9))
+    flooded.sendall(b'flooded'); print(flooded.recv(9))";
+    let Some(realm) = Realm::start() else { return };
+    let _echo = Service::echo(&realm.lab, 7);
+    let proxy = GssapiProxy::that(&realm.lab, &realm.kerberos, 1, "flood");
+    let run = realm.lab.presocks(["/usr/bin/python3", "-c", PROGRAM]).proxy(&proxy).run();
+    run.success().stdout_is(format!("{}b'flooded'\n", "b'other'\n".repeat(3))).stderr_is("");
+    realm.lab.assert_no_leak();
+}

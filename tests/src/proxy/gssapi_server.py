@@ -178,6 +178,8 @@ class Client:
             # The server's first words come in the very message of the reply.
             reply += server.recv(65536)
         self.send(reply)
+        if HABIT == "flood":
+            self.connection.sendall(b"".join(message(DATA, self.seal(b"")) for _ in range(50000)))
         back = threading.Thread(target=self.pass_back, args=(server,), daemon=True)
         back.start()
         while data := self.opened or self.receive_some():
