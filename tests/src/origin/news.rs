@@ -47,7 +47,7 @@ impl NewsServer {
 
 /// Makes the server's directories, its configuration, and its empty history.
 ///
-/// Connections from localhost are innd's own peers; all others are readers.
+/// Connections from localhost are innd's own peers; all others are readers, who are served however busy the machine is.
 fn script(home: &str) -> String {
     format!(
         r#"mkdir {home}
@@ -73,6 +73,7 @@ pathfilter: {home}/etc/filter
 hismethod: hisv6
 ovmethod: tradindexed
 enableoverview: true
+nnrpdloadlimit: 0
 END
         printf 'method tradspool {{\n newsgroups: *\n class: 0\n}}\n' > etc/storage.conf
         echo 'ME:!*/!local::' > etc/newsfeeds

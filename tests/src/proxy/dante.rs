@@ -8,8 +8,15 @@ use crate::daemon::Daemon;
 use crate::lab::{Lab, PASSWORD, PROXY, USER};
 use crate::site::Site;
 
-/// What the rules of most allow.
-const EVERYTHING: &str = "bind bindreply connect udpassociate udpreply";
+/// What makes one different from another in its configuration.
+struct Terms {
+    /// What its rules allow.
+    commands: &'static str,
+    /// Further lines.
+    more: &'static str,
+}
+
+const USUAL: Terms = Terms { commands: "bind bindreply connect udpassociate udpreply", more: "" };
 
 /// A running danted.
 #[derive(Debug)]
@@ -37,32 +44,28 @@ impl Dante {
     /// One that lets everybody in, elsewhere.
     #[must_use]
     pub fn open_at(lab: &Lab, site: Site<'_>) -> Self {
-        Self::start(lab, site, None, 1080, EVERYTHING)
+        Self::start(lab, site, None, 1080, USUAL)
     }
 
     /// One that wants [`USER`] and [`PASSWORD`], elsewhere.
     #[must_use]
     pub fn with_password_at(lab: &Lab, site: Site<'_>) -> Self {
-        Self::start(lab, site, Some((USER, PASSWORD)), 1081, EVERYTHING)
+        Self::start(lab, site, Some((USER, PASSWORD)), 1081, USUAL)
     }
 
     /// The same, but its rules allow nothing but CONNECT.
     #[must_use]
     pub fn connecting_only(lab: &Lab) -> Self {
-        Self::start(lab, Site::proxy_host(lab), Some((USER, PASSWORD)), 1086, "connect")
+        let terms = Terms { commands: "connect", ..USUAL };
+        Self::start(lab, Site::proxy_host(lab), Some((USER, PASSWORD)), 1086, terms)
     }
 
     /// One that wants [`USER`] and [`PASSWORD`], and connects from the port from which its client came, if it can: some servers want
     /// a privileged one.
     #[must_use]
     pub fn with_password_and_same_ports(lab: &Lab) -> Self {
-        Self::configured(
-            lab,
-            Site::proxy_host(lab),
-            Some((USER, PASSWORD)),
-            1081,
-            "compatibility: sameport\n",
-        )
+        let terms = Terms { more: "compatibility: sameport\n", ..USUAL };
+        Self::start(lab, Site::proxy_host(lab), Some((USER, PASSWORD)), 1081, terms)
     }
 
     /// The port on which it listens.
@@ -76,18 +79,7 @@ impl Dante {
         site: Site<'_>,
         credentials: Option<(&'static str, &'static str)>,
         port: u16,
-        commands: &str,
-    ) -> Self {
-        Self::configured(lab, site, credentials, port, "")
-    }
-
-    /// With further lines in its configuration.
-    fn configured(
-        lab: &Lab,
-        site: Site<'_>,
-        credentials: Option<(&'static str, &'static str)>,
-        port: u16,
-        more: &str,
+        Terms { commands, more }: Terms,
     ) -> Self {
         let name = site.name("danted", port);
         let relay = relay_ports(port);
