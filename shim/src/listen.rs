@@ -24,20 +24,24 @@ redhook::hook! {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(bind)(fd, address, len) };
         }
+        let arguments = [int(fd), at(address), len as usize, 0, 0, 0];
         // SAFETY: bind(2) demands `len` readable bytes at `address`.
-        let instead = match unsafe { read(address, len) } {
-            Given::Ip(wanted) if is_off_the_machine(wanted) && kind(fd) == Ok(Kind::Stream) => ask_about(wanted),
-            _ => Ok(None),
+        let asked = match unsafe { read(address, len) } {
+            Given::Ip(wanted) if is_off_the_machine(wanted) && kind(fd) == Ok(Kind::Stream) => {
+                ask(&Request::Bind { address: wanted }, fd, libc::SYS_bind, arguments)
+            }
+            _ => Ok(Asked::Reply(Reply::Direct)),
         };
-        let result = match instead {
-            Ok(Some(instead)) => {
+        let result = match asked {
+            Ok(Asked::Caught) => Ok(0),
+            Ok(Asked::Reply(Reply::Address(instead))) => {
                 let encoded = Encoded::new(instead);
                 let (pointer, len) = encoded.as_arguments();
                 // SAFETY: pointer and length are those of `encoded`.
                 unsafe { pass::call(libc::SYS_bind, [int(fd), at(pointer), len as usize, 0, 0, 0]) }
             }
             // SAFETY: the caller's own arguments.
-            Ok(None) => unsafe { pass::call(libc::SYS_bind, [int(fd), at(address), len as usize, 0, 0, 0]) },
+            Ok(Asked::Reply(_)) => unsafe { pass::call(libc::SYS_bind, arguments) },
             Err(error) => Err(error),
         };
         returned(result) as c_int
@@ -108,7 +112,8 @@ redhook::hook! {
 redhook::hook! {
     // accept(2). Changes: the address of who has come by a proxy. Passes: all else, and the waiting. Safe in a signal handler. A cancellation point.
     unsafe fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int => hooked_accept {
-        if !session::binds() {
+        // Without an address there is no length either, whatever stands there.
+        if !session::binds() || address.is_null() {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(accept)(fd, address, len) };
         }
@@ -125,7 +130,8 @@ redhook::hook! {
 redhook::hook! {
     // accept4(2). As accept().
     unsafe fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int => hooked_accept4 {
-        if !session::binds() {
+        // Without an address there is no length either, whatever stands there.
+        if !session::binds() || address.is_null() {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(accept4)(fd, address, len, flags) };
         }
@@ -169,14 +175,6 @@ fn ask(request: &Request, fd: c_int, call: libc::c_long, arguments: [usize; 6]) 
             }
         }
         Err(why) => Err(why.report()),
-    }
-}
-
-/// The address to bind to instead.
-fn ask_about(address: SocketAddr) -> Result<Option<SocketAddr>, Errno> {
-    match crate::ticket::ask(&Request::Bind { address }, None)? {
-        Reply::Address(instead) => Ok(Some(instead)),
-        _ => Ok(None),
     }
 }
 

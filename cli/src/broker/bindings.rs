@@ -6,17 +6,18 @@
 //! filter keeps it out.
 //!
 //! `connections.rs` says beside which connection a program listens; `binding.rs` has one BIND from its first reply to the relay;
-//! `accepted.rs` who has come; `sockets.rs` which sockets are still open.
+//! `accepted.rs` who has come; `sockets.rs` which sockets are still open; `cookies.rs` remembers what was done to some.
 
 mod accepted;
 mod binding;
 mod connections;
+mod cookies;
 mod sockets;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -26,12 +27,15 @@ use tokio::sync::Notify;
 
 use super::failure::Failure;
 use super::report::Program;
-use super::socket::{Socket, hear_all, hear_loopback_alone, is_of_this_machine, stay_on_loopback};
+use super::socket::{
+    Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, stay_on_loopback,
+};
 use super::{Broker, path};
 use accepted::Accepted;
 use binding::Binding;
 pub(super) use connections::Way;
 use connections::{Connection, Connections};
+use cookies::Cookies;
 
 /// What is known of listening in a session.
 #[derive(Default)]
@@ -43,6 +47,10 @@ pub(super) struct Bindings {
     asking: RefCell<HashSet<u64>>,
     has_asked: Notify,
     accepted: RefCell<Accepted>,
+    /// Sockets that were bound to any address, where their programs meant the proxy's.
+    moved: RefCell<Cookies>,
+    /// Sockets that we have hear loopback alone.
+    apart: RefCell<Cookies>,
     is_swept: Cell<bool>,
 }
 
@@ -59,10 +67,14 @@ impl Bindings {
         self.connections.borrow_mut().insert(Connection::new(socket, process, destination, way));
     }
 
-    /// The socket is being connected: for it nobody listens.
-    pub(super) fn forget(&self, cookie: u64) {
-        if let Some(binding) = self.listeners.borrow_mut().remove(&cookie) {
+    /// The socket is being connected, or listens for others: for it no proxy listens, and it hears whoever speaks to it.
+    pub(super) fn forget(&self, socket: &Socket) {
+        if let Some(binding) = self.listeners.borrow_mut().remove(&socket.cookie()) {
             binding.abandon();
+        }
+        if self.apart.borrow_mut().remove(socket.cookie()) {
+            // Nothing is lost where that fails: then it hears nobody.
+            let _ = hear_all(socket.as_fd());
         }
     }
 
@@ -81,14 +93,18 @@ impl Bindings {
         self.connections.borrow().is_empty()
     }
 
-    /// Where a socket is to be bound that its program would bind to this address: to any, if this is one that the broker has shown as
+    /// Where this socket is to be bound that its program would bind to this address: to any, if this is one that the broker has shown as
     /// its own, and that is the proxy's.
-    pub(super) fn instead_of(&self, address: SocketAddr) -> Option<SocketAddr> {
+    pub(super) fn instead_of(&self, socket: BorrowedFd<'_>, address: SocketAddr) -> Option<SocketAddr> {
         let is_shown = self.connections.borrow().have_shown(address.ip());
         let any: IpAddr =
             if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let is_proxys = || !is_of_this_machine(address.ip().to_canonical());
-        (is_shown && is_proxys()).then(|| SocketAddr::new(any, address.port()))
+        if !is_shown || !is_proxys() {
+            return None;
+        }
+        self.moved.borrow_mut().insert(sockopt::socket_cookie(socket).ok()?);
+        Some(SocketAddr::new(any, address.port()))
     }
 }
 
@@ -108,7 +124,7 @@ pub(super) async fn own_address(
         let shown = match accepted {
             Some(accepted) => Some(accepted.external),
             None if broker.peers.borrow().destination(socket.cookie(), actual).is_none() => None,
-            None => bindings.connections.borrow_mut().own_address(&socket),
+            None => bindings.connections.borrow_mut().own_address(&socket, program.process()),
         };
         return Ok(shown.and_then(|address| in_its_family(address, &socket)));
     }
@@ -118,16 +134,24 @@ pub(super) async fn own_address(
     }
     let listens = sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false);
     let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
-    // One that listened before there was a proxied connection is the program's own.
-    let Some(connection) = beside(broker, program).filter(|_| !listens || known.is_some()) else {
-        return Ok(known.and_then(|binding| in_its_family(binding.external, &socket)));
+    let external = |binding: &Binding| in_its_family(binding.external, &socket);
+    match &known {
+        Some(binding) if !binding.is_used_up(&socket) => return Ok(external(binding)),
+        // One that listened before there was a proxied connection is the program's own.
+        None if listens => return Ok(None),
+        // Of a connection that was, it is the address that it had.
+        None if has_spoken(socket.as_fd()) => return Ok(None),
+        _ => {}
+    }
+    let Some(connection) = beside(broker, program) else {
+        return Ok(known.as_deref().and_then(external));
     };
     match bind(broker, &socket, &connection, program).await {
         Ok(binding) => {
             if listens {
                 binding.listen(&socket);
             }
-            Ok(in_its_family(binding.external, &socket))
+            Ok(external(&binding))
         }
         Err(errno) if listens => Err(errno),
         // It may never listen. If it does, it fails.
@@ -150,21 +174,34 @@ pub(super) async fn listen(
     if own.is_none() || socket.is_connected() || sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(true) {
         return Ok(false);
     }
-    let known = broker.bindings.listeners.borrow().get(&socket.cookie()).cloned();
+    let bindings = &broker.bindings;
+    let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
     let binding = match (known, beside(broker, program)) {
         (Some(binding), _) if !binding.is_used_up(&socket) => binding,
         (_, Some(connection)) => bind(broker, &socket, &connection, program).await?,
-        (_, None) => return Ok(false),
+        // The address that its program means is not this machine's.
+        (_, None) if bindings.moved.borrow().has(socket.cookie()) => return Err(libc::EADDRNOTAVAIL),
+        (_, None) => {
+            bindings.forget(&socket);
+            return Ok(false);
+        }
     };
+    // Not every kernel lets the unprivileged have a filter on TCP, nor any on MPTCP. By the device, strangers are refused as where nobody listens; by
+    // the filter they are not answered at all.
     let fd = socket.as_fd();
-    // Not every kernel lets the unprivileged have a filter on TCP. By the device, strangers are refused as where nobody listens; by the filter they are not
-    // answered at all.
-    let apart = hear_loopback_alone(fd).or_else(|_| stay_on_loopback(fd));
-    let listening = apart.and_then(|()| Ok(rustix::net::listen(fd, backlog)?));
-    if let Err(error) = listening {
-        // As it was. Nothing is lost where that fails: what cannot listen hears nobody.
-        let _ = hear_all(fd);
-        return Err(error.raw_os_error().unwrap_or(libc::EADDRNOTAVAIL));
+    let apart = hear_loopback_alone(fd).map(|()| true).or_else(|_| stay_on_loopback(fd).map(|()| false));
+    match apart {
+        Ok(true) => bindings.apart.borrow_mut().insert(socket.cookie()),
+        Ok(false) => {}
+        Err(error) => {
+            broker.report.not_set_apart(program, &error);
+            bindings.forget(&socket);
+            return Err(libc::EADDRNOTAVAIL);
+        }
+    }
+    if let Err(error) = rustix::net::listen(fd, backlog) {
+        bindings.forget(&socket);
+        return Err(error.raw_os_error());
     }
     binding.listen(&socket);
     Ok(true)

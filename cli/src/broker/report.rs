@@ -21,7 +21,7 @@ use tokio_seqpacket::UnixSeqpacket;
 
 use super::datagram::Refusal;
 use super::dns::upstream::Trouble;
-use super::failure::Failure;
+use super::failure::{Failure, Plain};
 use crate::backstop::target::process_of;
 use crate::proxy::Proxy;
 use crate::settings::Talk;
@@ -29,6 +29,7 @@ use crate::settings::Talk;
 /// Causes that have no [`Failure`].
 const TICKET: u32 = u32::MAX;
 const TARGET: u32 = u32::MAX - 1;
+const LISTENER: u32 = u32::MAX - 2;
 /// Of no association, with the chain's and the failure's own numbers.
 const ASSOCIATION: u32 = 0x1000_0000;
 
@@ -181,6 +182,16 @@ impl Report {
                 self.say(format_args!("listening for {peer} via {path}: {failure}"));
             }
             _ => {}
+        }
+    }
+
+    /// A proxy listens, and the program's own listener cannot be kept from the network.
+    pub(super) fn not_set_apart(&self, program: &Program<'_>, error: &io::Error) {
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(LISTENER) {
+            let error = Plain(error);
+            self.say(format_args!(
+                "{program} does not listen: its socket cannot be kept from the network: {error}"
+            ));
         }
     }
 

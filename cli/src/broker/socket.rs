@@ -332,6 +332,15 @@ pub(super) fn unsent(fd: BorrowedFd<'_>) -> i32 {
     if result == 0 { left } else { 0 }
 }
 
+/// Has the TCP socket sent or received anything since it was made, or dissolved? (`tcpi_segs_out` and `tcpi_segs_in` of `TCP_INFO`, linux/tcp.h.)
+pub(super) fn has_spoken(fd: BorrowedFd<'_>) -> bool {
+    const SEGMENTS: std::ops::Range<usize> = 136..144;
+    let mut info = [0; 144];
+    // What the kernel does not fill stays 0.
+    let _ = option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info);
+    info.get(SEGMENTS).is_some_and(|segments| segments.iter().any(|byte| *byte != 0))
+}
+
 /// How many connections wait to be accepted, which a listener's `TCP_INFO` has as `tcpi_unacked`; 0 when there is no telling.
 pub(super) fn waiting_connections(fd: BorrowedFd<'_>) -> u32 {
     const UNACKED: usize = std::mem::offset_of!(libc::tcp_info, tcpi_unacked);

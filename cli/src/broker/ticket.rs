@@ -101,8 +101,8 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                 Err(error) => failed(&error),
             }
         }
-        (Request::Bind { address }, _) => {
-            broker.bindings.instead_of(address).map_or(Reply::Direct, Reply::Address)
+        (Request::Bind { address }, Some(socket)) => {
+            broker.bindings.instead_of(socket.as_fd(), address).map_or(Reply::Direct, Reply::Address)
         }
         (Request::Listen { backlog }, Some(socket)) => {
             tokio::select! {
@@ -130,6 +130,7 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
             | Request::DatagramOpen { .. }
             | Request::DatagramDissolve
             | Request::Device { .. }
+            | Request::Bind { .. }
             | Request::Listen { .. }
             | Request::OwnAddress,
             None,

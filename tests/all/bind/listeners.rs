@@ -163,3 +163,101 @@ fn beside_a_direct_connection_a_listener_is_the_programs_own() {
     run.success().stdout_has("listens\nlistener 0.0.0.0 ").stdout_has("control 10.77.0.2 ");
     assert_eq!(proxy.connections().len(), 0);
 }
+
+/// `fork()`, `os._exit()` in the parent: as a client that goes on in the background, or a daemon.
+#[test]
+fn who_outlives_the_parent_that_has_connected_has_the_proxy_listen() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = proxy(&lab, listening().send(at([10, 88, 0, 2], 20)).send("hello"));
+    let program = "
+import os, socket
+control = socket.create_connection(('10.88.0.2', 2100))
+parent = os.getpid()
+if os.fork(): os._exit(0)
+while os.getppid() == parent: pass
+listener = socket.socket(); listener.bind((control.getsockname()[0], 0)); listener.listen(1)
+print(*listener.getsockname())
+print(listener.accept()[0].recv(100).decode())
+";
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind"]).run();
+    run.success().stdout_is("203.0.113.9 4000\nhello\n").stderr_is("");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn at_the_proxys_address_nobody_listens_without_a_connection_to_the_proxy() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = proxy(&lab, listening().read_all());
+    let program = "
+import errno, os, socket
+control = socket.create_connection(('10.88.0.2', 2100))
+shown = control.getsockname()[0]
+listener, other = socket.socket(), socket.socket()
+listener.bind((shown, 0)); other.bind(('', 0))
+control.close()
+for its in (listener, other):
+    try: its.listen(1); print('listens')
+    except OSError as error: print(errno.errorcode[error.errno])
+";
+    for backstop in ["auto", "off"] {
+        let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind", "-q"]);
+        let run = run.options(["--backstop", backstop]).run();
+        run.success().stdout_is("EADDRNOTAVAIL\nlistens\n");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_listener_that_is_shut_down_connects_through_the_proxy_again() {
+    if missing(&["python3", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _echo = presocks_tests::origin::Service::echo(&lab, 2100);
+    let proxy = Dante::open(&lab);
+    let program = "
+import socket
+control = socket.create_connection(('10.88.0.2', 2100))
+listener = socket.socket(); listener.listen(1)
+print(listener.getsockname()[0])
+listener.shutdown(socket.SHUT_RDWR)
+listener.connect(('10.88.0.2', 2100)); listener.sendall(b'again'); print(listener.recv(100).decode())
+";
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind"]).run();
+    run.success().stdout_is("10.88.0.1\nagain\n").stderr_is("");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_connection_that_was_reset_is_no_listener() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let dies = Script::until_request().send(at([203, 0, 113, 5], 7778)).pass(&gate).reset();
+    let proxy =
+        Script::until_request().send(at([203, 0, 113, 5], 7777)).read_all().and_later(dies).start(&lab);
+    let program = "
+import socket
+control = socket.create_connection(('10.88.0.2', 2100))
+dead = socket.create_connection(('10.88.0.2', 2100))
+print('connected', flush=True)
+try: dead.recv(1)
+except ConnectionResetError: print('reset')
+print(dead.getsockname()[0], control.getsockname())
+";
+    let mut running = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind"]).start();
+    assert_eq!(running.line(), "connected");
+    gate.open();
+    let run = running.finish();
+    run.success().stdout_is("connected\nreset\n10.77.0.2 ('203.0.113.5', 7777)\n").stderr_is("");
+    assert_eq!(proxy.finished(2).len(), 2);
+    lab.assert_no_leak();
+}

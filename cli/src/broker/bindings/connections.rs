@@ -1,14 +1,15 @@
 //! Beside which connection a program listens: of its own the one that it has last asked for its address, else the newest; else one of its
-//! parent's, and so on. One that is closed does not count.
+//! parent's, and so on; else one that it has inherited or was given. One that is closed does not count.
 
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use presocks_proto::target::Target;
 
-use super::sockets::{Identity, Open};
+use super::sockets::{Identity, held_by};
 use super::usable;
 use crate::broker::hop::Hop;
 use crate::broker::isolation::Stranger;
@@ -24,7 +25,11 @@ const GENERATIONS: usize = 64;
 pub(in crate::broker) struct Connection {
     cookie: u64,
     identity: Identity,
+    /// Its own address and its peer's, as the kernel has them.
+    ends: Option<(SocketAddr, SocketAddr)>,
     process: i32,
+    /// Who has asked for its address last.
+    asker: Cell<Option<i32>>,
     /// What the program has asked for.
     pub(super) destination: SocketAddr,
     /// How it goes by proxies; `None`: directly.
@@ -49,7 +54,9 @@ impl Connection {
         Self {
             cookie: socket.cookie(),
             identity: Identity::new(socket, Some(process)),
+            ends: socket.local_address().ok().zip(socket.peer_address()),
             process,
+            asker: Cell::default(),
             destination,
             way,
             listener: Cell::default(),
@@ -60,6 +67,14 @@ impl Connection {
     /// A proxy listens at this address.
     pub(super) fn listens_at(&self, address: IpAddr) {
         self.listener.set(Some(address));
+    }
+
+    fn is_of(&self, process: i32) -> bool {
+        self.process == process || self.asker.get() == Some(process)
+    }
+
+    fn is_open(&self) -> bool {
+        self.ends.is_some_and(|(own, peer)| self.identity.is_connected(own, peer))
     }
 
     fn bound(&self) -> Option<SocketAddr> {
@@ -89,10 +104,11 @@ impl Connections {
 
     /// What a socket that goes by a proxy is to give as its own address: programs tell it their peers, to be connected to. Where a proxy
     /// listens at another address than the one whence it has connected, at that one.
-    pub(super) fn own_address(&mut self, socket: &Socket) -> Option<SocketAddr> {
+    pub(super) fn own_address(&mut self, socket: &Socket, process: Option<i32>) -> Option<SocketAddr> {
         let found = self.all.iter().find(|connection| connection.cookie == socket.cookie())?;
         self.asked += 1;
         found.asked.set(self.asked);
+        found.asker.set(process);
         let port = || socket.local_address().map_or(0, |own| own.port());
         match (found.listener.get(), found.bound()) {
             (Some(listener), bound) => {
@@ -116,19 +132,24 @@ impl Connections {
         if self.all.is_empty() {
             return None;
         }
-        let open = Open::now();
         let own = i32::try_from(std::process::id()).ok();
         std::iter::successors(Some(process), |process| parent(*process))
             .take_while(|process| Some(*process) != own)
             .take(GENERATIONS)
-            .find_map(|process| self.newest(process, |identity| open.has(identity)))
+            .find_map(|process| self.newest(|connection| connection.is_of(process)))
+            .or_else(|| {
+                let held = held_by(process).ok()?;
+                self.newest(|connection| connection.identity.is_among(&held))
+            })
     }
 
-    fn newest(&self, process: i32, is_open: impl Fn(&Identity) -> bool) -> Option<Rc<Connection>> {
-        let its = self.all.iter().enumerate().filter(|(_, connection)| connection.process == process);
-        let open = its.filter(|(_, connection)| is_open(&connection.identity));
-        open.max_by_key(|(place, connection)| (connection.asked.get(), *place))
-            .map(|(_, found)| Rc::clone(found))
+    /// The open one of these that was asked for its address last, else the newest.
+    fn newest(&self, is_its: impl Fn(&Connection) -> bool) -> Option<Rc<Connection>> {
+        let mut its: Vec<_> = self.all.iter().filter(|connection| is_its(connection)).collect();
+        // From the newest on; of those that were never asked it stays so.
+        its.reverse();
+        its.sort_by_key(|connection| Reverse(connection.asked.get()));
+        its.into_iter().find(|connection| connection.is_open()).map(Rc::clone)
     }
 }
 
@@ -143,29 +164,52 @@ fn parent(process: i32) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
-    fn connection(process: i32) -> (TcpListener, Connection) {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = Socket::new(socket.try_clone().unwrap().into()).unwrap();
+    /// A connection on loopback, and its other end.
+    fn connection(process: i32) -> (TcpStream, TcpStream, Connection) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        let taken = Socket::new(near.try_clone().unwrap().into()).unwrap();
         let destination = "192.0.2.7:21".parse().unwrap();
-        (socket, Connection::new(&taken, process, destination, None))
+        (near, far, Connection::new(&taken, process, destination, None))
     }
 
     #[test]
-    fn the_one_that_was_asked_last_comes_before_the_newest() {
+    fn the_one_that_was_asked_last_comes_before_the_newest_and_none_that_is_closed() {
         let mut all = Connections::default();
-        let (sockets, made): (Vec<_>, Vec<_>) = (0..3).map(|_| connection(7)).unzip();
-        let cookies: Vec<_> = made.iter().map(|connection| connection.cookie).collect();
-        made.into_iter().for_each(|connection| all.insert(connection));
-        let chosen = |all: &Connections| all.newest(7, |_| true).map(|connection| connection.cookie);
-        assert_eq!(chosen(&all), Some(cookies[2]));
-        for place in [0, 1] {
-            let socket = Socket::new(sockets[place].try_clone().unwrap().into()).unwrap();
-            assert_eq!(all.own_address(&socket), None);
-            assert_eq!(chosen(&all), Some(cookies[place]));
+        let (mut sockets, mut cookies) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (near, far, connection) = connection(7);
+            cookies.push(connection.cookie);
+            all.insert(connection);
+            sockets.push((near, far));
         }
-        assert!(all.newest(8, |_| true).is_none() && all.newest(7, |_| false).is_none());
+        let chosen = |all: &Connections, process| {
+            all.newest(|connection| connection.is_of(process)).map(|connection| connection.cookie)
+        };
+        assert_eq!(chosen(&all, 7), Some(cookies[2]));
+        for (place, asker) in [(0, 7), (1, 8)] {
+            let socket = Socket::new(sockets[place].0.try_clone().unwrap().into()).unwrap();
+            assert_eq!(all.own_address(&socket, Some(asker)), None);
+            assert_eq!(chosen(&all, 7), Some(cookies[place]));
+        }
+        assert_eq!((chosen(&all, 8), chosen(&all, 9)), (Some(cookies[1]), None));
+        sockets.remove(1);
+        assert_eq!((chosen(&all, 7), chosen(&all, 8)), (Some(cookies[0]), None));
+    }
+
+    #[test]
+    fn who_has_a_copy_of_a_connection_listens_beside_it() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut all = Connections::default();
+        let (near, _far, connection) = connection(i32::MAX);
+        let cookie = connection.cookie;
+        all.insert(connection);
+        assert_eq!(all.beside(own).map(|connection| connection.cookie), Some(cookie));
+        drop(near);
+        assert!(all.beside(own).is_none());
     }
 
     #[test]

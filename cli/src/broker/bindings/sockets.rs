@@ -1,66 +1,94 @@
 //! Which sockets are still open: nobody tells the broker that one was closed, and a copy of a socket would keep its port.
+//!
+//! The kernel is asked about one at a time (sock_diag(7)): its tables in `/proc/net/tcp` take it tens of milliseconds to write down.
 
 use std::collections::HashSet;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fs::fstat;
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+};
 use tokio::task::spawn_local;
 
 use crate::broker::Broker;
-use crate::broker::socket::{Socket, protocol};
+use crate::broker::socket::{Socket, option, protocol};
 
 /// How often to look which listeners programs have closed. One that is missed twice is closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Which socket it is, in the tables of the kernel.
+/// Which socket it is.
 pub(super) struct Identity {
+    cookie: u64,
     inode: u64,
-    /// Who has it, as long as no table does.
+    /// The device that it is bound to; 0 for none.
+    device: u32,
+    /// Who has it, as far as is known.
     process: Option<i32>,
-    /// A socket of MPTCP has others within it, of which the tables tell.
+    /// A socket of MPTCP has others within it, of which the kernel tells.
     is_hidden: bool,
 }
 
 impl Identity {
     pub(super) fn new(socket: &Socket, process: Option<i32>) -> Self {
-        let inode = fstat(socket.as_fd()).map_or(0, |stat| stat.st_ino);
-        let is_hidden = protocol(socket.as_fd()).is_ok_and(|protocol| protocol == libc::IPPROTO_MPTCP);
-        Self { inode, process, is_hidden }
+        let mut device = [0; 4];
+        // Linux before 5.0 has no such option; there a socket that is bound to a device counts as closed.
+        let _ = option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &mut device);
+        Self {
+            cookie: socket.cookie(),
+            inode: fstat(socket.as_fd()).map_or(0, |stat| stat.st_ino),
+            device: u32::from_ne_bytes(device),
+            process,
+            is_hidden: protocol(socket.as_fd()).is_ok_and(|protocol| protocol == libc::IPPROTO_MPTCP),
+        }
+    }
+
+    /// Is it connected so, and somebody's? Where that cannot be told: yes.
+    pub(super) fn is_connected(&self, own: SocketAddr, peer: SocketAddr) -> bool {
+        self.is_there(own, Some(peer), self.device)
+    }
+
+    /// Does it listen there? Where that cannot be told: yes.
+    fn listens(&self, own: SocketAddr) -> bool {
+        const LOOPBACK: u32 = 1;
+        self.is_there(own, None, LOOPBACK)
+    }
+
+    fn is_there(&self, own: SocketAddr, peer: Option<SocketAddr>, device: u32) -> bool {
+        if self.is_hidden {
+            return self.is_held();
+        }
+        look_up(self.cookie, own, peer, device).unwrap_or(true)
     }
 
     /// Has its process a descriptor for it? Where that cannot be told: yes.
     fn is_held(&self) -> bool {
         let Some(process) = self.process else { return true };
-        let descriptors = match std::fs::read_dir(format!("/proc/{process}/fd")) {
-            Ok(descriptors) => descriptors,
-            Err(error) => return error.kind() != io::ErrorKind::NotFound,
-        };
-        descriptors
-            .filter_map(Result::ok)
-            .filter_map(|entry| std::fs::metadata(entry.path()).ok())
-            .any(|file| file.ino() == self.inode)
+        held_by(process).map_or(true, |held| self.is_among(&held))
+    }
+
+    /// Is it one of those that [`held_by`] has found?
+    pub(super) fn is_among(&self, held: &HashSet<u64>) -> bool {
+        held.contains(&self.inode)
     }
 }
 
-/// The sockets of this network namespace that listen or are connected; `None` where there is no telling.
-pub(super) struct Open(Option<HashSet<u64>>);
-
-impl Open {
-    /// As they are now.
-    pub(super) fn now() -> Self {
-        Self(inodes().ok())
-    }
-
-    /// Is it among them? Where that cannot be told: yes.
-    pub(super) fn has(&self, identity: &Identity) -> bool {
-        if identity.is_hidden {
-            return identity.is_held();
-        }
-        self.0.as_ref().is_none_or(|inodes| inodes.contains(&identity.inode))
-    }
+/// All that a process has a descriptor for.
+///
+/// # Errors
+/// The process may not be looked at.
+pub(super) fn held_by(process: i32) -> io::Result<HashSet<u64>> {
+    let descriptors = match std::fs::read_dir(format!("/proc/{process}/fd")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        descriptors => descriptors?,
+    };
+    let files = descriptors.filter_map(Result::ok).filter_map(|entry| std::fs::metadata(entry.path()).ok());
+    Ok(files.map(|file| file.ino()).collect())
 }
 
 /// Looks from now on which listeners are closed, until none is left.
@@ -73,10 +101,9 @@ pub(super) fn keep_swept(broker: &Rc<Broker>) {
         let bindings = &broker.bindings;
         while !bindings.listeners.borrow().is_empty() {
             tokio::time::sleep(SWEEP).await;
-            let open = Open::now();
             bindings.listeners.borrow_mut().retain(|_, binding| {
                 let is_there = match binding.listener() {
-                    Some(_) => open.has(&binding.identity),
+                    Some(listener) => binding.identity.listens(listener),
                     None => binding.identity.is_held(),
                 };
                 let was_missing = binding.is_missing.replace(!is_there);
@@ -90,39 +117,128 @@ pub(super) fn keep_swept(broker: &Rc<Broker>) {
     });
 }
 
-/// The inodes in the tables of TCP sockets (proc(5)).
-fn inodes() -> io::Result<HashSet<u64>> {
-    const INODE: usize = 9;
-    let mut inodes = HashSet::new();
-    for (table, is_needed) in [("/proc/net/tcp", true), ("/proc/net/tcp6", false)] {
-        let text = match std::fs::read_to_string(table) {
-            Ok(text) => text,
-            Err(error) if is_needed => return Err(error),
-            // A kernel without IPv6.
-            Err(_) => continue,
-        };
-        let inode = |line: &str| line.split_ascii_whitespace().nth(INODE)?.parse::<u64>().ok();
-        inodes.extend(text.lines().filter_map(inode));
+/// Asks the kernel for the TCP socket with this cookie, which is connected to `peer`, or listens. Is it there, and has a process it?
+///
+/// # Errors
+/// Those of netlink(7): there is no telling.
+fn look_up(cookie: u64, own: SocketAddr, peer: Option<SocketAddr>, device: u32) -> io::Result<bool> {
+    // struct nlmsghdr, struct inet_diag_req_v2 (linux/inet_diag.h).
+    const BY_FAMILY: u16 = 20;
+    const REQUEST: u16 = 1;
+    const LEN: u32 = 72;
+    let (family, own, peer) = in_one_family(own, peer);
+    let mut request = Vec::new();
+    request.extend(LEN.to_ne_bytes());
+    request.extend([BY_FAMILY, REQUEST].map(u16::to_ne_bytes).as_flattened());
+    request.extend([0; 8]);
+    request.extend([family.as_raw().to_ne_bytes()[0], libc::IPPROTO_TCP.to_ne_bytes()[0], 0, 0]);
+    request.extend(u32::MAX.to_ne_bytes());
+    request.extend([own.port(), peer.port()].map(u16::to_be_bytes).as_flattened());
+    request.extend([own.ip(), peer.ip()].map(octets).as_flattened());
+    request.extend(device.to_ne_bytes());
+    request.extend(cookie.to_ne_bytes());
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
+    send(&socket, &request, SendFlags::empty())?;
+    let mut answer = [0; 512];
+    // The kernel has answered when send() returns.
+    recv(&socket, &mut answer, RecvFlags::DONTWAIT)?;
+    read_answer(&answer)
+}
+
+/// An error, or struct inet_diag_msg: of a socket that nobody has any more, the inode is 0.
+fn read_answer(answer: &[u8]) -> io::Result<bool> {
+    const TYPE: usize = 4;
+    const ERROR: u16 = 2;
+    const BODY: usize = 16;
+    const INODE: usize = BODY + 68;
+    let word = |at: usize| {
+        answer.get(at..).and_then(|rest| rest.first_chunk()).map(|word| u32::from_ne_bytes(*word))
+    };
+    let kind = answer.get(TYPE..).and_then(|rest| rest.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
+    match (kind, word(BODY), word(INODE)) {
+        (Some(ERROR), Some(error), _) => match Errno::from_raw_os_error(-error.cast_signed()) {
+            Errno::NOENT | Errno::STALE => Ok(false),
+            other => Err(other.into()),
+        },
+        (Some(_), _, Some(inode)) => Ok(inode != 0),
+        _ => Err(Errno::BADMSG.into()),
     }
-    Ok(inodes)
+}
+
+/// The kernel knows IPv4-mapped connections by their IPv4 addresses.
+fn in_one_family(own: SocketAddr, peer: Option<SocketAddr>) -> (AddressFamily, SocketAddr, SocketAddr) {
+    let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let own = canonical(own);
+    let nobody = SocketAddr::new(
+        match own.ip() {
+            IpAddr::V4(_) => [0; 4].into(),
+            IpAddr::V6(_) => [0_u8; 16].into(),
+        },
+        0,
+    );
+    let family = if own.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    (family, own, peer.map_or(nobody, canonical))
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+
+    fn identity(fd: OwnedFd, process: i32) -> Identity {
+        Identity::new(&Socket::new(fd).unwrap(), Some(process))
+    }
 
     #[test]
-    fn a_listener_is_open_until_it_is_closed_and_one_that_does_not_listen_is_held() {
+    fn listeners_and_connections_are_open_until_they_are_closed() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        for (listens, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")] {
+            let listener = TcpListener::bind(listens).unwrap();
+            let at = listener.local_addr().unwrap();
+            let its = identity(listener.try_clone().unwrap().into(), own);
+            let near = TcpStream::connect((to, at.port())).unwrap();
+            let (far, _) = listener.accept().unwrap();
+            let (here, there) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
+            let nears = identity(near.try_clone().unwrap().into(), own);
+            let fars = identity(far.try_clone().unwrap().into(), own);
+            assert!(its.listens(at) && nears.is_connected(here, there), "{listens} {to}");
+            assert!(fars.is_connected(far.local_addr().unwrap(), far.peer_addr().unwrap()));
+            assert!(!nears.listens(at) && !its.is_connected(here, there));
+            // Closed, and yet on its way: nobody has it any more.
+            drop(near);
+            assert!(!nears.is_connected(here, there));
+            drop((listener, far));
+            assert!(!its.listens(at));
+        }
+    }
+
+    #[test]
+    fn a_descriptor_is_its_process_own() {
         let own = i32::try_from(std::process::id()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = Socket::new(listener.try_clone().unwrap().into()).unwrap();
-        let identity = Identity::new(&taken, Some(own));
-        drop(taken);
-        assert!(Open::now().has(&identity) && identity.is_held());
+        let its = identity(listener.try_clone().unwrap().into(), own);
+        assert!(its.is_held() && its.is_among(&held_by(own).unwrap()));
+        assert!(!its.is_among(&held_by(i32::MAX).unwrap()));
         drop(listener);
-        assert!(!Open::now().has(&identity) && !identity.is_held());
-        let of_nobody = Identity { process: Some(i32::MAX), ..identity };
-        assert!(!of_nobody.is_held());
+        assert!(!its.is_held());
+    }
+
+    #[test]
+    fn an_answer_that_is_none_tells_nothing() {
+        for answer in [&[][..], &[0; 20], &[0xff; 60]] {
+            assert!(read_answer(answer).is_err());
+        }
     }
 }

@@ -21,11 +21,14 @@ use crate::broker::socket::{own_address, watch};
 pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
     let address = caller.address(address)?;
     let Given::Ip(wanted) = address.given() else { return now(Answer::Continue) };
-    let Some(instead) = caller.broker.bindings.instead_of(wanted) else { return now(Answer::Continue) };
-    let taken = caller.take(fd)?;
-    if taken.kind != Kind::Stream {
+    if caller.broker.bindings.is_idle() {
         return now(Answer::Continue);
     }
+    let taken = caller.take(fd)?;
+    let bindings = &caller.broker.bindings;
+    let instead =
+        if taken.kind == Kind::Stream { bindings.instead_of(taken.fd.as_fd(), wanted) } else { None };
+    let Some(instead) = instead else { return now(Answer::Continue) };
     match rustix::net::bind(&taken.fd, &instead) {
         Ok(()) => now(Answer::Value(0)),
         Err(error) => errno(error.raw_os_error()),
