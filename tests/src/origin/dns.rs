@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::daemon::Daemon;
 use crate::lab::{Lab, ORIGIN, ORIGIN6};
+use crate::patience;
 
 /// A public address that the origin has as well, when [`DnsServer::start_at`] gives it to it: Quad9's.
 pub const QUAD9: &str = "9.9.9.9";
@@ -93,6 +94,9 @@ impl DnsServer {
         let file = lab.file("nsd.conf", configuration);
         let mut command = Command::new("nsd");
         command.env_clear().arg("-d").arg("-c").arg(file);
-        Self(Daemon::start(lab, &lab.origin, "nsd", &mut command, SocketAddr::from((ORIGIN, 53))))
+        let daemon = Daemon::start(lab, &lab.origin, "nsd", &mut command, SocketAddr::from((ORIGIN, 53)));
+        // It listens before it has read its zones, and a client asks for one second.
+        patience::wait_until("nsd to answer", || daemon.log().contains("nsd started"));
+        Self(daemon)
     }
 }
