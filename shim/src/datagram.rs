@@ -18,10 +18,9 @@ use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
-use crate::pending::{self, State};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
-use crate::{control, errno, flows, gate, socket, sys};
+use crate::{control, errno, flows, gate, socket, sys, transfer};
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -359,7 +358,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     };
     let opens = flags & libc::MSG_FASTOPEN != 0;
     if sockaddr::is_local(destination) && !(opens && connect::kind(fd) == Ok(Kind::Stream)) {
-        check_pending(fd, flags)?;
+        transfer::check(fd, flags)?;
         return if socket::leaves_loopback(fd) {
             Err(libc::ENETUNREACH)
         } else {
@@ -412,20 +411,6 @@ fn is_v6_datagram(fd: c_int) -> bool {
 
 /// Judges a send without an address.
 fn check_connected(fd: c_int, flags: c_int) -> Result<(), Errno> {
-    check_pending(fd, flags)?;
+    transfer::check(fd, flags)?;
     gate::check(fd, flags)
-}
-
-/// Before the connection exists a send says `EAGAIN`, or waits for it.
-fn check_pending(fd: c_int, flags: c_int) -> Result<(), Errno> {
-    if pending::any()
-        && let State::Waiting(slot) = pending::state(fd)
-    {
-        if flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(fd) != Ok(false) {
-            return Err(libc::EAGAIN);
-        }
-        slot.wait()?;
-        slot.refresh();
-    }
-    Ok(())
 }

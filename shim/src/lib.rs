@@ -19,6 +19,7 @@
 //! | --- | --- |
 //! | `connect` | connect() on stream sockets |
 //! | `datagram`, `control` | connect() on datagram sockets; send, sendto, sendmsg, sendmmsg and their control messages |
+//! | `transfer` | read, write and their kin: not before the connection is there |
 //! | `receive` | recvfrom, recvmsg, recvmmsg: who has sent it |
 //! | `flows`, `gate` | the broker's addresses, that stand for a datagram's destination or source |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
@@ -74,4 +75,5 @@ mod start;
 mod status;
 mod sys;
 mod ticket;
+mod transfer;
 mod unwind;

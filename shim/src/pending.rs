@@ -5,7 +5,7 @@
 //! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked (see `claim`): for a few system calls,
 //! never across a wait.
 
-use core::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
 use libc::c_int;
 use presocks_proto::frame::{Reply, Request};
@@ -33,6 +33,8 @@ const NUMBER_BITS: u32 = SLOTS.ilog2();
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Abandoned slots are looked for once in so many insertions and fruitless looks.
 const SWEEP_EVERY: usize = 64;
+/// How many of them were begun under numbers with these lowest bits: reading and writing looks no further where there is none.
+static NUMBERS: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
 static SINCE_SWEEP: AtomicUsize = AtomicUsize::new(0);
 
 /// The answer was success: kept until the slot is free, for a process that is forked in between.
@@ -73,6 +75,15 @@ pub(crate) fn any() -> bool {
     COUNT.load(Ordering::Relaxed) != 0
 }
 
+/// May a connect on this very descriptor be under way? Two relaxed loads at most. A copy under another number is not seen.
+pub(crate) fn may_be(fd: c_int) -> bool {
+    any() && begun_under(fd).is_some_and(|count| count.load(Ordering::Relaxed) != 0)
+}
+
+fn begun_under(fd: c_int) -> Option<&'static AtomicU16> {
+    NUMBERS.get(fd as usize % NUMBERS.len())
+}
+
 /// Looks a descriptor up and takes the answer in if it has come.
 pub(crate) fn state(fd: c_int) -> State {
     if !any() {
@@ -106,6 +117,9 @@ pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<Pending, Errno> {
     slot.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
     slot.ticket.store(ticket.into_number(), Ordering::Relaxed);
     COUNT.fetch_add(1, Ordering::Relaxed);
+    if let Some(count) = begun_under(fd) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
     let pending = Pending { slot, turn: slot.claim.begin() };
     if !places(cookie).any(|place| swap(place, 0, slot.place_entry())) {
         pending.abandon();
@@ -371,6 +385,9 @@ impl Slot {
         self.ticket_cookie.store(0, Ordering::Relaxed);
         let entry = self.place_entry();
         places(self.cookie.load(Ordering::Relaxed)).any(|place| swap(place, entry, 0));
+        if let Some(count) = begun_under(self.fd.load(Ordering::Relaxed)) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
         COUNT.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -6,15 +6,19 @@
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t, timespec};
 
+use crate::errno::fail;
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::{errno, flows};
+use crate::{errno, flows, transfer};
 
 redhook::hook! {
     // recvfrom(2). Changes: the sender, when it is the broker's. Passes: a call without an address. Safe in a signal handler. A cancellation point.
     unsafe fn recvfrom(
         fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut socklen_t
     ) -> ssize_t => hooked_recvfrom {
+        if let Err(error) = transfer::check(fd, flags) {
+            return fail(error) as ssize_t;
+        }
         if address.is_null() {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(recvfrom)(fd, data, len, flags, address, address_len) };
@@ -68,6 +72,9 @@ redhook::hook! {
 redhook::hook! {
     // recvmsg(2). Changes: as recvfrom. Safe in a signal handler. A cancellation point.
     unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => hooked_recvmsg {
+        if let Err(error) = transfer::check(fd, flags) {
+            return fail(error) as ssize_t;
+        }
         // SAFETY: recvmsg(2) demands a message header, or null, on which the call fails.
         let room = unsafe { message.as_ref() }.map_or(0, |header| header.msg_namelen);
         let arguments = [int(fd), at(message), int(flags), 0, 0, 0];
@@ -87,6 +94,9 @@ redhook::hook! {
     unsafe fn recvmmsg(
         fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec
     ) -> c_int => hooked_recvmmsg {
+        if let Err(error) = transfer::check(fd, flags) {
+            return fail(error);
+        }
         let mut rooms = [0_u8; MOST_MESSAGES];
         if !messages.is_null() {
             for (place, room) in (0..count as usize).zip(&mut rooms) {

@@ -27,4 +27,5 @@ extern "C" fn start() {
     crate::setsockopt::resolve();
     crate::socket::resolve();
     crate::status::resolve();
+    crate::transfer::resolve();
 }

@@ -103,6 +103,7 @@ programs! { same_bare_and_wrapped;
     readers_sleep_through_the_connect_to_the_data: "readers",
     pythons_event_loops_never_stall: "loops.py",
     fast_open_and_mptcp_are_connects: "fastopen",
+    what_is_read_or_written_before_a_connect_is_done_waits_for_it: "early",
     receiving_and_messages_are_the_kernels_and_can_be_cancelled: "receiving",
     connects_without_a_descriptor_to_spare_are_left_to_the_backstop: "exhausted",
     a_call_leaves_nothing_behind_that_passes_the_filter: "leftovers",
@@ -119,11 +120,6 @@ programs! { same_through_ipv6_proxy;
 }
 
 /// What presocks does not do as the kernel does it (README, limits): the program may fail, but nothing leaks.
-#[test]
-fn a_program_that_reads_and_writes_before_its_connect_is_done_harms_only_itself() {
-    leaks_nothing("careless");
-}
-
 #[test]
 fn a_pending_socket_that_outlives_its_program_or_its_number_leaks_nothing() {
     leaks_nothing("orphaned");

@@ -37,7 +37,7 @@ fn sic_and_irssi_talk_on_a_channel() {
     lab.file("irssi/config", "settings = { \"irc/core\" = { cmd_queue_speed = \"10msec\"; }; };\n");
     let authority = certificate.authority.display();
     let secure = format!("-tls -tls_verify -tls_cafile {authority} origin.test 6697");
-    for (command, server) in [("irssi", "origin.test"), ("env -u LD_PRELOAD irssi", &secure)] {
+    for (command, server) in [("irssi", "origin.test"), ("irssi", &secure)] {
         let mut terminal = Terminal::open(&lab);
         terminal.enter(&format!("TERM=xterm {} {command} --home irssi --nick bob", wrapper(&proxy)));
         terminal.wait_for("[(status)]");
