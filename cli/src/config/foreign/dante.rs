@@ -6,6 +6,7 @@
 mod route;
 mod token;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::environment::Environment;
@@ -56,6 +57,7 @@ pub(crate) fn profile(
     let mut has_default = false;
     for route in &by_proxy {
         let (name, url) = route.proxy(login.as_ref(), notes)?;
+        let name = own_name(&profile.proxies, &name, &url);
         if !has_default && route.is_default() {
             profile.proxy = Some(List::new([name.clone()], &route.place));
             has_default = true;
@@ -79,6 +81,13 @@ pub(crate) fn profile(
         profile.default = Some(Said::new("deny".to_owned(), &whole));
     }
     Ok(profile)
+}
+
+/// A name that no proxy with another URL has: routes to one server may differ in user or protection.
+fn own_name(proxies: &BTreeMap<String, Said<String>>, name: &str, url: &str) -> String {
+    let is_free = |name: &String| proxies.get(name).is_none_or(|other| other.value == url);
+    let others = (2..).map(|number: usize| format!("{name} ({number})"));
+    std::iter::once(name.to_owned()).chain(others).find(is_free).unwrap_or_else(|| name.to_owned())
 }
 
 fn global(profile: &mut Profile, statement: Statement, notes: &mut Vec<String>) -> Result<(), String> {

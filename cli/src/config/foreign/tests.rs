@@ -252,6 +252,24 @@ fn socks4_of_other_programs_carries_names() {
 }
 
 #[test]
+fn dantes_routes_to_one_server_keep_each_its_own_protection_and_user() {
+    let route = |to: &str, rest: &str| format!("route {{ to: {to} via: gate port = 1080 {rest} }}\n");
+    let text = [
+        route("192.0.2.0/24", "method: gssapi gssapi.enctype: confidentiality"),
+        route("198.51.100.0/24", "method: gssapi gssapi.enctype: clear"),
+        route("203.0.113.0/24", "method: none"),
+        route("0/0", "method: gssapi gssapi.enctype: confidentiality"),
+    ]
+    .concat();
+    let (profile, _) = read(Format::Dante, &text).unwrap();
+    let url = |name: &String| profile.proxies[name].value.trim_start_matches("socks5+gssapi://gate:1080?");
+    let rules = profile.rules.as_ref().unwrap();
+    let used: Vec<_> = rules.iter().map(|rule| url(&rule.value.via.as_ref().unwrap().value)).collect();
+    assert_eq!(used, ["protection=confidentiality", "protection=clear", "socks5://gate:1080"]);
+    assert_eq!(profile.proxies.len(), 3);
+}
+
+#[test]
 fn dantes_gssapi_is_ours() {
     let read = |route: &str| {
         let route = format!("route {{ to: 0/0 via: gate.example port = 1080 {route} }}");
