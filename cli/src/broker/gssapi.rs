@@ -201,23 +201,26 @@ async fn converse(
     agree(gssapi.level, wire, context).await
 }
 
-/// The level of protection (section 4). Both sides say it under the context's protection, so that nobody on the way makes it another.
+/// The level of protection (section 4). Both sides say it under the context's protection, so that nobody on the way makes it another. A stronger one than was
+/// asked for will do.
 async fn agree(level: Level, wire: &mut impl Wire, mut context: Context) -> Result<Option<Seal>, Trouble> {
-    let is_confidential = level == Level::Confidentiality;
-    if !context.protects(is_confidential) {
+    if !context.protects(level == Level::Confidentiality) {
         return Err(Trouble::NotOffered);
     }
     let wish = context.wrap(false, &[level.number()]).map_err(Trouble::Library)?;
     send(wire, Kind::Protection, &wish).await?;
     let answer = receive(wire, Kind::Protection, Trouble::ClosedOnLevel(level)).await?;
     let answer = context.unwrap(false, &answer).map_err(Trouble::Token)?;
-    match *answer.as_slice() {
-        [number] if number == level.number() => {}
-        [number] => return Err(Trouble::Level { wanted: level, answered: number }),
-        _ => return Err(Trouble::NoLevel),
-    }
-    if level == Level::Clear {
+    let [number] = *answer.as_slice() else { return Err(Trouble::NoLevel) };
+    let will_do = |agreed: &Level| *agreed == level || level > Level::Clear && *agreed > level;
+    let agreed = Level::new(number).filter(will_do);
+    let agreed = agreed.ok_or(Trouble::Level { wanted: level, answered: number })?;
+    if agreed == Level::Clear {
         return Ok(None);
+    }
+    let is_confidential = agreed == Level::Confidentiality;
+    if !context.protects(is_confidential) {
+        return Err(Trouble::NotOffered);
     }
     let room = u32::try_from(MAX_TOKEN).unwrap_or(u32::MAX);
     let most = context.most(is_confidential, room).map_err(Trouble::Library)?;

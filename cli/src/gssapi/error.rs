@@ -59,6 +59,8 @@ fn cause(major: Status, minor: Status) -> Cause {
         (_, Some(154 | 156 | 220)) => Cause::NoKdc,
         // KRB5_CC_NOTFOUND, KRB5_FCC_NOFILE
         (7, _) | (_, Some(141 | 195)) => Cause::NoTicket,
+        // What Heimdal says of a cache that there is not.
+        _ if minor.cast_signed() == libc::ENOENT => Cause::NoTicket,
         // GSS_S_BAD_SIG, GSS_S_DEFECTIVE_TOKEN
         (6 | 9, _) => Cause::Token,
         _ => Cause::Other,
@@ -99,7 +101,7 @@ mod tests {
         assert_eq!(kerberos(-1_765_328_352), Cause::Expired);
         assert_eq!(kerberos(-1_765_328_347), Cause::Clocks);
         assert_eq!([-1_765_328_230, -1_765_328_228, -1_765_328_164].map(kerberos), [Cause::NoKdc; 3]);
-        assert_eq!([-1_765_328_243, -1_765_328_189].map(kerberos), [Cause::NoTicket; 2]);
+        assert_eq!([-1_765_328_243, -1_765_328_189, libc::ENOENT].map(kerberos), [Cause::NoTicket; 3]);
         assert_eq!(
             [7, 9, 11, 13].map(|routine| cause(routine << 16, 0)),
             [Cause::NoTicket, Cause::Token, Cause::Expired, Cause::Other]

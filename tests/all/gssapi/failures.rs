@@ -141,7 +141,7 @@ fn a_proxy_that_takes_no_gssapi_or_not_ours_says_so() {
 }
 
 #[test]
-fn another_level_of_protection_than_was_asked_for_is_refused() {
+fn a_weaker_protection_than_was_asked_for_is_refused_and_a_stronger_one_taken() {
     let Some(realm) = Realm::start() else { return };
     for (number, (habit, asked, answered)) in (1..).zip([
         ("weaker", "confidentiality", "integrity"),
@@ -157,6 +157,12 @@ fn another_level_of_protection_than_was_asked_for_is_refused() {
         );
         realm.fails(&proxy.url_with(&format!("protection={asked}")), "EACCES", &why);
     }
+    let _echo = Service::echo(&realm.lab, 7);
+    let proxy = GssapiProxy::that(&realm.lab, &realm.kerberos, 9, "stronger");
+    let url = proxy.url_with("protection=integrity");
+    let run = realm.lab.presocks(["nc", "-N", "10.88.0.2", "7"]).proxy(&url).stdin("hello").run();
+    run.success().stdout_is("hello").stderr_is("");
+    realm.lab.assert_no_leak();
 }
 
 #[test]

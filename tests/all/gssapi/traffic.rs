@@ -3,7 +3,7 @@
 use presocks_tests::certificates::Certificates;
 use presocks_tests::lab::PROXY;
 use presocks_tests::missing;
-use presocks_tests::origin::{DnsServer, HttpServer, Service, http};
+use presocks_tests::origin::{DnsServer, GitServer, HttpServer, Repository, Service, SshServer, http};
 use presocks_tests::proxy::scripted::{Gate, Script};
 use presocks_tests::proxy::{GssapiProxy, Microsocks, Stunnel, UnixDoor, Upstream};
 
@@ -201,6 +201,67 @@ fn gssapi_goes_over_tls_to_a_unix_socket_and_behind_other_proxies() {
         fetch.run().success().stdout_is(http::large()).stderr_is("");
     }
     lab.assert_no_leak();
+}
+
+#[test]
+fn ssh_scp_and_git_work() {
+    if missing(&["ssh", "scp", "sshd", "ssh-keygen", "git"]) {
+        return;
+    }
+    let Some(realm) = Realm::start() else { return };
+    let lab = &realm.lab;
+    let server = SshServer::start(lab);
+    let session = lab.presocks(server.client("ssh", ["root@origin.test", "cat; exit 7"])).proxy(&realm.proxy);
+    session.stdin(http::large()).run().code(7).stdout_is(http::large());
+    let original = lab.file("original", http::large());
+    let there = format!("root@origin.test:{}/there", lab.directory().display());
+    let words = server.client("scp", ["-q", &original.to_string_lossy(), &there]);
+    lab.presocks(words).proxy(&realm.proxy).run().success();
+    assert_eq!(std::fs::read(lab.directory().join("there")).unwrap(), http::large());
+    let repository = Repository::create(lab);
+    let _git = GitServer::start(lab);
+    let words = ["git", "clone", "-q", "git://origin.test/repo.git", "copy"];
+    lab.presocks(words).proxy(&realm.proxy).run().success();
+    let head = lab.bare(["git", "-C", "copy", "rev-parse", "HEAD"]).run();
+    head.success().stdout_is(format!("{}\n", repository.head));
+    lab.assert_no_leak();
+}
+
+#[test]
+fn heimdals_library_serves_where_there_is_none_of_mits() {
+    const PROGRAM: &str = "
+import socket
+s = socket.create_connection(('origin.test', 7))
+s.sendall(bytes(3_000_000))
+s.shutdown(socket.SHUT_WR)
+length = 0
+while data := s.recv(65536): length += len(data)
+print(length)";
+    const SCRIPT: &str = "
+for file in $(ldconfig -p | sed -n 's/.*libgssapi_krb5.so.2 .* => //p'); do mount --bind /dev/null \"$file\"; done
+exec \"$@\"";
+    let Some(realm) = Realm::start() else { return };
+    let known = realm.lab.bare(["ldconfig", "-p"]).run().stdout();
+    if !known.contains("libgssapi.so.3") && missing(&["libgssapi.so.3"]) {
+        return;
+    }
+    let _mirror = Service::mirror(&realm.lab, 7, u64::MAX);
+    let presocks = presocks_tests::binary::presocks();
+    let run = |url: &str, cache: &str| {
+        let words = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", presocks.to_str().unwrap(), "-p", url];
+        let bare = realm.lab.bare(words.into_iter().chain(["/usr/bin/python3", "-c", PROGRAM]));
+        bare.env("KRB5CCNAME", format!("FILE:{}/{cache}", realm.lab.directory().display())).run()
+    };
+    // It would ask the KDC by UDP first.
+    realm.lab.bare(["kvno", "rcmd/proxy.lab"]).run().success();
+    for url in realm.urls() {
+        run(&url, "tickets").success().stdout_is("3000000\n").stderr_is("");
+    }
+    run(&realm.proxy.url(), "none")
+        .code(1)
+        .stdout_is("")
+        .stderr_has("there is no Kerberos ticket: run kinit (");
+    realm.lab.assert_no_leak();
 }
 
 /// Between presocks and the proxy is a wire that breaks.

@@ -101,11 +101,11 @@ class Client:
         print("level", level[0], flush=True)
         if HABIT == "close on level":
             return False
-        answer = {"weaker": b"\x01", "none": b"\x00", "selective": b"\x03", "two levels": b"\x02\x02"}.get(HABIT, level)
+        answer = {"weaker": b"\x01", "none": b"\x00", "stronger": b"\x02", "selective": b"\x03", "two levels": b"\x02\x02"}.get(HABIT, level)
         token = self.context.wrap(answer, False).message
         if HABIT == "forged level":
             token = token[:-1] + bytes([token[-1] ^ 1])
-        self.level = level[0]
+        self.level = 2 if HABIT == "stronger" else level[0]
         client.sendall(message(PROTECTION, answer if HABIT == "bare level" else token))
         self.opened = b""
         return True
