@@ -98,7 +98,7 @@ pub enum Request {
         /// Its value.
         value: DeviceValue,
     },
-    /// A stream socket's bind() to an address off the machine, the socket attached. Answer: [`Reply::Direct`]; [`Reply::Address`] with the address to bind it to instead, when
+    /// A socket's bind() to an address off the machine, the socket attached. Answer: [`Reply::Direct`]; [`Reply::Address`] with the address to bind it to instead, when
     /// this one is the proxy's, as the broker has shown it.
     Bind {
         /// The address.

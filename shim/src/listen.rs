@@ -27,7 +27,9 @@ redhook::hook! {
         let arguments = [int(fd), at(address), len as usize, 0, 0, 0];
         // SAFETY: bind(2) demands `len` readable bytes at `address`.
         let asked = match unsafe { read(address, len) } {
-            Given::Ip(wanted) if is_off_the_machine(wanted) && kind(fd) == Ok(Kind::Stream) => {
+            Given::Ip(wanted)
+                if is_off_the_machine(wanted) && matches!(kind(fd), Ok(Kind::Stream | Kind::Datagram)) =>
+            {
                 ask(&Request::Bind { address: wanted }, fd, libc::SYS_bind, arguments)
             }
             _ => Ok(Asked::Reply(Reply::Direct)),

@@ -21,14 +21,17 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+use presocks_abi::socket::is_loopback;
+use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::sync::Notify;
 
 use super::failure::Failure;
 use super::report::Program;
 use super::socket::{
-    Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, stay_on_loopback,
+    Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, leaves_loopback, stay_on_loopback,
 };
 use super::{Broker, path};
 use accepted::Accepted;
@@ -36,6 +39,9 @@ use binding::Binding;
 pub(super) use connections::Way;
 use connections::{Connection, Connections};
 use cookies::Cookies;
+
+/// Most refusals that are remembered.
+const MOST_REFUSED: usize = 1024;
 
 /// What is known of listening in a session.
 #[derive(Default)]
@@ -47,6 +53,8 @@ pub(super) struct Bindings {
     asking: RefCell<HashSet<u64>>,
     has_asked: Notify,
     accepted: RefCell<Accepted>,
+    /// What listen() is to say at once, as the proxy has said it to getsockname().
+    refused: RefCell<HashMap<u64, i32>>,
     /// Sockets that were bound to any address, where their programs meant the proxy's.
     moved: RefCell<Cookies>,
     /// Sockets that we have hear loopback alone.
@@ -72,6 +80,7 @@ impl Bindings {
         if let Some(binding) = self.listeners.borrow_mut().remove(&socket.cookie()) {
             binding.abandon();
         }
+        self.refused.borrow_mut().remove(&socket.cookie());
         if self.apart.borrow_mut().remove(socket.cookie()) {
             // Nothing is lost where that fails: then it hears nobody.
             let _ = hear_all(socket.as_fd());
@@ -141,6 +150,7 @@ pub(super) async fn own_address(
         None if listens => return Ok(None),
         // Of a connection that was, it is the address that it had.
         None if has_spoken(socket.as_fd()) => return Ok(None),
+        None if bindings.refused.borrow().contains_key(&socket.cookie()) => return Ok(None),
         _ => {}
     }
     let Some(connection) = beside(broker, program) else {
@@ -155,7 +165,15 @@ pub(super) async fn own_address(
         }
         Err(errno) if listens => Err(errno),
         // It may never listen. If it does, it fails.
-        Err(_) => Ok(None),
+        Err(errno) => {
+            let mut refused = bindings.refused.borrow_mut();
+            // Nobody tells of those that are closed.
+            if refused.len() >= MOST_REFUSED {
+                refused.clear();
+            }
+            refused.insert(socket.cookie(), errno);
+            Ok(None)
+        }
     }
 }
 
@@ -176,6 +194,9 @@ pub(super) async fn listen(
     }
     let bindings = &broker.bindings;
     let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
+    if let Some(errno) = bindings.refused.borrow_mut().remove(&socket.cookie()) {
+        return Err(errno);
+    }
     let binding = match (known, beside(broker, program)) {
         (Some(binding), _) if !binding.is_used_up(&socket) => binding,
         (_, Some(connection)) => bind(broker, &socket, &connection, program).await?,
@@ -190,6 +211,8 @@ pub(super) async fn listen(
     // the filter they are not answered at all.
     let fd = socket.as_fd();
     let apart = hear_loopback_alone(fd).map(|()| true).or_else(|_| stay_on_loopback(fd).map(|()| false));
+    // By another device nothing would come to it that we bring.
+    let apart = apart.and_then(|how| if leaves_loopback(fd) { Err(Errno::NODEV.into()) } else { Ok(how) });
     match apart {
         Ok(true) => bindings.apart.borrow_mut().insert(socket.cookie()),
         Ok(false) => {}
@@ -243,7 +266,10 @@ async fn bind(
     broker.report.listening(program, &way.target, &shown, started.elapsed(), outcome);
     match bound {
         Ok(bound) => {
-            connection.listens_at(bound.at.ip());
+            // A listener at loopback would be taken for one of this machine's.
+            if !is_loopback(bound.at.ip()) {
+                connection.listens_at(bound.at.ip());
+            }
             Ok(binding::begin(broker, socket, connection, bound, program.process()))
         }
         Err(failure) if failure.errno() == libc::EACCES => Err(libc::EACCES),
@@ -295,6 +321,6 @@ fn in_its_family(address: SocketAddr, socket: &Socket) -> Option<SocketAddr> {
 fn usable(bound: Target) -> Option<SocketAddr> {
     let Host::Address(address) = bound.host else { return None };
     let address = address.to_canonical();
-    let is_one = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
-    is_one.then(|| SocketAddr::new(address, bound.port))
+    let is_one = kind(address) == Kind::Ordinary && !address.is_multicast() && address != Ipv4Addr::BROADCAST;
+    (is_one && !is_loopback(address)).then(|| SocketAddr::new(address, bound.port))
 }

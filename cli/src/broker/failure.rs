@@ -50,6 +50,8 @@ pub(super) enum Failure {
     OtherFamily(SocketAddr),
     /// The proxy has closed the connection that stood for its listening.
     ListensNoMore(Option<io::Error>),
+    /// Somebody has come, and the program's listener takes nobody.
+    NotBrought(io::Error),
     /// There is no TLS with the proxy.
     Tls(Box<Trouble>),
     /// There is no GSSAPI with the proxy.
@@ -79,9 +81,11 @@ impl Failure {
             | Self::NotApart
             | Self::NoRelay(_)
             | Self::NoDatagrams(_) => libc::ENETUNREACH,
-            Self::NoBind | Self::NoListener(_) | Self::OtherFamily(_) | Self::ListensNoMore(_) => {
-                libc::EADDRNOTAVAIL
-            }
+            Self::NoBind
+            | Self::NoListener(_)
+            | Self::OtherFamily(_)
+            | Self::ListensNoMore(_)
+            | Self::NotBrought(_) => libc::EADDRNOTAVAIL,
             Self::Gssapi(trouble) => trouble.errno(),
             Self::At(at) => at.errno(),
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
@@ -113,6 +117,7 @@ impl Failure {
             Self::NoListener(_) => 22,
             Self::OtherFamily(_) => 23,
             Self::ListensNoMore(_) => 24,
+            Self::NotBrought(_) => 25,
             Self::Tls(trouble) => 16 + trouble.cause(),
             Self::Gssapi(trouble) => 0x200 + trouble.cause(),
             Self::At(at) => at.cause(),
@@ -213,6 +218,9 @@ impl fmt::Display for Failure {
             }
             Self::OtherFamily(at) => {
                 write!(f, "the proxy listens at {at}, which is not of the family of the program's socket")
+            }
+            Self::NotBrought(error) => {
+                write!(f, "the program's listener does not take the connection: {}", Plain(error))
             }
             Self::ListensNoMore(None) => f.write_str("the proxy has stopped listening: it closed the connection"),
             Self::ListensNoMore(Some(error)) => {

@@ -4,12 +4,13 @@
 //! relay. When the chain's order permits, an attempt goes on without a proxy that fails it; whoever fails is named.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_proto::handshake::Handshake;
+use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
 use tokio::io::Interest;
@@ -106,10 +107,14 @@ pub(super) async fn bind(
 /// Where the proxy listens. RFC 1928 leaves it open what an address of zeros means; servers that do not know their own say so, and it is the one by which we
 /// have reached them.
 fn listens_at(bound: Option<Target>, stream: &Stream, hops: &[Rc<Hop>]) -> Option<SocketAddr> {
-    let Target { host: Host::Address(address), port: 1.. } = bound? else { return None };
-    let port = bound?.port;
-    if !address.to_canonical().is_unspecified() {
-        return Some(SocketAddr::new(address.to_canonical(), port));
+    let Target { host: Host::Address(address), port } = bound.filter(|bound| bound.port > 0)? else {
+        return None;
+    };
+    let address = address.to_canonical();
+    if !address.is_unspecified() {
+        let is_one =
+            kind(address) == Kind::Ordinary && !address.is_multicast() && address != Ipv4Addr::BROADCAST;
+        return is_one.then(|| SocketAddr::new(address, port));
     }
     let own = match hops {
         [_] => stream.innermost()?.peer_addr().ok()?.ip(),
@@ -396,8 +401,8 @@ impl<'a> Way<'a> {
     ) -> Result<(), Fault> {
         let mut handshake = self.handshake(hops, index)?;
         let has_next = index + 1 < hops.len();
-        // While there are other ways, the last one's answer is not waited for until all time is gone.
-        let may_take_all = !has_next && !self.has_choice;
+        // While there are other ways, the last one's answer is not waited for until all time is gone; nor is that of one that need only listen.
+        let may_take_all = !has_next && !self.has_choice && !self.is_bind;
         let negotiation = negotiate(wire, &mut handshake, &self.limits, may_take_all).await;
         let tells = hops.get(index).is_some_and(|hop| hop.proxy.tells_strangers());
         if self.stranger.is_some() && tells && handshake.is_authenticated() {

@@ -261,3 +261,49 @@ print(dead.getsockname()[0], control.getsockname())
     assert_eq!(proxy.finished(2).len(), 2);
     lab.assert_no_leak();
 }
+
+#[test]
+fn who_has_a_closed_listeners_port_gets_nobody() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let proxy = proxy(&lab, listening().pass(&gate).send(at([10, 88, 0, 2], 20)).send("hello").read_all());
+    let program = "
+import select, socket, sys
+control = socket.create_connection(('10.88.0.2', 2100))
+port = 5555
+listener = socket.socket(); listener.bind(('', port)); listener.listen(1); listener.close()
+other = socket.create_server(('127.0.0.1', port))
+print('closed', flush=True); sys.stdin.readline()
+for name in ('one.test', 'two.test'): socket.gethostbyname(name)
+print('somebody' if select.select([other], [], [], 0)[0] else 'nobody')
+";
+    let mut running =
+        lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind", "-q"]).start();
+    assert_eq!(running.line(), "closed");
+    gate.open();
+    patience::wait_until("the BIND to end", || proxy.connections().get(1).is_some_and(|bind| bind.over));
+    running.write("\n");
+    running.finish().success().stdout_is("closed\nnobody\n");
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_datagram_socket_is_bound_to_what_the_program_takes_for_its_address() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = proxy(&lab, listening().read_all());
+    let program = "
+import socket
+control = socket.create_connection(('10.88.0.2', 2100))
+datagrams = socket.socket(type=socket.SOCK_DGRAM); datagrams.bind((control.getsockname()[0], 0))
+print(datagrams.getsockname()[0], datagrams.getsockname()[1] > 0)
+";
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind"]).run();
+    run.success().stdout_is("0.0.0.0 True\n").stderr_is("");
+    lab.assert_no_leak();
+}

@@ -225,6 +225,16 @@ fn a_first_reply_that_is_none_or_a_refusal_fails_listen_and_nothing_listens() {
             "the proxy gives 203.0.113.9:0 as where it listens, which is no address and port",
         ),
         (
+            asked().send(at([198, 18, 0, 1], 4000)).read_all(),
+            "EADDRNOTAVAIL",
+            "the proxy gives 198.18.0.1:4000 as where it listens, which is no address and port",
+        ),
+        (
+            asked().send(at([224, 0, 0, 1], 4000)).read_all(),
+            "EADDRNOTAVAIL",
+            "the proxy gives 224.0.0.1:4000 as where it listens, which is no address and port",
+        ),
+        (
             asked().send(at_v6(4000)).read_all(),
             "EADDRNOTAVAIL",
             "the proxy listens at [2001:db8::7]:4000, which is not of the family of the program's socket",

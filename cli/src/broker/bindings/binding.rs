@@ -12,6 +12,7 @@ use std::time::Duration;
 use presocks_proto::handshake::Handshake;
 use presocks_proto::standin::{self, kind};
 use presocks_proto::target::Target;
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
@@ -145,10 +146,18 @@ async fn attend(
     let brought = tokio::select! {
         biased;
         () = binding.abandoned() => None,
-        brought = bring(&broker, &binding, peer) => brought.ok(),
+        brought = bring(&broker, &binding, peer) => Some(brought),
     };
     binding.is_over.set(true);
-    let Some((program, source)) = brought else { return refuse(&stream) };
+    let (program, source) = match brought {
+        Some(Ok(brought)) => brought,
+        Some(Err(error)) => {
+            let failure = Failure::NotBrought(error);
+            broker.report.nobody_came(&way.target, &path::shown(&way.hops), &failure);
+            return refuse(&stream);
+        }
+        None => return refuse(&stream),
+    };
     let who: &dyn std::fmt::Display = come.as_ref().map_or(&peer, |come| come);
     broker.report.somebody_came(who, binding.external, &path::shown(&way.hops));
     relay::serve(&broker, program, stream).await;
@@ -170,11 +179,10 @@ fn shown(bound: Option<Target>, destination: SocketAddr) -> SocketAddr {
 /// Connects to the program's listener, once there is one, from an address that nobody else has meanwhile.
 async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let listener = binding.until(Binding::listener).await;
-    let any = listener.ip().is_unspecified();
-    let (source, to): (IpAddr, IpAddr) = match listener.ip().to_canonical() {
-        IpAddr::V4(own) => (Ipv4Addr::LOCALHOST.into(), if any { Ipv4Addr::LOCALHOST } else { own }.into()),
-        IpAddr::V6(own) => (Ipv6Addr::LOCALHOST.into(), if any { Ipv6Addr::LOCALHOST } else { own }.into()),
-    };
+    // Another may have the port by now. He is not to be spoken to, and if he has come between, not a byte is his.
+    let is_its = || if binding.identity.listens(listener) { Ok(()) } else { Err(Errno::CONNREFUSED) };
+    is_its()?;
+    let (source, to) = ends(listener.ip(), binding.external.ip());
     let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind((source, 0).into())?;
     let source = socket.local_addr()?;
@@ -182,7 +190,8 @@ async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Resu
     broker.bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
     let connected = socket.connect(SocketAddr::new(to, listener.port()));
     let connected = timeout(broker.settings.connect_timeout, connected).await;
-    let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()));
+    let stream = stream.and_then(|stream| Ok(is_its().map(|()| stream)?));
     if stream.is_err() {
         broker.bindings.accepted.borrow_mut().forget(source);
     }
@@ -190,6 +199,17 @@ async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Resu
     // What is passed on goes at once, as it came.
     stream.set_nodelay(true)?;
     Ok((stream, source))
+}
+
+/// Between which addresses a listener is reached from here. One for both families hears IPv4 as well, and there may be no IPv6.
+fn ends(listener: IpAddr, external: IpAddr) -> (IpAddr, IpAddr) {
+    const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    match listener.to_canonical() {
+        IpAddr::V4(own) => (V4, if own.is_unspecified() { V4 } else { own.into() }),
+        IpAddr::V6(own) if own.is_unspecified() && external.to_canonical().is_ipv4() => (V4, V4),
+        IpAddr::V6(own) => (V6, if own.is_unspecified() { V6 } else { own.into() }),
+    }
 }
 
 /// There is nobody to take the connection: as a closed port would, it resets it.
@@ -207,6 +227,22 @@ mod tests {
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_listener_is_reached_where_it_hears_and_an_ipv6_one_without_ipv6_too() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (v4, v6) = (ip("127.0.0.1"), ip("::1"));
+        for (listener, external, source, to) in [
+            ("0.0.0.0", "203.0.113.9", v4, v4),
+            ("10.0.0.1", "203.0.113.9", v4, ip("10.0.0.1")),
+            ("::ffff:10.0.0.1", "203.0.113.9", v4, ip("10.0.0.1")),
+            ("::", "203.0.113.9", v4, v4),
+            ("::", "2001:db8::9", v6, v6),
+            ("fd00::1", "2001:db8::9", v6, ip("fd00::1")),
+        ] {
+            assert_eq!(ends(ip(listener), ip(external)), (source, to), "{listener} {external}");
+        }
     }
 
     #[test]

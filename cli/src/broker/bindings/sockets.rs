@@ -2,7 +2,7 @@
 //!
 //! The kernel is asked about one at a time (sock_diag(7)): its tables in `/proc/net/tcp` take it tens of milliseconds to write down.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
@@ -54,7 +54,7 @@ impl Identity {
     }
 
     /// Does it listen there? Where that cannot be told: yes.
-    fn listens(&self, own: SocketAddr) -> bool {
+    pub(super) fn listens(&self, own: SocketAddr) -> bool {
         const LOOPBACK: u32 = 1;
         self.is_there(own, None, LOOPBACK)
     }
@@ -101,10 +101,17 @@ pub(super) fn keep_swept(broker: &Rc<Broker>) {
         let bindings = &broker.bindings;
         while !bindings.listeners.borrow().is_empty() {
             tokio::time::sleep(SWEEP).await;
+            // Each process is looked at once.
+            let mut held = HashMap::new();
+            let mut is_held = |identity: &Identity| {
+                let Some(process) = identity.process else { return true };
+                let its = held.entry(process).or_insert_with(|| held_by(process).ok());
+                its.as_ref().is_none_or(|its| identity.is_among(its))
+            };
             bindings.listeners.borrow_mut().retain(|_, binding| {
                 let is_there = match binding.listener() {
                     Some(listener) => binding.identity.listens(listener),
-                    None => binding.identity.is_held(),
+                    None => is_held(&binding.identity),
                 };
                 let was_missing = binding.is_missing.replace(!is_there);
                 if !is_there && was_missing {

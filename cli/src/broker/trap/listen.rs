@@ -26,8 +26,8 @@ pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
     }
     let taken = caller.take(fd)?;
     let bindings = &caller.broker.bindings;
-    let instead =
-        if taken.kind == Kind::Stream { bindings.instead_of(taken.fd.as_fd(), wanted) } else { None };
+    let is_ip = matches!(taken.kind, Kind::Stream | Kind::Datagram);
+    let instead = if is_ip { bindings.instead_of(taken.fd.as_fd(), wanted) } else { None };
     let Some(instead) = instead else { return now(Answer::Continue) };
     match rustix::net::bind(&taken.fd, &instead) {
         Ok(()) => now(Answer::Value(0)),
