@@ -306,14 +306,35 @@ impl Drop for Turn<'_> {
 
 /// The address as this socket can have it; `None` when it cannot.
 fn in_its_family(address: SocketAddr, socket: &Socket) -> Option<SocketAddr> {
-    let port = address.port();
-    match (address.ip().to_canonical(), socket.is_v6()) {
-        (IpAddr::V4(v4), false) => Some((v4, port).into()),
-        (IpAddr::V6(v6), true) => Some((v6, port).into()),
-        (IpAddr::V4(v4), true) if sockopt::ipv6_v6only(socket.as_fd()) == Ok(false) => {
-            Some((v4.to_ipv6_mapped(), port).into())
+    Families::of(socket).show(address)
+}
+
+/// Of which families a socket's addresses can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Families {
+    V4,
+    V6,
+    /// IPv6, with IPv4 mapped.
+    Both,
+}
+
+impl Families {
+    fn of(socket: &Socket) -> Self {
+        match (socket.is_v6(), sockopt::ipv6_v6only(socket.as_fd())) {
+            (false, _) => Self::V4,
+            (true, Ok(false)) => Self::Both,
+            (true, _) => Self::V6,
         }
-        (IpAddr::V4(_), true) | (IpAddr::V6(_), false) => None,
+    }
+
+    fn show(self, address: SocketAddr) -> Option<SocketAddr> {
+        let port = address.port();
+        match (address.ip().to_canonical(), self) {
+            (IpAddr::V4(v4), Self::V4) => Some((v4, port).into()),
+            (IpAddr::V4(v4), Self::Both) => Some((v4.to_ipv6_mapped(), port).into()),
+            (IpAddr::V6(v6), Self::V6 | Self::Both) => Some((v6, port).into()),
+            (IpAddr::V4(_), Self::V6) | (IpAddr::V6(_), Self::V4) => None,
+        }
     }
 }
 

@@ -126,6 +126,8 @@ fn a_peer_that_the_second_reply_does_not_tell_is_the_one_that_was_connected_to()
         (named(b"origin.test", 20), "10.88.0.2 20"),
         (at([0; 4], 20), "10.88.0.2 20"),
         (at([192, 0, 2, 9], 20), "192.0.2.9 20"),
+        // An IPv4 socket has no IPv6 peers.
+        (at_v6(20), "10.88.0.2 20"),
     ] {
         let proxy = proxy(&lab, Script::until_request().send(at(LISTENS, 4000)).send(second));
         let run = probe(&lab, &proxy, &["listen", "accept"]).run();

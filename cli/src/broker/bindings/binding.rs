@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::accepted::Come;
 use super::connections::Connection;
 use super::sockets::{self, Identity};
-use super::usable;
+use super::{Families, usable};
 use crate::broker::failure::Failure;
 use crate::broker::negotiate::hear;
 use crate::broker::path::{self, Listening};
@@ -39,6 +39,7 @@ pub(super) struct Binding {
     pub(super) external: SocketAddr,
     /// Which socket it is for.
     pub(super) identity: Identity,
+    families: Families,
     /// Where that listens, once it does.
     listener: Cell<Option<SocketAddr>>,
     is_abandoned: Cell<bool>,
@@ -61,6 +62,7 @@ pub(super) fn begin(
     let binding = Rc::new(Binding {
         external: at,
         identity: Identity::new(socket, process),
+        families: Families::of(socket),
         listener: Cell::default(),
         is_abandoned: Cell::default(),
         has_changed: Notify::new(),
@@ -143,6 +145,10 @@ async fn attend(
     }
     let come = second_reply.bound();
     let peer = shown(come, connection.destination);
+    // A proxy that has both families may tell of the other one.
+    let known_as = SocketAddr::new(connection.destination.ip(), peer.port());
+    let fits = |address: &SocketAddr| binding.families.show(*address).is_some();
+    let peer = [peer, known_as].into_iter().find(fits).unwrap_or(binding.external);
     let brought = tokio::select! {
         biased;
         () = binding.abandoned() => None,
