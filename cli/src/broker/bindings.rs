@@ -57,6 +57,8 @@ pub(super) struct Bindings {
     refused: RefCell<HashMap<u64, i32>>,
     /// Sockets that were bound to any address, where their programs meant the proxy's.
     moved: RefCell<Cookies>,
+    /// Sockets that were to be connected, whatever has become of that: they are no listeners until they listen.
+    connected: RefCell<Cookies>,
     /// Sockets that we have hear loopback alone.
     apart: RefCell<Cookies>,
     is_swept: Cell<bool>,
@@ -75,8 +77,14 @@ impl Bindings {
         self.connections.borrow_mut().insert(Connection::new(socket, process, destination, way));
     }
 
+    /// The socket is being connected.
+    pub(super) fn connects(&self, socket: &Socket) {
+        self.forget(socket);
+        self.connected.borrow_mut().insert(socket.cookie());
+    }
+
     /// The socket is being connected, or listens for others: for it no proxy listens, and it hears whoever speaks to it.
-    pub(super) fn forget(&self, socket: &Socket) {
+    fn forget(&self, socket: &Socket) {
         if let Some(binding) = self.listeners.borrow_mut().remove(&socket.cookie()) {
             binding.abandon();
         }
@@ -149,7 +157,9 @@ pub(super) async fn own_address(
         // One that listened before there was a proxied connection is the program's own.
         None if listens => return Ok(None),
         // Of a connection that was, it is the address that it had.
-        None if has_spoken(socket.as_fd()) => return Ok(None),
+        None if has_spoken(socket.as_fd()) || bindings.connected.borrow().has(socket.cookie()) => {
+            return Ok(None);
+        }
         None if bindings.refused.borrow().contains_key(&socket.cookie()) => return Ok(None),
         _ => {}
     }

@@ -43,7 +43,9 @@ pub(super) async fn serve(
     if socket.is_connected() {
         return Some(libc::EISCONN);
     }
-    broker.bindings.forget(&socket);
+    if broker.settings.bind {
+        broker.bindings.connects(&socket);
+    }
     let started = Instant::now();
     let (route, path, result) = match route(broker, destination, &|| program.names()) {
         Err(failure) => (None, None, Err(failure)),

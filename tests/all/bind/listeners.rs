@@ -307,3 +307,24 @@ print(datagrams.getsockname()[0], datagrams.getsockname()[1] > 0)
     run.success().stdout_is("0.0.0.0 True\n").stderr_is("");
     lab.assert_no_leak();
 }
+
+#[test]
+fn a_connect_that_has_failed_leaves_no_listener() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let refuses = Script::until_request().send(presocks_tests::proxy::scripted::reply(5));
+    let connects = Script::until_request().send(at([203, 0, 113, 5], 7777)).read_all();
+    let proxy = connects.and_later(refuses).start(&lab);
+    let program = "
+import socket
+control = socket.create_connection(('10.88.0.2', 2100))
+failed = socket.socket(); failed.bind(('', 0))
+print(failed.connect_ex(('10.88.0.2', 2100)) > 0, failed.getsockname()[0] == '203.0.113.9')
+";
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind", "-q"]).run();
+    run.success().stdout_is("True False\n");
+    assert_eq!(proxy.finished(2).len(), 2);
+    lab.assert_no_leak();
+}

@@ -7,12 +7,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with, sockopt,
 };
 use tokio::task::spawn_local;
 
@@ -50,20 +51,23 @@ impl Identity {
 
     /// Is it connected so, and somebody's? Where that cannot be told: yes.
     pub(super) fn is_connected(&self, own: SocketAddr, peer: SocketAddr) -> bool {
-        self.is_there(own, Some(peer), self.device)
+        self.is_there(own, Some(peer), self.device).unwrap_or(true)
     }
 
-    /// Does it listen there? Where that cannot be told: yes.
+    /// Does it listen there? Where that cannot be told: as long as its process has it.
     pub(super) fn listens(&self, own: SocketAddr) -> bool {
         const LOOPBACK: u32 = 1;
-        self.is_there(own, None, LOOPBACK)
+        self.is_there(own, None, LOOPBACK).unwrap_or_else(|| self.is_held())
     }
 
-    fn is_there(&self, own: SocketAddr, peer: Option<SocketAddr>, device: u32) -> bool {
+    /// `None` where there is no telling: not every kernel tells of TCP, and those that do not say of every socket that it is not there.
+    fn is_there(&self, own: SocketAddr, peer: Option<SocketAddr>, device: u32) -> Option<bool> {
+        static TELLS: OnceLock<bool> = OnceLock::new();
         if self.is_hidden {
-            return self.is_held();
+            return Some(self.is_held());
         }
-        look_up(self.cookie, own, peer, device).unwrap_or(true)
+        let tells = || *TELLS.get_or_init(|| finds_a_listener().unwrap_or(false));
+        look_up(self.cookie, own, peer, device).ok().filter(|is_there| *is_there || tells())
     }
 
     /// Has its process a descriptor for it? Where that cannot be told: yes.
@@ -153,6 +157,12 @@ fn look_up(cookie: u64, own: SocketAddr, peer: Option<SocketAddr>, device: u32) 
     read_answer(&answer)
 }
 
+/// Is a listener found that is certainly there?
+fn finds_a_listener() -> io::Result<bool> {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    look_up(sockopt::socket_cookie(&listener)?, listener.local_addr()?, None, 0)
+}
+
 /// An error, or struct inet_diag_msg: of a socket that nobody has any more, the inode is 0.
 fn read_answer(answer: &[u8]) -> io::Result<bool> {
     const TYPE: usize = 4;
@@ -240,6 +250,11 @@ mod tests {
         assert!(!its.is_among(&held_by(i32::MAX).unwrap()));
         drop(listener);
         assert!(!its.is_held());
+    }
+
+    #[test]
+    fn a_listener_is_found_that_is_certainly_there() {
+        assert!(finds_a_listener().unwrap());
     }
 
     #[test]
