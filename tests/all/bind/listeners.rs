@@ -328,3 +328,28 @@ print(failed.connect_ex(('10.88.0.2', 2100)) > 0, failed.getsockname()[0] == '20
     assert_eq!(proxy.finished(2).len(), 2);
     lab.assert_no_leak();
 }
+
+#[test]
+fn a_listener_that_is_closed_right_after_accept_loses_nothing() {
+    if missing(&["python3", "danted"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let _caller = presocks_tests::origin::caller::start(&lab, 2100);
+    let proxy = Dante::open(&lab);
+    // Without an address to fill, accept() asks the broker nothing.
+    let program = "
+import ctypes, socket
+libc = ctypes.CDLL(None)
+control = socket.create_connection(('10.88.0.2', 2100))
+for turn in range(30):
+    listener = socket.create_server(('', 0))
+    host, port = control.getsockname()[0], listener.getsockname()[1]
+    control.sendall(f'call {host}:{port}\\n'.encode())
+    data = socket.socket(fileno=libc.accept(listener.fileno(), None, None)); listener.close()
+    print(data.makefile().readline(), end='')
+";
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind"]).run();
+    run.success().stderr_is("").stdout_is("hello from the caller\n".repeat(30));
+    lab.assert_no_leak();
+}

@@ -185,9 +185,10 @@ fn shown(bound: Option<Target>, destination: SocketAddr) -> SocketAddr {
 /// Connects to the program's listener, once there is one, from an address that nobody else has meanwhile.
 async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let listener = binding.until(Binding::listener).await;
-    // Another may have the port by now. He is not to be spoken to, and if he has come between, not a byte is his.
-    let is_its = || if binding.identity.listens(listener) { Ok(()) } else { Err(Errno::CONNREFUSED) };
-    is_its()?;
+    // Another may have the port by now. (Afterwards there is no telling: who accepts one connection alone closes the listener at once.)
+    if !binding.identity.listens(listener) {
+        return Err(Errno::CONNREFUSED.into());
+    }
     let (source, to) = ends(listener.ip(), binding.external.ip());
     let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind((source, 0).into())?;
@@ -197,7 +198,6 @@ async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Resu
     let connected = socket.connect(SocketAddr::new(to, listener.port()));
     let connected = timeout(broker.settings.connect_timeout, connected).await;
     let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()));
-    let stream = stream.and_then(|stream| Ok(is_its().map(|()| stream)?));
     if stream.is_err() {
         broker.bindings.accepted.borrow_mut().forget(source);
     }
