@@ -75,8 +75,7 @@ redhook::hook! {
 
 redhook::hook! {
     // getsockname(2). Changes: of a listener for which a proxy listens, and of one that is bound and does not listen yet, where the proxy does; of a
-    // connection through a proxy, whence that has connected. Passes: sockets on loopback but for accepted ones, and what is no TCP socket. Errno:
-    // `EACCES`, `EADDRNOTAVAIL` as for listen(), of a socket that listens already. Safe in a signal handler. No cancellation point.
+    // connection through a proxy, whence that has connected. Passes: sockets on loopback but for accepted ones, and what is no TCP socket. Safe in a signal handler. No cancellation point.
     unsafe fn getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int => hooked_getsockname {
         if !session::binds() {
             // SAFETY: the caller's own arguments.

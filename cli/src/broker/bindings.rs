@@ -126,16 +126,13 @@ impl Bindings {
 }
 
 /// What getsockname() is to say; `None`: what the kernel says.
-///
-/// # Errors
-/// An errno: the socket listens, and the proxy no longer does for it.
 pub(super) async fn own_address(
     broker: &Rc<Broker>,
     fd: OwnedFd,
     program: &Program<'_>,
-) -> Result<Option<SocketAddr>, i32> {
+) -> Option<SocketAddr> {
     let bindings = &broker.bindings;
-    let Ok(socket) = Socket::new(fd) else { return Ok(None) };
+    let socket = Socket::new(fd).ok()?;
     if let Some(actual) = socket.peer_address() {
         let accepted = bindings.accepted.borrow_mut().get(socket.cookie(), actual);
         let shown = match accepted {
@@ -143,38 +140,34 @@ pub(super) async fn own_address(
             None if broker.peers.borrow().destination(socket.cookie(), actual).is_none() => None,
             None => bindings.connections.borrow_mut().own_address(&socket, program.process()),
         };
-        return Ok(shown.and_then(|address| in_its_family(address, &socket)));
+        return shown.and_then(|address| in_its_family(address, &socket));
     }
-    let own = socket.local_address().ok().filter(|own| own.port() > 0 && may_listen(broker, &socket, *own));
-    if own.is_none() {
-        return Ok(None);
-    }
+    socket.local_address().ok().filter(|own| own.port() > 0 && may_listen(broker, &socket, *own))?;
     let listens = sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false);
     let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
-    let external = |binding: &Binding| in_its_family(binding.external, &socket);
+    let is_refused = bindings.refused.borrow().contains_key(&socket.cookie());
+    let external = known.as_deref().and_then(|binding| in_its_family(binding.external, &socket));
     match &known {
-        Some(binding) if !binding.is_used_up(&socket) => return Ok(external(binding)),
+        Some(binding) if !binding.is_used_up(&socket) => return external,
         // One that listened before there was a proxied connection is the program's own.
-        None if listens => return Ok(None),
+        None if listens => return None,
         // Of a connection that was, it is the address that it had.
         None if has_spoken(socket.as_fd()) || bindings.connected.borrow().has(socket.cookie()) => {
-            return Ok(None);
+            return None;
         }
-        None if bindings.refused.borrow().contains_key(&socket.cookie()) => return Ok(None),
+        // Nobody is asked each time.
+        _ if is_refused => return external,
         _ => {}
     }
-    let Some(connection) = beside(broker, program) else {
-        return Ok(known.as_deref().and_then(external));
-    };
+    let Some(connection) = beside(broker, program) else { return external };
     match bind(broker, &socket, &connection, program).await {
         Ok(binding) => {
             if listens {
                 binding.listen(&socket);
             }
-            Ok(external(&binding))
+            in_its_family(binding.external, &socket)
         }
-        Err(errno) if listens => Err(errno),
-        // It may never listen. If it does, it fails.
+        // It may never listen. If it does, it fails; one that listens keeps the address that it had.
         Err(errno) => {
             let mut refused = bindings.refused.borrow_mut();
             // Nobody tells of those that are closed.
@@ -182,7 +175,7 @@ pub(super) async fn own_address(
                 refused.clear();
             }
             refused.insert(socket.cookie(), errno);
-            Ok(None)
+            external
         }
     }
 }

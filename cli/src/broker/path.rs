@@ -3,6 +3,8 @@
 //! On the program's own socket where nothing of ours need stand between it and the proxies; else on a connection of the broker's, and a
 //! relay. When the chain's order permits, an attempt goes on without a proxy that fails it; whoever fails is named.
 
+mod fault;
+
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -18,15 +20,16 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::sleep;
 
 use super::chain::Blame;
-use super::failure::{At, Failure};
+use super::failure::Failure;
 use super::gssapi::Use;
 use super::hop::Hop;
 use super::isolation::Stranger;
-use super::negotiate::{Broken, Limits, Wire, negotiate};
+use super::negotiate::{Limits, Wire, negotiate};
 use super::socket::{Socket, watch};
 use super::stream::Stream;
 use super::{Broker, gssapi, pipelining, relay, tls};
 use crate::proxy::{self, Place};
+use fault::Fault;
 
 /// Between two knocks at a Unix socket that is besieged.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -53,12 +56,6 @@ pub(super) struct Listening {
     /// Where it listens.
     pub(super) at: SocketAddr,
     pub(super) second_reply: Handshake<'static>,
-}
-
-/// A failure on a path, and whom it tells against.
-struct Fault {
-    failure: Failure,
-    blame: Blame,
 }
 
 /// Connects a program's socket.
@@ -420,84 +417,6 @@ impl<'a> Way<'a> {
             Fault::of_negotiation(index, hops, broken)
         })
     }
-}
-
-impl Fault {
-    /// At the proxy with this place on the path.
-    fn at(place: usize, hops: &[Rc<Hop>], failure: Failure, blame: Blame) -> Self {
-        Self { failure: named(place, hops, None, failure), blame }
-    }
-
-    /// The first proxy is dead: nobody stands between it and us.
-    fn of_first(hops: &[Rc<Hop>], failure: Failure) -> Self {
-        Self::at(0, hops, failure, Blame::Dead(0))
-    }
-
-    /// The proxy at this place does not reach the next one.
-    fn of_next(place: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
-        Self { failure: named(place + 1, hops, Some(place), failure), blame: Blame::NextOf(place) }
-    }
-
-    fn nobodys(failure: Failure) -> Self {
-        Self { failure, blame: Blame::Nobody }
-    }
-
-    /// A negotiation with the proxy at this place has failed.
-    fn of_negotiation(place: usize, hops: &[Rc<Hop>], broken: Broken) -> Self {
-        let Broken { failure, has_asked, has_heard } = broken;
-        let has_next = place + 1 < hops.len();
-        if has_next && failure.is_about_the_target(has_asked) {
-            return Self::of_next(place, hops, failure);
-        }
-        let blame = if failure.is_an_answer() {
-            Blame::Refusal(place)
-        } else if has_asked && has_next {
-            Blame::NextOf(place)
-        } else if has_asked && has_heard {
-            // It lives: it is the destination that is slow, or one that will not be spoken to from there.
-            Blame::Unlucky(place)
-        } else if has_asked || place > 0 {
-            Blame::Suspect(place)
-        } else {
-            Blame::Dead(place)
-        };
-        Self::at(place, hops, failure, blame)
-    }
-
-    /// There is no GSSAPI with the proxy at this place.
-    fn of_gssapi(place: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
-        let blame = match &failure {
-            Failure::Gssapi(trouble) if trouble.is_ours() => Blame::Unlucky(place),
-            Failure::Gssapi(trouble) if trouble.is_an_answer() => Blame::Refusal(place),
-            _ if place == 0 => Blame::Dead(0),
-            _ => Blame::Suspect(place),
-        };
-        Self::at(place, hops, failure, blame)
-    }
-
-    fn is_of_one_address(&self) -> bool {
-        matches!(self.blame, Blame::Dead(0) | Blame::Unlucky(0)) && self.failure.is_of_one_address()
-    }
-
-    /// A socket that listens, say, was not touched, and must not be.
-    fn is_of_the_socket(&self) -> bool {
-        self.blame == Blame::Nobody && self.failure.errno() == libc::EISCONN
-    }
-}
-
-/// The failure with the name of the proxy that it is about, where there are several.
-fn named(index: usize, hops: &[Rc<Hop>], by: Option<usize>, failure: Failure) -> Failure {
-    let name = |index: usize| hops.get(index).map(|hop| hop.proxy.to_string()).unwrap_or_default();
-    if hops.len() < 2 {
-        return failure;
-    }
-    Failure::At(Box::new(At {
-        proxy: name(index),
-        number: index + 1,
-        of: hops.len(),
-        by: by.map(name),
-        failure,
-    }))
 }
 
 /// The proxies, as the user knows them.

@@ -116,10 +116,9 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
         }
         (Request::OwnAddress, Some(socket)) => {
             tokio::select! {
-                address = bindings::own_address(&broker, socket, &program) => match address {
-                    Ok(address) => address.map_or(Reply::Direct, Reply::Address),
-                    Err(errno) => Reply::Done { errno },
-                },
+                address = bindings::own_address(&broker, socket, &program) => {
+                    address.map_or(Reply::Direct, Reply::Address)
+                }
                 () = is_given_up(&ticket) => return,
             }
         }

@@ -235,6 +235,30 @@ listener.connect(('10.88.0.2', 2100)); listener.sendall(b'again'); print(listene
 }
 
 #[test]
+fn a_proxy_that_does_not_listen_once_more_is_asked_once_and_the_listener_keeps_its_address() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let refuses = Script::until_request().send([5, 2, 0, 1, 0, 0, 0, 0, 0, 0]).read_all();
+    let listens = listening().send(at([10, 88, 0, 2], 20)).read_all().and_later(refuses);
+    let proxy = Script::until_request().send(at([203, 0, 113, 5], 7777)).read_all().and_later(listens);
+    let proxy = proxy.start(&lab);
+    let program = "
+import socket
+control = socket.create_connection(('10.88.0.2', 2100))
+listener = socket.socket(); listener.listen(1)
+print(listener.getsockname(), listener.accept()[1])
+print(listener.getsockname(), listener.getsockname())
+";
+    let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind", "-q"]).run();
+    let first = "('203.0.113.9', 4000)";
+    run.success().stdout_is(&format!("{first} ('10.88.0.2', 20)\n{first} {first}\n"));
+    assert_eq!(proxy.finished(3).len(), 3);
+    lab.assert_no_leak();
+}
+
+#[test]
 fn a_connection_that_was_reset_is_no_listener() {
     if missing(&["python3"]) {
         return;

@@ -21,20 +21,25 @@ pub(super) struct Come {
 /// By the address from which the broker has brought them, and by the cookies of sockets that have been asked about.
 #[derive(Default)]
 pub(super) struct Accepted {
-    by_source: HashMap<SocketAddr, Come>,
+    by_source: HashMap<SocketAddr, (u64, Come)>,
+    brought: u64,
     by_cookie: HashMap<u64, (SocketAddr, Come)>,
     oldest: VecDeque<u64>,
 }
 
 impl Accepted {
-    /// From this address somebody is brought.
-    pub(super) fn expect(&mut self, source: SocketAddr, come: Come) {
-        self.by_source.insert(source, come);
+    /// From this address somebody is brought. The number by which to forget it.
+    pub(super) fn expect(&mut self, source: SocketAddr, come: Come) -> u64 {
+        self.brought += 1;
+        self.by_source.insert(source, (self.brought, come));
+        self.brought
     }
 
-    /// The address is no longer ours.
-    pub(super) fn forget(&mut self, source: SocketAddr) {
-        self.by_source.remove(&source);
+    /// The address is no longer ours, unless somebody else has been brought from it since.
+    pub(super) fn forget(&mut self, source: SocketAddr, number: u64) {
+        if self.by_source.get(&source).is_some_and(|(newest, _)| *newest == number) {
+            self.by_source.remove(&source);
+        }
     }
 
     /// Is there nobody?
@@ -48,7 +53,8 @@ impl Accepted {
         if let Some((source, come)) = self.by_cookie.get(&cookie) {
             return (*source == actual).then_some(*come);
         }
-        let come = *self.by_source.get(&actual)?;
+        // It is one connection: who comes from there later is somebody else.
+        let (_, come) = self.by_source.remove(&actual)?;
         self.by_cookie.insert(cookie, (actual, come));
         self.oldest.push_back(cookie);
         if self.oldest.len() > MOST
@@ -76,11 +82,14 @@ mod tests {
         ]
         .map(|text| text.parse().unwrap());
         let come = Come { peer, external };
-        accepted.expect(source, come);
+        let number = accepted.expect(source, come);
         assert_eq!(accepted.get(7, other), None);
         assert_eq!(accepted.get(7, mapped), Some(come));
-        accepted.forget(source);
+        assert_eq!(accepted.get(9, source), None, "another connection from there");
+        let next = accepted.expect(source, Come { peer: other, external });
+        accepted.forget(source, number);
         assert_eq!(accepted.get(7, source), Some(come));
+        accepted.forget(source, next);
         assert_eq!(accepted.get(7, other), None);
         assert_eq!(accepted.get(8, source), None);
     }
@@ -89,11 +98,10 @@ mod tests {
     fn the_newest_are_kept() {
         let mut accepted = Accepted::default();
         let source: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-        accepted.expect(source, Come { peer: source, external: source });
         for cookie in 0..=MOST as u64 {
+            accepted.expect(source, Come { peer: source, external: source });
             assert!(accepted.get(cookie, source).is_some());
         }
-        accepted.forget(source);
         assert_eq!(accepted.get(0, source), None);
         assert!(accepted.get(1, source).is_some());
         assert_eq!(accepted.by_cookie.len(), accepted.oldest.len());

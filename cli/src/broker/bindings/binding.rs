@@ -155,7 +155,7 @@ async fn attend(
         brought = bring(&broker, &binding, peer) => Some(brought),
     };
     binding.is_over.set(true);
-    let (program, source) = match brought {
+    let (program, source, number) = match brought {
         Some(Ok(brought)) => brought,
         Some(Err(error)) => {
             let failure = Failure::NotBrought(error);
@@ -168,7 +168,7 @@ async fn attend(
     broker.report.somebody_came(who, binding.external, &path::shown(&way.hops));
     relay::serve(&broker, program, stream).await;
     sleep(REMEMBERED).await;
-    broker.bindings.accepted.borrow_mut().forget(source);
+    broker.bindings.accepted.borrow_mut().forget(source, number);
 }
 
 /// Who has come, as the program is to know it: where it has asked for a name, the proxy lets nobody in but that name's host, which the program knows by
@@ -182,8 +182,12 @@ fn shown(bound: Option<Target>, destination: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Connects to the program's listener, once there is one, from an address that nobody else has meanwhile.
-async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
+/// Connects to the program's listener, once there is one, from an address that nobody else has meanwhile; with it, the number by which to forget it.
+async fn bring(
+    broker: &Broker,
+    binding: &Binding,
+    peer: SocketAddr,
+) -> io::Result<(TcpStream, SocketAddr, u64)> {
     let listener = binding.until(Binding::listener).await;
     // Another may have the port by now. (Afterwards there is no telling: who accepts one connection alone closes the listener at once.)
     if !binding.identity.listens(listener) {
@@ -194,17 +198,18 @@ async fn bring(broker: &Broker, binding: &Binding, peer: SocketAddr) -> io::Resu
     socket.bind((source, 0).into())?;
     let source = socket.local_addr()?;
     // The program may be quick, and ask before connect() has returned here.
-    broker.bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
+    let number =
+        broker.bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
     let connected = socket.connect(SocketAddr::new(to, listener.port()));
     let connected = timeout(broker.settings.connect_timeout, connected).await;
     let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()));
     if stream.is_err() {
-        broker.bindings.accepted.borrow_mut().forget(source);
+        broker.bindings.accepted.borrow_mut().forget(source, number);
     }
     let stream = stream?;
     // What is passed on goes at once, as it came.
     stream.set_nodelay(true)?;
-    Ok((stream, source))
+    Ok((stream, source, number))
 }
 
 /// Between which addresses a listener is reached from here. One for both families hears IPv4 as well, and there may be no IPv6.

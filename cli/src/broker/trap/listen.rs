@@ -2,8 +2,7 @@
 //! (`crate::broker::bindings`). accept() is not caught: it waits, and what it says of a peer that a proxy has brought is loopback; getpeername() tells.
 
 use std::future::pending;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, RawFd};
 use std::rc::Rc;
 
 use presocks_abi::sockaddr::{Encoded, Given};
@@ -72,9 +71,9 @@ pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -
     spawn_local(async move {
         let Taken { thread, fd, domain, .. } = taken;
         let program = caller.program();
-        let shown = while_alive(&thread, shown(&caller, fd, &program)).await;
+        let shown = while_alive(&thread, bindings::own_address(&caller.broker, fd, &program)).await;
         match shown {
-            Some(Ok(Some(own))) => {
+            Some(Some(own)) => {
                 let encoded = Encoded::new(presocks_abi::sockaddr::in_family(own, domain));
                 let written = caller.memory().and_then(|memory| {
                     call::return_address(caller.thread(), &memory, address, len, encoded.as_bytes())
@@ -84,20 +83,11 @@ pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -
                     Err(error) => caller.fail(&error),
                 }
             }
-            Some(Ok(None)) => caller.answer(Answer::Continue),
-            Some(Err(errno)) => caller.answer(Answer::Errno(errno)),
+            Some(None) => caller.answer(Answer::Continue),
             None => {}
         }
     });
     Ok(None)
-}
-
-async fn shown(
-    caller: &Caller,
-    fd: OwnedFd,
-    program: &crate::broker::report::Program<'_>,
-) -> Result<Option<SocketAddr>, i32> {
-    bindings::own_address(&caller.broker, fd, program).await
 }
 
 /// A TCP socket that has an address.
