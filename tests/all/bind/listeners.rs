@@ -253,7 +253,7 @@ print(listener.getsockname(), listener.getsockname())
 ";
     let run = lab.presocks(["python3", "-c", program]).proxy(&proxy).options(["--bind", "-q"]).run();
     let first = "('203.0.113.9', 4000)";
-    run.success().stdout_is(&format!("{first} ('10.88.0.2', 20)\n{first} {first}\n"));
+    run.success().stdout_is(format!("{first} ('10.88.0.2', 20)\n{first} {first}\n"));
     assert_eq!(proxy.finished(3).len(), 3);
     lab.assert_no_leak();
 }
