@@ -54,6 +54,19 @@ pub(crate) enum Backstop {
     Off,
 }
 
+/// For whom the proxy listens when a program does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Bind {
+    /// Nobody: what listens is left alone
+    #[default]
+    Off,
+    /// The peer of the connection beside which the program listens
+    Peer,
+    /// Whoever comes, if the proxy permits that
+    Any,
+}
+
 /// What becomes of UDP datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]

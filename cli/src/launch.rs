@@ -22,7 +22,7 @@ use rustix::net::{
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::args::{Backstop, Typed};
+use crate::args::{Backstop, Bind, Typed};
 use crate::backstop::filter;
 use crate::backstop::install::{Denied, stands};
 use crate::broker;
@@ -262,7 +262,7 @@ fn new_session(settings: &Settings) -> io::Result<Session> {
         proof: Secret(secret()?),
         uid: geteuid().as_raw(),
         quiet: settings.talk == Talk::Quiet,
-        bind: settings.bind,
+        bind: settings.bind != Bind::Off,
     })
 }
 

@@ -12,7 +12,7 @@ use presocks_proto::name::Name;
 use presocks_proto::session;
 use presocks_proto::socks5::Target;
 
-use crate::args::{Backstop, Typed, Udp};
+use crate::args::{Backstop, Bind, Typed, Udp};
 use crate::broker;
 use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Wanted};
 use crate::exit::say;
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     /// What becomes of UDP datagrams.
     pub(crate) udp: Udp,
     /// Do proxies listen for programs that do (BIND)?
-    pub(crate) bind: bool,
+    pub(crate) bind: Bind,
     /// Whether there is to be a backstop.
     pub(crate) backstop: Backstop,
     /// How much is said.
@@ -113,7 +113,7 @@ impl Settings {
             handshake_timeout: time(profile.handshake_timeout, HANDSHAKE_TIMEOUT),
             timeout: time(profile.timeout, TIMEOUT),
             udp: profile.udp.map_or(Udp::Proxy, |said| said.value),
-            bind: profile.bind.is_some_and(|said| said.value),
+            bind: profile.bind.map(|said| said.value).unwrap_or_default(),
             backstop: profile.backstop.map_or(Backstop::Auto, |said| said.value),
             talk,
             withheld,

@@ -159,7 +159,7 @@ fn an_ordinary_user_listens_and_so_does_what_runs_under_presocks_twice() {
         "listener = socket.socket(control.family, socket.SOCK_STREAM, 262); listener.listen(1)",
     );
     let run = lab.presocks(["python3", "-c", &mptcp, "10.88.0.2", "2100"]).proxy(&proxy);
-    run.options(["--bind"]).env("PRESOCKS_BIND", "0").run().success().stdout_is(LISTENED).stderr_is("");
+    run.options(["--bind"]).env("PRESOCKS_BIND", "off").run().success().stdout_is(LISTENED).stderr_is("");
     lab.assert_no_leak();
 }
 

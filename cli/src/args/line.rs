@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser as _;
 
-use super::{Backstop, Mode, Typed, Udp};
+use super::{Backstop, Bind, Mode, Typed, Udp};
 use crate::config::{Isolate, List, Order, Place, Profile, Rule, Said, Seconds, Wanted};
 use crate::exit::Exit;
 use crate::route::explain::Question;
@@ -118,9 +118,11 @@ struct Line {
     #[arg(long, value_name = "WHAT", help_heading = "Where connections go")]
     udp: Option<Udp>,
 
-    /// Have the proxy listen for programs that do, beside a connection through it: active FTP (BIND)
-    #[arg(long, help_heading = "Where connections go")]
-    bind: bool,
+    /// Have the proxy listen for programs that do, beside a connection through it (BIND): for that connection's peer (active
+    /// FTP), or for anybody (DCC of IRC) [default: off; without WHOM: peer]
+    #[arg(long, value_name = "WHOM", num_args = 0..=1, require_equals = true, default_missing_value = "peer")]
+    #[arg(help_heading = "Where connections go")]
+    bind: Option<Bind>,
 
     /// Catch what LD_PRELOAD does not reach (static programs, Go, musl, a cleared environment) by a seccomp filter
     /// [default: auto]
@@ -231,7 +233,7 @@ impl Line {
             handshake_timeout: said(self.handshake_timeout, "--handshake-timeout"),
             timeout: said(self.timeout, "--timeout"),
             udp: said(self.udp, "--udp"),
-            bind: flag(self.bind, "--bind"),
+            bind: said(self.bind, "--bind"),
             backstop: said(self.backstop, "--backstop"),
             quiet: flag(self.quiet, "--quiet"),
             verbose: flag(self.verbose, "--verbose"),

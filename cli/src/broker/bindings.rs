@@ -34,6 +34,7 @@ use super::socket::{
     Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, leaves_loopback, stay_on_loopback,
 };
 use super::{Broker, path};
+use crate::args::Bind;
 use accepted::Accepted;
 use binding::Binding;
 pub(super) use connections::Way;
@@ -259,25 +260,35 @@ async fn bind(
     }
     let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
     let started = Instant::now();
-    let bound = path::bind(broker, &way.hops, way.target, way.stranger.as_ref()).await;
+    let target = if broker.settings.bind == Bind::Any { anybody(socket) } else { way.target };
+    let bound = path::bind(broker, &way.hops, target, way.stranger.as_ref()).await;
     let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
         Some(_) => Ok(bound),
         None => Err(Failure::OtherFamily(bound.at)),
     });
     let shown = path::shown(&way.hops);
     let outcome = bound.as_ref().map(|bound| bound.at);
-    broker.report.listening(program, &way.target, &shown, started.elapsed(), outcome);
+    broker.report.listening(program, &target, &shown, started.elapsed(), outcome);
     match bound {
         Ok(bound) => {
             // A listener at loopback would be taken for one of this machine's.
             if !is_loopback(bound.at.ip()) {
                 connection.listens_at(bound.at.ip());
             }
-            Ok(binding::begin(broker, socket, connection, bound, program.process()))
+            Ok(binding::begin(broker, socket, connection, target, bound, program.process()))
         }
         Err(failure) if failure.errno() == libc::EACCES => Err(libc::EACCES),
         Err(_) => Err(libc::EADDRNOTAVAIL),
     }
+}
+
+/// Instead of a peer: zeros, by which SOCKS servers that permit it take whoever comes.
+fn anybody(socket: &Socket) -> Target {
+    let zeros: IpAddr = match Families::of(socket) {
+        Families::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        Families::V4 | Families::Both => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    Target { host: Host::Address(zeros), port: 0 }
 }
 
 /// While it lives, nobody else asks a proxy to listen for the socket with this cookie.

@@ -22,6 +22,7 @@ use super::report::{Program, Via};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::{Broker, bindings, path, relay, resolver};
+use crate::args::Bind;
 use crate::route::NoDatagrams;
 
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
@@ -43,7 +44,7 @@ pub(super) async fn serve(
     if socket.is_connected() {
         return Some(libc::EISCONN);
     }
-    if broker.settings.bind {
+    if broker.settings.bind != Bind::Off {
         broker.bindings.connects(&socket);
     }
     let started = Instant::now();
@@ -75,7 +76,7 @@ pub(super) async fn serve(
             // A peer that has reset the connection already has no address any more.
             if let Some(actual) = socket.peer_address() {
                 broker.peers.borrow_mut().insert(socket.cookie(), destination, actual);
-                if broker.settings.bind {
+                if broker.settings.bind != Bind::Off {
                     broker.bindings.note(&socket, program.process(), destination, way);
                 }
             }

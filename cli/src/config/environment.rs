@@ -95,7 +95,7 @@ impl Environment<'_> {
             timeout: self.parsed("PRESOCKS_TIMEOUT", Seconds::parse)?,
             dns: self.text("PRESOCKS_DNS")?,
             udp: self.one_of("PRESOCKS_UDP")?,
-            bind: self.parsed("PRESOCKS_BIND", truth)?,
+            bind: self.one_of("PRESOCKS_BIND")?,
             backstop: self.one_of("PRESOCKS_BACKSTOP")?,
             quiet: self.parsed("PRESOCKS_QUIET", truth)?,
             verbose: self.parsed("PRESOCKS_VERBOSE", truth)?,

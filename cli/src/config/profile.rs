@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::place::{Place, Said};
 use super::value::{List, Seconds};
-use crate::args::{Backstop, Udp};
+use crate::args::{Backstop, Bind, Udp};
 use crate::route::{self, Criteria};
 
 /// Words of `via` and `default` that no chain or proxy can have for a name.
@@ -40,7 +40,7 @@ pub(crate) struct Profile {
     pub(crate) timeout: Option<Said<Seconds>>,
     pub(crate) dns: Option<Said<String>>,
     pub(crate) udp: Option<Said<Udp>>,
-    pub(crate) bind: Option<Said<bool>>,
+    pub(crate) bind: Option<Said<Bind>>,
     pub(crate) backstop: Option<Said<Backstop>>,
     pub(crate) quiet: Option<Said<bool>>,
     pub(crate) verbose: Option<Said<bool>>,

@@ -322,6 +322,7 @@ fn a_variable_that_is_wrong_is_named_and_not_quoted() {
         ("PRESOCKS_PROXY", "socks5://u:secret@h:x", "port"),
         ("PRESOCKS_ORDER", "fast", "round-robin"),
         ("PRESOCKS_LENGTH", "x", "number"),
+        ("PRESOCKS_BIND", "1", "off, peer, any"),
         ("PRESOCKS_TIMEOUT", "0", "seconds"),
         ("PRESOCKS_QUIET", "maybe", "1 or 0"),
         ("PRESOCKS_DIRECT", "10.0.0.0/8,h", "network"),

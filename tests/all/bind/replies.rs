@@ -67,6 +67,29 @@ pub(super) fn probe<'lab>(lab: &'lab Lab, proxy: &impl Upstream, steps: &[&str])
 }
 
 #[test]
+fn for_anybody_the_request_has_zeros_and_the_peer_is_who_has_come() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let binds = Script::until_request().send(at(LISTENS, 4000)).send(at([192, 0, 2, 66], 3456)).read_all();
+    let proxy = proxy(&lab, binds);
+    let words = ["python3", "-c", PROBE, "origin.test", "listen", "name", "accept"];
+    for (options, request, peer) in [
+        (&["--bind=any"][..], &[5, 2, 0, 1, 0, 0, 0, 0, 0, 0][..], "192.0.2.66 3456 True"),
+        (&["--bind"], b"\x05\x02\0\x03\x0borigin.test\x08\x34", "3456 True"),
+        (&["--bind=peer"], b"\x05\x02\0\x03\x0borigin.test\x08\x34", "3456 True"),
+    ] {
+        let before = proxy.connections().len();
+        let run = lab.presocks(words).proxy(&proxy).options(options).run();
+        run.success().stderr_is("").stdout_has("listener 203.0.113.9 4000").stdout_has(peer);
+        let asked = &proxy.finished(before + 2)[before + 1].received;
+        assert!(asked.ends_with(request), "{asked:?}");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
 fn the_listener_is_where_the_first_reply_says_and_the_peer_is_whom_the_second_names() {
     if missing(&["python3"]) {
         return;

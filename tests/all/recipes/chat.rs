@@ -102,3 +102,40 @@ fn xmpp_clients_send_messages_to_an_account() {
     }
     lab.assert_no_leak();
 }
+
+#[test]
+fn irssi_sends_a_file_by_dcc_to_another_that_the_server_only_introduces() {
+    if missing(&["danted", "ngircd", "irssi"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Dante::listening_for_anybody(&lab);
+    let _server = IrcServer::start(&lab, &Signed::for_the_origin(&lab));
+    let received = lab.directory().join("received");
+    std::fs::create_dir(&received).unwrap();
+    let file = lab.file("file.txt", "a file for alice\n");
+    let [mut alice, mut bob] = [("alice", ""), ("bob", " --bind=any")].map(|(nick, bind)| {
+        let home = lab.directory().join(nick);
+        std::fs::create_dir(&home).unwrap();
+        let config = format!(
+            "settings = {{ \"irc/dcc\" = {{ dcc_autoget = \"yes\"; dcc_download_path = \"{}\"; }}; }};\n",
+            received.display()
+        );
+        std::fs::write(home.join("config"), config).unwrap();
+        let mut terminal = Terminal::open(&lab);
+        terminal.enter(&format!("TERM=xterm {}{bind} irssi --home {nick} --nick {nick}", wrapper(&proxy)));
+        terminal.wait_for("[(status)]");
+        terminal.press("/connect origin.test\n");
+        terminal.wait_for("Welcome to the Internet Relay Network");
+        terminal
+    });
+    bob.press(&format!("/dcc send alice {}\n", file.display()));
+    bob.wait_for("sent file");
+    alice.wait_for("received file");
+    assert_eq!(std::fs::read_to_string(received.join("file.txt")).unwrap(), "a file for alice\n");
+    for terminal in [&mut alice, &mut bob] {
+        terminal.press("/quit\n");
+        terminal.wait_for(PROMPT);
+    }
+    lab.assert_no_leak();
+}

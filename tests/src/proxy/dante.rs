@@ -60,6 +60,13 @@ impl Dante {
         Self::start(lab, Site::proxy_host(lab), Some((USER, PASSWORD)), 1086, terms)
     }
 
+    /// The same, but whoever comes is let in where a BIND names nobody.
+    #[must_use]
+    pub fn listening_for_anybody(lab: &Lab) -> Self {
+        let terms = Terms { more: "extension: bind\n", ..USUAL };
+        Self::start(lab, Site::proxy_host(lab), Some((USER, PASSWORD)), 1081, terms)
+    }
+
     /// One that wants [`USER`] and [`PASSWORD`], and connects from the port from which its client came, if it can: some servers want
     /// a privileged one.
     #[must_use]

@@ -23,6 +23,7 @@ use super::accepted::Come;
 use super::connections::Connection;
 use super::sockets::{self, Identity};
 use super::{Families, usable};
+use crate::args::Bind;
 use crate::broker::failure::Failure;
 use crate::broker::negotiate::hear;
 use crate::broker::path::{self, Listening};
@@ -39,6 +40,8 @@ pub(super) struct Binding {
     pub(super) external: SocketAddr,
     /// Which socket it is for.
     pub(super) identity: Identity,
+    /// For whom.
+    target: Target,
     families: Families,
     /// Where that listens, once it does.
     listener: Cell<Option<SocketAddr>>,
@@ -55,6 +58,7 @@ pub(super) fn begin(
     broker: &Rc<Broker>,
     socket: &Socket,
     connection: &Rc<Connection>,
+    target: Target,
     listening: Listening,
     process: Option<i32>,
 ) -> Rc<Binding> {
@@ -62,6 +66,7 @@ pub(super) fn begin(
     let binding = Rc::new(Binding {
         external: at,
         identity: Identity::new(socket, process),
+        target,
         families: Families::of(socket),
         listener: Cell::default(),
         is_abandoned: Cell::default(),
@@ -141,14 +146,19 @@ async fn attend(
             Failure::ProxyClosed(error) => Failure::ListensNoMore(error),
             other => other,
         };
-        return broker.report.nobody_came(&way.target, &path::shown(&way.hops), &failure);
+        return broker.report.nobody_came(&binding.target, &path::shown(&way.hops), &failure);
     }
     let come = second_reply.bound();
-    let peer = shown(come, connection.destination);
-    // A proxy that has both families may tell of the other one.
-    let known_as = SocketAddr::new(connection.destination.ip(), peer.port());
     let fits = |address: &SocketAddr| binding.families.show(*address).is_some();
-    let peer = [peer, known_as].into_iter().find(fits).unwrap_or(binding.external);
+    let peer = if broker.settings.bind == Bind::Any {
+        come.and_then(usable).filter(fits)
+    } else {
+        let peer = shown(come, connection.destination);
+        // A proxy that has both families may tell of the other one.
+        let known_as = SocketAddr::new(connection.destination.ip(), peer.port());
+        [peer, known_as].into_iter().find(fits)
+    };
+    let peer = peer.unwrap_or(binding.external);
     let brought = tokio::select! {
         biased;
         () = binding.abandoned() => None,
@@ -159,7 +169,7 @@ async fn attend(
         Some(Ok(brought)) => brought,
         Some(Err(error)) => {
             let failure = Failure::NotBrought(error);
-            broker.report.nobody_came(&way.target, &path::shown(&way.hops), &failure);
+            broker.report.nobody_came(&binding.target, &path::shown(&way.hops), &failure);
             return refuse(&stream);
         }
         None => return refuse(&stream),
