@@ -110,8 +110,8 @@ pub enum Request {
         /// How many connections may wait.
         backlog: i32,
     },
-    /// A stream socket's getsockname(), the socket attached. Answer: [`Reply::Direct`]; [`Reply::Address`] with where the proxy listens for it, or
-    /// where its connection comes from as its peer sees it; or [`Reply::Done`] with an errno.
+    /// A stream socket's getsockname(), the socket attached. Answer: [`Reply::Direct`], or [`Reply::Address`] with where the proxy listens for it, or
+    /// where its connection comes from as its peer sees it.
     OwnAddress,
 }
 
