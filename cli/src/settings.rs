@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// What becomes of UDP datagrams.
     pub(crate) udp: Udp,
-    /// Do proxies listen for programs that do (BIND)?
+    /// For whom proxies listen when programs do (BIND).
     pub(crate) bind: Bind,
     /// Whether there is to be a backstop.
     pub(crate) backstop: Backstop,
