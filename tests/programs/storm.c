@@ -1,6 +1,7 @@
 /*
  * Calls at random, on sockets at random, to destinations at random: whatever they answer, nothing may leave. The same seed makes the same
- * calls. With `killing=1` the broker, which is this program's parent, is killed half-way.
+ * calls. With `killing=1` the broker, which is this program's parent, is killed half-way. With `listening=1` sockets listen, too, and are bound to what
+ * others say of themselves.
  */
 #include "portable.h"
 #include <net/if.h>
@@ -100,13 +101,30 @@ static void send_any_message(int fd, int flags) {
         sendmmsg(fd, messages, 2, (unsigned)flags);
 }
 
+static void listen_somehow(int fd, int other) {
+    endpoint own = {.length = sizeof own.address};
+    switch (below(4)) {
+    case 0: listen(fd, 2); break;
+    case 1:
+        getsockname(other, (void *)&own.address, &own.length);
+        if (own.address.ss_family == AF_INET)
+            ((struct sockaddr_in *)&own.address)->sin_port = 0;
+        bind(fd, (void *)&own.address, own.length);
+        break;
+    case 2: getsockname(fd, (void *)&own.address, &own.length); break;
+    default:
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+        close(accept(fd, (void *)&own.address, &own.length));
+    }
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
     signal(SIGPIPE, SIG_IGN);
     state = strtoull(argument("seed"), NULL, 10);
     device = if_nametoindex("cable");
-    int is_killing = atoi(argument("killing")), sockets[SOCKETS];
+    int is_killing = atoi(argument("killing")), is_listening = atoi(argument("listening")), sockets[SOCKETS];
     for (int i = 0; i < SOCKETS; i++)
         sockets[i] = any_socket();
     for (int call = 0; call < CALLS; call++) {
@@ -114,7 +132,7 @@ int main(int argc, char **argv) {
         endpoint to = somewhere();
         if (is_killing && call == CALLS / 2)
             kill(getppid(), SIGKILL);
-        switch (below(10)) {
+        switch (below(is_listening ? 13 : 10)) {
         case 0: close(*fd), *fd = any_socket(); break;
         case 1: case 2: connect_to(*fd, &to); break;
         case 3: case 4: sendto(*fd, "storm", 5, flags, (void *)&to.address, to.length); break;
@@ -122,7 +140,8 @@ int main(int argc, char **argv) {
         case 6: if (write(*fd, "storm", 5) < 0) errno = 0; break;
         case 7: send(*fd, "storm", 5, flags); break;
         case 8: bind(*fd, (void *)&to.address, to.length); break;
-        default: set_any_option(*fd);
+        case 9: set_any_option(*fd); break;
+        default: listen_somehow(*fd, sockets[below(SOCKETS)]);
         }
     }
     return done();

@@ -20,6 +20,7 @@ fn nothing_leaves(build: Build, killing: bool, relaying: bool, before: &[&str]) 
             program.clone().into(),
             format!("seed={seed}").into(),
             format!("killing={}", u8::from(killing)).into(),
+            "listening=0".into(),
         ];
         before.iter().map(Into::into).chain(own).chain(arguments(&stage)).collect::<Vec<_>>()
     };
@@ -87,12 +88,36 @@ fn nothing_leaves_past_chains_relays_and_rules() {
     for (build, options) in builds.iter().flat_map(|build| routes.map(|options| (build, options))) {
         let program = build.of(&stage.lab, "storm", &[]);
         for seed in SEEDS {
-            let words = [program.clone().into(), format!("seed={seed}").into(), "killing=0".into()];
-            let run = stage.lab.presocks(words.into_iter().chain(arguments(&stage)));
+            let own = [program.clone().into(), format!("seed={seed}").into()];
+            let words = own.into_iter().chain(["killing=0", "listening=0"].map(Into::into));
+            let run = stage.lab.presocks(words.chain(arguments(&stage)));
             let run = run.proxy(&broken).proxy(&door.url("socks5+unix", "")).options(options.iter().copied());
             run.options(["-q", "--timeout", "2", "--handshake-timeout", "1"]).run().success();
             stage.lab.assert_no_leak();
         }
     }
     assert!(door.connections() > 0, "nothing was relayed, and so nothing is proved");
+}
+
+/// Sockets that listen beside connections through a proxy that listens for them, that are bound to its address, and connect after all.
+#[test]
+fn nothing_leaves_of_programs_for_which_the_proxy_listens() {
+    let builds = [Build::Shared, Build::Static, Build::Narrow];
+    let Some(stage) = stage_for(&builds) else { return };
+    let at_its_address = [5, 0, 0, 1, 203, 0, 113, 9, 15, 160];
+    let proxy = Script::until_request().send(at_its_address).read_all().start(&stage.lab);
+    for (build, killing) in builds.iter().flat_map(|build| [(build, 0), (build, 1)]) {
+        let program = build.of(&stage.lab, "storm", &[]);
+        for seed in SEEDS {
+            let own = [program.clone().into(), format!("seed={seed}").into()];
+            let words = own.into_iter().chain([format!("killing={killing}").into(), "listening=1".into()]);
+            let run =
+                stage.lab.presocks(words.chain(arguments(&stage))).proxy(&proxy).options(["--bind", "-q"]);
+            run.options(["--udp", "deny", "--timeout", "2", "--handshake-timeout", "1"]).run().success();
+            stage.lab.assert_no_leak();
+        }
+    }
+    let is_bind = |received: &[u8]| received.windows(4).any(|bytes| matches!(bytes, [5, 2, 0, 1 | 3 | 4]));
+    let binds = proxy.connections().iter().filter(|connection| is_bind(&connection.received)).count();
+    assert!(binds > 0, "nobody had the proxy listen, and so nothing is proved");
 }
