@@ -2,6 +2,7 @@
 //! whatever the reason, and here for a proxy with an IPv6 address.
 
 mod ends;
+pub(crate) mod pages;
 mod urgent;
 
 use std::io::{Read, Write};

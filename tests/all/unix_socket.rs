@@ -10,7 +10,7 @@ use presocks_tests::proxy::{Dante, Microsocks, SshDynamic, Tinyproxy, Tor, UnixD
 use presocks_tests::{Lab, missing};
 
 use crate::hostile::proxy::{MODES, PORT, Scene};
-use crate::relay;
+use crate::relay::{self, pages};
 
 const NEEDS: [&str; 6] = ["danted", "ssh", "sshd", "ssh-keygen", "tinyproxy", "python3"];
 
@@ -54,22 +54,9 @@ fn curl_wget_and_python_fetch_by_name_and_by_address() {
     let Some(proxies) = Proxies::start() else { return };
     let lab = &proxies.lab;
     let _web = HttpServer::start(lab);
-    let python =
-        "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
     for url in &proxies.urls {
-        let six = if url.starts_with("socks4a") { "10.88.0.2" } else { "[fd88::2]" };
-        for host in ["origin.test", "10.88.0.2", six] {
-            let page = format!("http://{host}/hello");
-            for words in [
-                &["curl", "-sS", &page][..],
-                &["wget", "-q", "-O", "-", &page],
-                &["/usr/bin/python3", "-c", python, &page],
-                &["env", "-i", "curl", "-sS", &page],
-            ] {
-                let run = lab.presocks(words).proxy(url);
-                run.ordinary_user().directory("/").run().success().stdout_is(http::HELLO).stderr_is("");
-            }
-        }
+        let hosts = pages::hosts(url.starts_with("socks4a"));
+        pages::are_fetched(lab, url, hosts, |run| run.ordinary_user().directory("/"));
     }
     lab.assert_no_leak();
 }
@@ -83,11 +70,7 @@ fn bytes_arrive_whole_and_so_does_the_end_of_each_direction() {
     let lab = &proxies.lab;
     let _web = HttpServer::start(lab);
     for url in &proxies.urls {
-        lab.presocks(["curl", "-sS", "http://10.88.0.2/large"])
-            .proxy(url)
-            .run()
-            .success()
-            .stdout_is(http::large());
+        pages::arrive_whole(lab, url);
         relay::carries_megabytes_both_ways_at_once(lab, url);
         relay::carries_megabytes_one_way_and_then_the_other(lab, url);
         if !url.starts_with("http") {

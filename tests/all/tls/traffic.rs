@@ -8,7 +8,7 @@ use presocks_tests::proxy::{Microsocks, ScriptedProxy, Stunnel};
 use presocks_tests::{Lab, missing};
 
 use super::Proxies;
-use crate::relay;
+use crate::relay::{self, pages};
 
 #[test]
 fn curl_wget_and_python_fetch_by_name_and_by_address() {
@@ -18,25 +18,8 @@ fn curl_wget_and_python_fetch_by_name_and_by_address() {
     let Some(proxies) = Proxies::start() else { return };
     let lab = &proxies.lab;
     let _web = HttpServer::start(lab);
-    let python =
-        "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode(), end='')";
     for url in proxies.trusting() {
-        let hosts: &[&str] = if url.starts_with("socks4a") {
-            &["origin.test", "10.88.0.2"]
-        } else {
-            &["origin.test", "10.88.0.2", "[fd88::2]"]
-        };
-        for host in hosts {
-            let page = format!("http://{host}/hello");
-            for words in [
-                &["curl", "-sS", &page][..],
-                &["wget", "-q", "-O", "-", &page],
-                &["/usr/bin/python3", "-c", python, &page],
-                &["env", "-i", "curl", "-sS", &page],
-            ] {
-                lab.presocks(words).proxy(&url).run().success().stdout_is(http::HELLO).stderr_is("");
-            }
-        }
+        pages::are_fetched(lab, &url, pages::hosts(url.starts_with("socks4a")), |run| run);
     }
     lab.assert_no_leak();
 }
@@ -67,11 +50,7 @@ fn large_pages_arrive_whole() {
     let lab = &proxies.lab;
     let _web = HttpServer::start(lab);
     for url in proxies.trusting() {
-        lab.presocks(["curl", "-sS", "http://10.88.0.2/large"])
-            .proxy(&url)
-            .run()
-            .success()
-            .stdout_is(http::large());
+        pages::arrive_whole(lab, &url);
     }
     lab.assert_no_leak();
 }
@@ -210,9 +189,7 @@ fn a_name_server_is_asked_over_tls() {
     let Some(proxies) = Proxies::start() else { return };
     let _server = DnsServer::start(&proxies.lab);
     for url in proxies.trusting() {
-        let words = ["dig", "+short", "@192.0.2.53", "mail.test", "TXT"];
-        let run = proxies.lab.presocks(words).proxy(&url).options(["--dns", "10.88.0.2"]).run();
-        run.success().stdout_is("\"v=spf1 mx -all\"\n").stderr_is("");
+        pages::have_records(&proxies.lab, &url);
     }
     proxies.lab.assert_no_leak();
 }
