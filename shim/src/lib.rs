@@ -10,7 +10,7 @@
 //! 5. A descriptor number means nothing from one call to the next: `SO_COOKIE` tells sockets apart.
 //! 6. A hook with nothing to do costs a relaxed atomic load (the send family: a few) and a tail call. Exceptions: a datagram with an address of the
 //!    broker's asks for the socket's cookie and looks up whom it is from or for; getpeername on a connected
-//!    IP socket asks the broker; epoll_wait and its kin look through the events that they return; a send to a loopback
+//!    IP socket asks the broker, and so does, with `--bind`, getsockname on a TCP socket that has an address; epoll_wait and its kin look through the events that they return; a send to a loopback
 //!    address asks the kernel by which device the socket speaks.
 //! 7. A call carries the session's pass only if it has been judged here, and only by `pass`: the seccomp filter lets it go unseen. What has not
 //!    been judged goes without, and only where the filter is known to stand.

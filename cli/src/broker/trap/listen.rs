@@ -2,6 +2,7 @@
 //! (`crate::broker::bindings`). accept() is not caught: it waits, and what it says of a peer that a proxy has brought is loopback; getpeername() tells.
 
 use std::future::pending;
+use std::io;
 use std::os::fd::{AsFd as _, RawFd};
 use std::rc::Rc;
 
@@ -37,16 +38,9 @@ pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
 }
 
 pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
-    if caller.broker.bindings.is_idle() {
-        return now(Answer::Continue);
-    }
-    let taken = caller.take(fd)?;
-    if !is_ours(&taken) {
-        return now(Answer::Continue);
-    }
+    let Some(Taken { thread, fd, .. }) = stream(caller, fd)? else { return now(Answer::Continue) };
     let caller = Rc::clone(caller);
     spawn_local(async move {
-        let Taken { thread, fd, .. } = taken;
         let program = caller.program();
         let listens = bindings::listen(&caller.broker, fd, backlog, &program);
         match while_alive(&thread, listens).await {
@@ -60,16 +54,9 @@ pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
 }
 
 pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -> Judged {
-    if caller.broker.bindings.is_idle() {
-        return now(Answer::Continue);
-    }
-    let taken = caller.take(fd)?;
-    if !is_ours(&taken) {
-        return now(Answer::Continue);
-    }
+    let Some(Taken { thread, fd, domain, .. }) = stream(caller, fd)? else { return now(Answer::Continue) };
     let caller = Rc::clone(caller);
     spawn_local(async move {
-        let Taken { thread, fd, domain, .. } = taken;
         let program = caller.program();
         let shown = while_alive(&thread, bindings::own_address(&caller.broker, fd, &program)).await;
         match shown {
@@ -90,9 +77,14 @@ pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -
     Ok(None)
 }
 
-/// A TCP socket that has an address.
-fn is_ours(taken: &Taken) -> bool {
-    taken.kind == Kind::Stream && own_address(taken.fd.as_fd()).is_some()
+/// A TCP socket that has an address, when there is a connection beside which it could listen.
+fn stream(caller: &Caller, fd: RawFd) -> io::Result<Option<Taken>> {
+    if caller.broker.bindings.is_idle() {
+        return Ok(None);
+    }
+    let taken = caller.take(fd)?;
+    let has_address = own_address(taken.fd.as_fd()).is_some();
+    Ok(Some(taken).filter(|taken| taken.kind == Kind::Stream && has_address))
 }
 
 /// What comes of it, unless the thread that has called is gone before.
