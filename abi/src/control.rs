@@ -3,7 +3,7 @@
 //! A source route goes nowhere: its first stop is not the address that is judged. A device other than lo takes a packet for loopback off the
 //! machine. Both are `ENETUNREACH`; all other control messages are the kernel's.
 
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use libc::c_int;
 
@@ -65,7 +65,7 @@ const LOOPBACK: c_int = 1;
 /// Which control message names the device that a packet leaves by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// To an IPv4 address, mapped or not: `IP_PKTINFO` (ip(7)), or `IPV6_PKTINFO` with a mapped address.
+    /// To an IPv4 address, mapped or not: `IP_PKTINFO` (ip(7)); an IPv6 socket also reads `IPV6_PKTINFO` with a mapped address.
     V4,
     /// To an IPv6 address: `IPV6_PKTINFO` (RFC 3542).
     V6,
@@ -75,22 +75,26 @@ pub enum Family {
 pub const PIN_ROOM: usize = 48;
 
 /// Makes a packet leave by lo, whatever the socket is bound to, and whoever binds it meanwhile: the first `len` bytes of `bytes` are the program's
-/// control messages, in our own layout. One that names a device names lo from now on; if there is none, one is added. For IPv4 that one names the
-/// source, too: without `source`, the socket's own address, the kernel would choose one. Gives the new length.
+/// control messages, in our own layout. One that names a device names lo from now on; if none is sure to be read, one is added. For IPv4 that one names
+/// the source, too: the program's, from a message that only an IPv6 socket reads, else `source`, the socket's own address, without which the kernel
+/// would choose one. Gives the new length.
 ///
 /// # Errors
 /// `EINVAL` for what is malformed, as the kernel has it; `ENOBUFS` when there is no room.
-pub fn pin(bytes: &mut [u8], len: usize, family: Family, source: Ipv4Addr) -> Result<usize, c_int> {
+pub fn pin(bytes: &mut [u8], len: usize, family: Family, mut source: Ipv4Addr) -> Result<usize, c_int> {
     let width = Width::OWN;
     let (mut at, mut is_pinned) = (0, false);
     while at + width.header() <= len {
         let given = bytes.get(at..len).ok_or(libc::EINVAL)?;
         let (header, value) = next(given, width).ok_or(libc::EINVAL)?;
-        let (device, value_len) = (device_at(&header, family), value.len());
+        let device = device_at(&header).filter(|device| device + size_of::<c_int>() <= value.len());
+        if family == Family::V4 && header.level == libc::IPPROTO_IPV6 && device.is_some() {
+            source = mapped_source(value).unwrap_or(source);
+        }
         let value_at = at + width.header();
-        if let Some(device) = device.filter(|device| device + size_of::<c_int>() <= value_len) {
+        if let Some(device) = device {
             put(bytes, value_at + device, &LOOPBACK.to_ne_bytes());
-            is_pinned = true;
+            is_pinned |= is_read(&header, family);
         }
         at += header.len.next_multiple_of(width.word());
     }
@@ -118,11 +122,25 @@ pub fn pin(bytes: &mut [u8], len: usize, family: Family, source: Ipv4Addr) -> Re
     Ok(end)
 }
 
+/// Does every socket that sends to this family read the device from this message? To an IPv4 address an IPv4 socket skips those of IPv6, and an IPv6
+/// socket reads RFC 3542's form alone (`ip_cmsg_send` in the kernel); which of them it is may change until the packet is sent.
+fn is_read(header: &Header, family: Family) -> bool {
+    match family {
+        Family::V4 => header.level == libc::IPPROTO_IP,
+        Family::V6 => header.level == libc::IPPROTO_IPV6,
+    }
+}
+
+/// The IPv4 source that a `struct in6_pktinfo` names.
+fn mapped_source(value: &[u8]) -> Option<Ipv4Addr> {
+    value.first_chunk::<16>().and_then(|address| Ipv6Addr::from(*address).to_ipv4_mapped())
+}
+
 /// Where in its value a control message has the device.
-fn device_at(header: &Header, family: Family) -> Option<usize> {
-    match (family, header.level, header.kind) {
-        (Family::V4, libc::IPPROTO_IP, libc::IP_PKTINFO) => Some(0),
-        (_, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO | IPV6_2292PKTINFO) => Some(16),
+fn device_at(header: &Header) -> Option<usize> {
+    match (header.level, header.kind) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => Some(0),
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO | IPV6_2292PKTINFO) => Some(16),
         _ => None,
     }
 }
@@ -288,8 +306,8 @@ mod tests {
         let other = message(Width::OWN, libc::IPPROTO_IP, libc::IP_TOS, &[0; 4]);
         assert_eq!(pinned(&other, Family::V4), Ok([other.clone(), v4_device(Width::OWN, lo)].concat()));
         // To an IPv6 address IPv4's device says nothing.
-        let wrong = v4_device(Width::OWN, 7);
-        assert_eq!(pinned(&wrong, Family::V6), Ok([wrong, v6_device(Width::OWN, lo)].concat()));
+        let (wrong, corrected) = (v4_device(Width::OWN, 7), v4_device(Width::OWN, lo));
+        assert_eq!(pinned(&wrong, Family::V6), Ok([corrected, v6_device(Width::OWN, lo)].concat()));
     }
 
     #[test]
@@ -301,6 +319,19 @@ mod tests {
         let value = [&[9; 16][..], &LOOPBACK.to_ne_bytes()].concat();
         let expected = message(Width::OWN, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &value);
         assert_eq!(pinned(&given, Family::V6), Ok(expected));
+    }
+
+    #[test]
+    fn to_an_ipv4_address_a_device_that_only_an_ipv6_socket_reads_is_not_enough() {
+        let mapped = [&[0; 10][..], &[0xff, 0xff, 10, 0, 0, 2]].concat();
+        for kind in [libc::IPV6_PKTINFO, IPV6_2292PKTINFO] {
+            let named = |device: c_int| {
+                message(Width::OWN, libc::IPPROTO_IPV6, kind, &[&mapped[..], &device.to_ne_bytes()].concat())
+            };
+            let value = [&LOOPBACK.to_ne_bytes()[..], &[10, 0, 0, 2], &[0; 4]].concat();
+            let added = message(Width::OWN, libc::IPPROTO_IP, libc::IP_PKTINFO, &value);
+            assert_eq!(pinned(&named(7), Family::V4), Ok([named(LOOPBACK), added].concat()));
+        }
     }
 
     #[test]

@@ -196,6 +196,27 @@ static void by_message(const char *label, const endpoint *to, int level, int kin
     close(fd);
 }
 
+/* A socket with a token, bound to the device afterwards; its message names lo where the kernel does not read it for this destination. */
+static void by_message_from_a_device(const char *label, const endpoint *to, int kind) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+    } control = {0};
+    struct in6_pktinfo by = {.ipi6_ifindex = if_nametoindex("lo")};
+    inet_pton(AF_INET6, "::ffff:0.0.0.0", &by.ipi6_addr);
+    control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof by), .cmsg_level = IPPROTO_IPV6, .cmsg_type = kind};
+    memcpy(CMSG_DATA(&control.header), &by, sizeof by);
+    int fd = udp(to->address.ss_family);
+    check(NAMED("sends"), exchanges(fd, to), "not");
+    GIVES(NAMED("is bound"), 0, binds_to_device(fd));
+    for (int time = 0; time < 3; time++) {
+        struct iovec part = {"leak", 4};
+        struct msghdr message = {.msg_name = (void *)&to->address, .msg_namelen = to->length, .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        check(NAMED("sendmsg"), went_or_not(sendmsg(fd, &message, 0)), "%s", strerrorname_np(errno));
+    }
+    close(fd);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
@@ -233,6 +254,8 @@ int main(int argc, char **argv) {
         by_message("IPV6_PKTINFO", &far6, IPPROTO_IPV6, IPV6_PKTINFO);
         by_message("IPV6_2292PKTINFO", &far6, IPPROTO_IPV6, 2);
         by_message("IPV6_PKTINFO, mapped", &far4, IPPROTO_IPV6, IPV6_PKTINFO);
+        by_message_from_a_device("IPV6_PKTINFO on an IPv4 socket", &far, IPV6_PKTINFO);
+        by_message_from_a_device("IPV6_2292PKTINFO, mapped", &far4, 2);
     }
     return done();
 }
