@@ -8,6 +8,7 @@ use presocks_abi::control::{Family, PIN_ROOM, Width, judge, pin};
 use presocks_abi::socket::is_loopback;
 
 use crate::errno::Errno;
+use crate::leniency::MOST_CONTROL;
 use crate::sockaddr::Given;
 use crate::socket;
 
@@ -19,13 +20,13 @@ pub(crate) unsafe fn check(message: &msghdr, is_local: impl FnMut() -> bool) -> 
     if message.msg_control.is_null() || message.msg_controllen == 0 {
         return Ok(());
     }
-    // SAFETY: the caller's promise; a length beyond the memory that there can be is cut.
-    let bytes = unsafe {
-        core::slice::from_raw_parts(
-            message.msg_control.cast::<u8>(),
-            message.msg_controllen.min(c_int::MAX as usize),
-        )
-    };
+    // The kernel refuses them unread.
+    if message.msg_controllen > MOST_CONTROL {
+        return Err(libc::ENOBUFS);
+    }
+    // SAFETY: the caller's promise.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen) };
     judge(bytes, Width::OWN, is_local)
 }
 

@@ -17,6 +17,7 @@ use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 
 use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
+use crate::leniency::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
@@ -151,6 +152,7 @@ redhook::hook! {
     unsafe fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int => hooked_sendmmsg {
         // Many messages do not open one connection: without the flag the kernel says that there is none.
         let flags = flags & !libc::MSG_FASTOPEN;
+        let count = count.min(MOST_PARTS as c_uint);
         let says_where = |place: c_uint| {
             // SAFETY: sendmmsg(2) demands `count` message headers.
             let message = unsafe { messages.add(place as usize) };
@@ -158,7 +160,8 @@ redhook::hook! {
             let header = unsafe { &(*message).msg_hdr };
             !header.msg_name.is_null() || header.msg_controllen > 0
         };
-        if messages.is_null() || !(0..count).any(says_where) {
+        let looked_at = leniency::readable(messages.cast_const(), count as usize) as c_uint;
+        if messages.is_null() || !(0..looked_at).any(says_where) {
             if let Err(error) = check_connected(fd, flags) {
                 return fail(error);
             }
@@ -167,7 +170,7 @@ redhook::hook! {
             return returned(unsafe { pass::wait(libc::SYS_sendmmsg, arguments) }) as c_int;
         }
         let mut sent = 0;
-        while sent < count {
+        while sent < looked_at {
             // SAFETY: sendmmsg(2) demands `count` message headers.
             let given = unsafe { messages.add(sent as usize) };
             // SAFETY: as above.
@@ -292,6 +295,9 @@ unsafe fn send_to_token(
     destination: IpAddr,
     flags: c_int,
 ) -> ssize_t {
+    if message.msg_iovlen > MOST_PARTS {
+        return fail(libc::EMSGSIZE) as ssize_t;
+    }
     // SAFETY: the caller's promise.
     if message.msg_controllen == 0 && is_too_long(fd, unsafe { length(message) }, destination) {
         return fail(libc::EMSGSIZE) as ssize_t;

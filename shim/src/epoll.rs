@@ -28,6 +28,8 @@ redhook::hook! {
             remember_set(epoll);
         }
         if pending::any() && let State::Waiting(pending) | State::Failed(pending) = pending::state(fd) {
+            // What is deleted needs no event, and the kernel reads none.
+            let event = if operation == libc::EPOLL_CTL_DEL { core::ptr::null() } else { event.cast_const() };
             // SAFETY: `event` is null or points to an event, as epoll_ctl(2) demands.
             let event = unsafe { event.as_ref() }.copied();
             let kept = pending.while_unsettled(|slot| control(slot, epoll, operation, fd, event));

@@ -11,7 +11,7 @@ use libc::{c_int, c_short, nfds_t, pollfd, sigset_t, size_t, timespec};
 
 use crate::errno::{Errno, fail};
 use crate::pending::{self, State};
-use crate::sys;
+use crate::{leniency, sys};
 
 redhook::hook! {
     // poll(2). Changes: pending sockets are not ready before their far end is connected. Passes: calls without one. Errno:
@@ -95,10 +95,11 @@ pub(crate) fn resolve() {
 /// # Safety
 /// `fds` is null or has `count` entries that nobody else uses during the call.
 unsafe fn with_pending<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
-    if !pending::any() || fds.is_null() {
+    // What the kernel refuses unread is not read here.
+    if !pending::any() || fds.is_null() || leniency::is_too_many(count) {
         return None;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; there are no more than the kernel reads.
     let fds = unsafe { core::slice::from_raw_parts_mut(fds, usize::try_from(count).ok()?) };
     let found = fds.iter().any(|entry| !matches!(pending::state(entry.fd), State::Ordinary));
     if !found {

@@ -7,6 +7,7 @@
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t, timespec};
 
 use crate::errno::fail;
+use crate::leniency::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::{errno, flows, transfer};
@@ -97,9 +98,10 @@ redhook::hook! {
         if let Err(error) = transfer::check(fd, flags) {
             return fail(error);
         }
-        let mut rooms = [0_u8; MOST_MESSAGES];
+        let mut rooms = [0_u8; MOST_PARTS];
         if !messages.is_null() {
-            for (place, room) in (0..count as usize).zip(&mut rooms) {
+            let looked_at = leniency::readable(messages.cast_const(), (count as usize).min(MOST_PARTS));
+            for (place, room) in (0..looked_at).zip(&mut rooms) {
                 // SAFETY: recvmmsg(2) demands `count` message headers.
                 let header = unsafe { messages.add(place) };
                 // SAFETY: as above.
@@ -124,9 +126,6 @@ redhook::hook! {
 
 /// The longest address of IP: with less room the kernel cuts, and what was cut cannot be read.
 const LONGEST: usize = sockaddr::MAX_LEN;
-
-/// As many as the kernel takes (`UIO_MAXIOV`).
-const MOST_MESSAGES: usize = 1024;
 
 /// Puts the sender that the program means in the place of the broker. One that was cut, for want of room, stays as it is.
 ///

@@ -7,6 +7,7 @@
 use libc::{c_int, c_short, pollfd, sigset_t, timespec, timeval};
 
 use crate::errno::fail;
+use crate::leniency::cut_to_table;
 use crate::pending::{self, State};
 use crate::poll::{self, Deadline};
 
@@ -21,11 +22,10 @@ redhook::hook! {
     unsafe fn select(
         count: c_int, read: *mut usize, write: *mut usize, except: *mut usize, timeout: *mut timeval
     ) -> c_int => hooked_select {
-        let sets = Sets { count, read, write, except };
-        if !sets.hold_pending() {
+        let Some(sets) = Sets::with_pending(count, read, write, except) else {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(select)(count, read, write, except, timeout) };
-        }
+        };
         // SAFETY: `timeout` is null or points to a timeval, as select(2) demands.
         let timeout = unsafe { timeout.as_mut() };
         let limit = timeout.as_ref().map(|timeout| timespec {
@@ -61,11 +61,10 @@ redhook::hook! {
         count: c_int, read: *mut usize, write: *mut usize, except: *mut usize,
         timeout: *const timespec, mask: *const sigset_t
     ) -> c_int => hooked_pselect {
-        let sets = Sets { count, read, write, except };
-        if !sets.hold_pending() {
+        let Some(sets) = Sets::with_pending(count, read, write, except) else {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(pselect)(count, read, write, except, timeout, mask) };
-        }
+        };
         // SAFETY: `timeout` is null or points to a timespec, as pselect(2) demands.
         let Some(deadline) = Deadline::checked(unsafe { timeout.as_ref() }.copied()) else {
             return fail(libc::EINVAL);
@@ -80,7 +79,7 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(pselect);
 }
 
-/// The three sets of a call: bit n of the words is descriptor n (select(2)); null for a set that is not given.
+/// The three sets of a call: bit n of the words is descriptor n (select(2)); null for a set that is not given. `count` is what the kernel makes of it.
 struct Sets {
     count: c_int,
     read: *mut usize,
@@ -89,16 +88,18 @@ struct Sets {
 }
 
 impl Sets {
-    fn hold_pending(&self) -> bool {
+    /// The sets, if a pending socket is in them.
+    fn with_pending(count: c_int, read: *mut usize, write: *mut usize, except: *mut usize) -> Option<Self> {
         if !pending::any() {
-            return false;
+            return None;
         }
-        let found =
-            (0..self.count).any(|fd| self.events(fd) != 0 && !matches!(pending::state(fd), State::Ordinary));
-        if !found {
+        let sets = Self { count: cut_to_table(count), read, write, except };
+        let is_pending = |fd| sets.events(fd) != 0 && !matches!(pending::state(fd), State::Ordinary);
+        if !(0..sets.count).any(is_pending) {
             pending::sweep_now_and_then();
+            return None;
         }
-        found
+        Some(sets)
     }
 
     fn wait(&self, deadline: &Deadline, mask: *const sigset_t) -> c_int {
@@ -150,7 +151,7 @@ fn holds(set: *const usize, fd: c_int) -> bool {
     if set.is_null() {
         return false;
     }
-    // SAFETY: select(2) demands sets with room for every descriptor below `count`, and `fd` is one of those.
+    // SAFETY: the kernel reads and writes the words of all descriptors below the count, cut to the table of descriptors as here, and `fd` is one of those.
     let word = unsafe { set.add(place / WORD_BITS) };
     // SAFETY: as above; `fd_set` is aligned to its words.
     let bits = unsafe { word.read() };

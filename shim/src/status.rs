@@ -18,7 +18,10 @@ redhook::hook! {
     unsafe fn getsockopt(
         fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t
     ) -> c_int => hooked_getsockopt {
-        if level == libc::SOL_SOCKET && name == libc::SO_ERROR && pending::any() {
+        // SAFETY: `len` is null or points to a length, as getsockopt(2) demands.
+        let room = || unsafe { len.as_ref() }.and_then(|len| c_int::try_from(*len).ok());
+        // Without a length, or with a negative one, the kernel refuses the call.
+        if level == libc::SOL_SOCKET && name == libc::SO_ERROR && pending::any() && let Some(room) = room() {
             let error = match pending::state(fd) {
                 State::Ordinary => None,
                 State::Waiting(_) => Some(0),
@@ -26,8 +29,7 @@ redhook::hook! {
             };
             if let Some(error) = error {
                 let bytes = error.to_ne_bytes();
-                // SAFETY: `len` is null or points to a length, as getsockopt(2) demands.
-                let room = unsafe { len.as_ref() }.map_or(0, |len| (*len as usize).min(bytes.len()));
+                let room = (room as usize).min(bytes.len());
                 // SAFETY: getsockopt(2) demands `*len` writable bytes at `value`.
                 return unsafe { put(bytes.get(..room).unwrap_or(&bytes), value, len) };
             }

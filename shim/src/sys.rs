@@ -97,6 +97,20 @@ pub(crate) fn is_nonblocking(fd: c_int) -> Result<bool, Errno> {
     syscall!(libc::SYS_fcntl, fd, libc::F_GETFL, 0).map(|flags| as_int(flags) & libc::O_NONBLOCK != 0)
 }
 
+/// fcntl(2) with `F_GETFD`: is there such a descriptor?
+pub(crate) fn is_open(fd: c_int) -> bool {
+    syscall!(libc::SYS_fcntl, fd, libc::F_GETFD, 0).is_ok()
+}
+
+/// process_vm_readv(2) on ourselves: is there memory that can be read? Where the kernel does not tell: yes.
+pub(crate) fn is_readable(place: *const u8) -> bool {
+    let mut byte = 0_u8;
+    let here = libc::iovec { iov_base: from_mut(&mut byte).cast(), iov_len: 1 };
+    let there = libc::iovec { iov_base: place.cast_mut().cast(), iov_len: 1 };
+    let read = syscall!(libc::SYS_process_vm_readv, process(), from_ref(&here), 1, from_ref(&there), 1, 0);
+    read != Err(libc::EFAULT)
+}
+
 /// getsockopt(2) for an option of type `int`.
 pub(crate) fn option(fd: c_int, level: c_int, name: c_int) -> Result<c_int, Errno> {
     let mut value: c_int = 0;

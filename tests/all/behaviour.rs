@@ -107,6 +107,7 @@ programs! { same_bare_and_wrapped;
     receiving_and_messages_are_the_kernels_and_can_be_cancelled: "receiving",
     connects_without_a_descriptor_to_spare_are_left_to_the_backstop: "exhausted",
     a_call_leaves_nothing_behind_that_passes_the_filter: "leftovers",
+    counts_and_lengths_beyond_what_is_there_are_cut_or_refused_as_the_kernel_does: "lenient",
 }
 
 programs! { same_through_ipv6_proxy;

@@ -31,6 +31,11 @@ fn datagrams_of_all_sizes_go_there_and_back() {
 }
 
 #[test]
+fn counts_and_lengths_of_messages_are_cut_or_refused_as_the_kernel_does() {
+    same_bare_and_wrapped("lenient");
+}
+
+#[test]
 fn four_thousand_destinations_on_one_socket_answer_each_for_itself() {
     same_bare_and_wrapped("udp_many");
 }
