@@ -1,7 +1,7 @@
 //! The system calls that the shim makes for itself.
 //!
 //! They go through syscall(2), or through `pass` where the seccomp filter looks; never through a libc name: those names are our own hooks. None is a cancellation point and
-//! none touches errno; failures come back as a value. [`receive`] is the one exception on the first count.
+//! none touches errno; failures come back as a value. [`receive_cancellable`] is the one exception on the first count.
 #![allow(unsafe_code)]
 
 use core::mem::size_of;
@@ -243,17 +243,9 @@ pub(crate) fn receive(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
 /// As [`receive`], and a cancellation point, as the connect() that waits in it is one. The ticket of a thread that ends here stays
 /// with its pending connect, where a sweep finds it.
 pub(crate) fn receive_cancellable(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let kept = errno::current();
+    let arguments = [int(fd), at(buffer.as_mut_ptr()), buffer.len(), int(libc::MSG_PEEK), 0, 0];
     // SAFETY: pointer and length are those of a live buffer.
-    let result = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_PEEK) };
-    match usize::try_from(result) {
-        Ok(len) => Ok(len),
-        Err(_) => {
-            let error = errno::current();
-            errno::set(kept);
-            Err(error)
-        }
-    }
+    unsafe { pass::wait(libc::SYS_recvfrom, arguments) }
 }
 
 /// epoll_ctl(2).
