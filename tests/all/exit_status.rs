@@ -146,9 +146,12 @@ fn a_wrong_command_line_gives_125() {
         return;
     }
     let lab = Lab::new();
-    for options in
-        [&["--no-such-option"][..], &["--timeout", "x"], &["--direct", "here"], &["--connect-timeout", "0"]]
-    {
+    for options in [
+        &["--no-such-option"][..],
+        &["--timeout", "x"],
+        &["--direct", "10.0.0.0/33"],
+        &["--connect-timeout", "0"],
+    ] {
         lab.presocks(["true"]).options(options).proxy(NO_PROXY_NEEDED).run().code(125).stdout_is("");
     }
     lab.presocks([] as [&str; 0]).proxy(NO_PROXY_NEEDED).run().code(125).stdout_is("");

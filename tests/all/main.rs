@@ -18,6 +18,7 @@ mod configuration;
 mod curl;
 mod datagram;
 mod dns;
+mod documents;
 mod exit_status;
 mod failover;
 mod ftp;

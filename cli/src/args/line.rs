@@ -81,8 +81,8 @@ struct Line {
     #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Where connections go")]
     only: Vec<String>,
 
-    /// Networks to connect to without the proxy, beside loopback: 10.0.0.0/8,fd00::/8
-    #[arg(long, value_name = "CIDR,...", value_delimiter = ',', help_heading = "Where connections go")]
+    /// Networks and names to connect to without the proxy, beside loopback: 10.0.0.0/8,.corp.example
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Where connections go")]
     direct: Vec<String>,
 
     /// Connect to another destination in one's stead: old.example:80=new.example:8080

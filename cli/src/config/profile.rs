@@ -221,7 +221,13 @@ impl Profile {
         let Some(direct) = self.direct.take_if(|direct| !direct.items.is_empty()) else { return };
         let place = direct.place.clone();
         let via = Some(Said::new("direct".to_owned(), &place));
-        let rule = Said::new(Rule { address: Some(direct), via, ..Rule::default() }, &place);
+        let (names, addresses) =
+            direct.items.into_iter().partition(|item: &Said<String>| route::rule::is_name(&item.value));
+        let list = |items: Vec<_>| {
+            if items.is_empty() { None } else { Some(List { items, place: place.clone() }) }
+        };
+        let rule = Rule { name: list(names), address: list(addresses), via, ..Rule::default() };
+        let rule = Said::new(rule, &place);
         let rules = self.rules.get_or_insert_default();
         rules.insert(self.rules_before_direct.min(rules.len()), rule);
         self.rules_before_direct = 0;

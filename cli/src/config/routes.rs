@@ -28,8 +28,7 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
     let mut rules = Vec::new();
     // An empty list takes back what a weaker source says.
     if let Some(direct) = profile.direct.as_ref().filter(|direct| !direct.items.is_empty()) {
-        let addresses = direct.parse(rule::address)?;
-        let criteria = Criteria { addresses, ..Criteria::default() };
+        let criteria = destinations(direct)?;
         rules.push(route::Rule { criteria, via: Verdict::Direct, source: direct.place.to_string() });
     }
     for rule in profile.rules.iter().flatten() {
@@ -39,13 +38,7 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
         if let Some(default) = &profile.default {
             return Err(default.fault("default and only exclude each other: what is not in only is direct"));
         }
-        let mut criteria = Criteria::default();
-        for item in &only.items {
-            rule::add_destination(&mut criteria, &item.value).map_err(|why| item.fault(why))?;
-        }
-        if only.items.is_empty() {
-            return Err(only.place.fault("the list is empty"));
-        }
+        let criteria = destinations(only)?;
         let via = builder.verdict("proxy", &only.place)?;
         rules.push(route::Rule { criteria, via, source: only.place.to_string() });
     }
@@ -67,6 +60,13 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
         promote(&mut routes)?;
     }
     Ok(routes)
+}
+
+/// What a list of names and networks is about.
+fn destinations(list: &List) -> Result<Criteria, String> {
+    let mut criteria = Criteria::default();
+    list.parse(|item| rule::add_destination(&mut criteria, item))?;
+    Ok(criteria)
 }
 
 /// Without `proxy`, the chain of `default`, or else of the first rule that has one, is the default chain.

@@ -325,7 +325,7 @@ fn a_variable_that_is_wrong_is_named_and_not_quoted() {
         ("PRESOCKS_BIND", "1", "off, peer, any"),
         ("PRESOCKS_TIMEOUT", "0", "seconds"),
         ("PRESOCKS_QUIET", "maybe", "1 or 0"),
-        ("PRESOCKS_DIRECT", "10.0.0.0/8,h", "network"),
+        ("PRESOCKS_DIRECT", "10.0.0.0/8,h/8", "network"),
         ("PRESOCKS_DEFAULT", "far", "\"far\""),
         ("ALL_PROXY", "secret:1080", "scheme"),
     ] {

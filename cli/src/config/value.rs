@@ -31,7 +31,7 @@ impl List {
     ///
     /// # Errors
     /// What is wrong with the first that cannot be read, at its place; and that there are none.
-    pub(crate) fn parse<T>(&self, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    pub(crate) fn parse<T>(&self, mut read: impl FnMut(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
         if self.items.is_empty() {
             return Err(self.place.fault("the list is empty"));
         }

@@ -120,6 +120,11 @@ pub(crate) fn protocol(text: &str) -> Result<Protocol, String> {
     }
 }
 
+/// Is this a name, or a pattern of names, rather than a network? What is neither counts as a network, whose error says more.
+pub(crate) fn is_name(destination: &str) -> bool {
+    address(destination).is_err() && !destination.contains([':', '/'])
+}
+
 /// Adds a destination, be it a network or a name, to the criteria.
 ///
 /// # Errors

@@ -59,6 +59,25 @@ fn a_direct_name_is_not_refused_by_rules_that_speak_of_no_network() {
 }
 
 #[test]
+fn direct_takes_names_and_patterns_and_no_other_name_goes_that_way() {
+    let Some(scene) = Scene::set() else { return };
+    know(&scene.lab, "10.88.0.2 near.example\n");
+    scene.lab.permit_direct("10.88.0.2");
+    for command in ALL {
+        for (direct, host, way) in [
+            ("near.example", "a.near", 0),
+            ("10.66.0.0/16,*.example", "a.near", 0),
+            ("near.example,.near", "a.test", 1),
+            ("10.88.0.0/24", "a.test", 1),
+        ] {
+            let options = [&ALIASES[..], &["--direct", direct]].concat();
+            assert_eq!(scene.goes_by(&[], &options, (command, host)), way, "{direct} {host}");
+        }
+    }
+    scene.lab.assert_no_leak();
+}
+
+#[test]
 fn datagrams_are_refused_by_udp_deny_though_they_are_direct() {
     let Some(scene) = Scene::set() else { return };
     let echo = Datagrams::echo(&scene.lab, 7);

@@ -36,6 +36,22 @@ fn a_direct_network_stands_behind_the_rules_of_stronger_sources_and_before_all_o
 }
 
 #[test]
+fn names_and_patterns_are_direct_as_networks_are() {
+    const FILE: &str = "proxy = \"socks5://a\"\ndirect = [\".corp\", \"10.0.0.0/8\", \"*.lan\"]\n";
+    let criteria = |scene: &Scene, at: usize| {
+        let route::Criteria { names, addresses, .. } = &scene.routes().rules[at].criteria;
+        (names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), addresses.len())
+    };
+    assert_eq!(criteria(&Scene::with(FILE), 0), (".corp *.lan".into(), 1));
+    let denied = |flags: &mut Profile| flags.rules = Some(vec![rule("name=a.corp via=deny")]);
+    let behind = Scene::with(FILE).flags(denied);
+    assert_eq!(verdicts(&behind), [Verdict::Deny, Verdict::Direct]);
+    assert_eq!(criteria(&behind, 1), (".corp *.lan".into(), 1));
+    let only_names = "proxy = \"socks5://a\"\ndirect = \"corp\"\n";
+    assert_eq!(criteria(&Scene::with(only_names).flags(denied), 1), ("corp".into(), 0));
+}
+
+#[test]
 fn a_proxy_that_is_named_where_a_file_has_all_else_direct_gets_a_note() {
     let notes = |config: &str| Scene::with(config).flags(proxy(&["socks5://x"])).load().unwrap().notes;
     let [note] = &notes("default = \"direct\"")[..] else { panic!() };
