@@ -13,18 +13,23 @@ use stage::Stage;
 /// Runs `tests/programs/NAME` bare and wrapped.
 pub(crate) fn same_bare_and_wrapped(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    same_through(&stage, name, &stage.proxy.url());
+    same_on(&stage, name, &[]);
+}
+
+/// The same on a stage that is set already, with more arguments.
+fn same_on(stage: &Stage, name: &str, more: &[&str]) {
+    same_through(stage, name, &stage.proxy.url(), more);
 }
 
 /// The same with a proxy that is reached over IPv6, which IPv4 sockets cannot do by themselves.
 fn same_through_ipv6_proxy(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    same_through(&stage, name, &stage.proxy.url6());
+    same_through(&stage, name, &stage.proxy.url6(), &[]);
 }
 
-fn same_through(stage: &Stage, name: &str, proxy: &str) {
-    let bare = bare_passes(stage, name);
-    let wrapped = stage.wrapped(name, proxy, &[]).run();
+fn same_through(stage: &Stage, name: &str, proxy: &str, more: &[&str]) {
+    let bare = bare_passes(stage, name, more);
+    let wrapped = stage.wrapped(name, proxy, more).run();
     assert!(
         wrapped.status.success() && wrapped.stdout() == bare,
         "not as on a bare machine:\n{}\n{}",
@@ -44,13 +49,13 @@ pub(crate) fn passes_wrapped(name: &str) {
 /// Runs `tests/programs/NAME` wrapped, whatever becomes of it.
 fn leaks_nothing(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    bare_passes(&stage, name);
+    bare_passes(&stage, name, &[]);
     let _ = stage.wrapped(name, &stage.proxy.url(), &[]).run();
     stage.lab.assert_no_leak();
 }
 
-fn bare_passes(stage: &Stage, name: &str) -> String {
-    let bare = stage.run_bare(name);
+fn bare_passes(stage: &Stage, name: &str, more: &[&str]) -> String {
+    let bare = stage.run_bare(name, more);
     let text = String::from_utf8_lossy(&bare.stdout).into_owned();
     assert!(
         bare.status.success(),

@@ -68,12 +68,13 @@ impl Stage {
     }
 
     /// The program on the proxy host, next to the origin, without presocks.
-    pub(crate) fn run_bare(&self, name: &str) -> Output {
+    pub(crate) fn run_bare(&self, name: &str, more: &[&str]) -> Output {
         let words = command(&self.lab, name);
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])
             .args(self.arguments())
+            .args(more)
             .env_clear()
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
