@@ -3,7 +3,8 @@
 //! The real getaddrinfo is only ever called with `AI_NUMERICHOST`: its own look-ups go through calls that no hook can
 //! see. A literal is its business; for a name the broker gives addresses (a stand-in, or those of a local name) and the real
 //! function is called with each in numeric form, so that services, socket types, protocols and the memory that freeaddrinfo
-//! frees are libc's.
+//! frees are libc's. With `AI_IDN` libc converts a name before it looks whether that is a literal; what it then would look up is what the
+//! broker is asked for (`idn`).
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
@@ -15,6 +16,7 @@ use libc::{addrinfo, c_char, c_int};
 use presocks_proto::frame::{Addresses, Family, Reply, Request};
 use presocks_proto::name::Name;
 
+use crate::idn::{self, Converted};
 use crate::{errno, ticket};
 
 /// The flags that only a look-up needs.
@@ -23,9 +25,9 @@ const AI_IDN: c_int = 0x0040;
 const AI_CANONIDN: c_int = 0x0080;
 
 redhook::hook! {
-    // getaddrinfo(3). Changes: a name is resolved by the broker. Passes: no node, numeric nodes. Errors: EAI_NONAME for a name that
-    // cannot be one or has no address of the family; EAI_AGAIN without a broker. Not safe in a signal handler, as the
-    // real one.
+    // getaddrinfo(3). Changes: a name is resolved by the broker. Passes: no node, numeric nodes, what libc cannot convert (AI_IDN). Errors:
+    // EAI_NONAME for a name that cannot be one or has no address of the family; EAI_AGAIN without a broker. Not safe in a signal
+    // handler, as the real one.
     unsafe fn getaddrinfo(
         node: *const c_char, service: *const c_char, hints: *const addrinfo, result: *mut *mut addrinfo
     ) -> c_int => hooked_getaddrinfo {
@@ -44,17 +46,23 @@ redhook::hook! {
         }
         // SAFETY: `node` is not null and ends with a NUL, as getaddrinfo(3) demands.
         let node = unsafe { CStr::from_ptr(node) };
+        let is_converted = numeric.ai_flags & AI_IDN != 0 && !node.to_bytes().is_ascii();
+        let converted = match is_converted.then(|| idn::to_ascii(node)).transpose() {
+            Ok(converted) => converted,
+            Err(error) => return error,
+        };
+        let node = converted.as_ref().map_or(node, Converted::as_c_str);
         let addresses = match look_up(node.to_bytes(), numeric.ai_family) {
             Ok(addresses) => addresses,
             Err(error) => return error,
         };
+        let flags = numeric.ai_flags;
         numeric.ai_flags &= !LOOK_UP_FLAGS;
         // SAFETY: the caller's service and result.
         let error = unsafe { list(&addresses, service, &numeric, result) };
-        let wants_name = given.is_some_and(|hints| hints.ai_flags & libc::AI_CANONNAME != 0);
-        if error == 0 && wants_name {
+        if error == 0 && flags & libc::AI_CANONNAME != 0 {
             // SAFETY: the list was just made, with at least one entry.
-            return unsafe { set_canonical_name(result, node) };
+            return unsafe { set_canonical_name(result, node, flags & AI_CANONIDN != 0) };
         }
         error
     }
@@ -147,15 +155,19 @@ unsafe fn last_link(mut link: *mut *mut addrinfo) -> *mut *mut addrinfo {
     }
 }
 
-/// Puts the name as asked for into the first entry, where `AI_CANONNAME` has it; freeaddrinfo frees it.
+/// Puts the name as it was looked up, or in the program's locale, into the first entry, where `AI_CANONNAME` has it; freeaddrinfo frees it.
 ///
 /// # Safety
 /// `result` points to a list of libc's making.
-unsafe fn set_canonical_name(result: *mut *mut addrinfo, name: &CStr) -> c_int {
+unsafe fn set_canonical_name(result: *mut *mut addrinfo, name: &CStr, in_locale: bool) -> c_int {
     // SAFETY: the caller's promise.
     let first = unsafe { result.read() };
-    // SAFETY: `name` ends with a NUL.
-    let copy = unsafe { libc::strdup(name.as_ptr()) };
+    let shown = if in_locale { idn::to_locale(name) } else { Ok(None) };
+    let copy = shown.map_or(null_mut(), |shown| {
+        let name = shown.as_ref().map_or(name, Converted::as_c_str);
+        // SAFETY: `name` ends with a NUL.
+        unsafe { libc::strdup(name.as_ptr()) }
+    });
     if copy.is_null() {
         // SAFETY: the list is libc's.
         unsafe { libc::freeaddrinfo(first) };

@@ -1,12 +1,18 @@
 //! getnameinfo: a stand-in's name, or a local one; nothing is asked of the DNS.
 #![allow(unsafe_code)]
 
+use core::ffi::CStr;
+
 use libc::{c_char, c_int, socklen_t};
 use presocks_proto::frame::{Reply, Request};
-use presocks_proto::name::Name;
+use presocks_proto::name::{self, Name};
 
+use crate::idn::{self, Converted};
 use crate::sockaddr::{self, Given};
 use crate::ticket;
+
+/// netdb.h
+const NI_IDN: c_int = 32;
 
 redhook::hook! {
     // getnameinfo(3). Changes: the host's name comes from the broker, or is numeric. Passes: Unix addresses; all else numerically. Errors:
@@ -33,16 +39,16 @@ redhook::hook! {
             _ if flags & libc::NI_NAMEREQD != 0 => return libc::EAI_NONAME,
             _ => None,
         };
-        let flags = (flags & !libc::NI_NAMEREQD) | libc::NI_NUMERICHOST;
+        let numeric = (flags & !libc::NI_NAMEREQD) | libc::NI_NUMERICHOST;
         // SAFETY: the caller's own arguments but for the flags; the numeric host is overwritten below if there is a name.
         let error = unsafe {
-            redhook::real!(getnameinfo)(address, len, host, host_len, service, service_len, flags)
+            redhook::real!(getnameinfo)(address, len, host, host_len, service, service_len, numeric)
         };
         match name {
             // A short buffer may be too small for the address and yet hold the name.
             Some(name) if error == 0 || error == libc::EAI_OVERFLOW => {
                 // SAFETY: getnameinfo(3) demands `host_len` writable bytes at `host`.
-                unsafe { put(&name, host, host_len as usize) }
+                unsafe { put(&name, flags & NI_IDN != 0, host, host_len as usize) }
             }
             _ => error,
         }
@@ -67,20 +73,26 @@ unsafe fn is_unix(address: *const libc::sockaddr, len: socklen_t) -> bool {
     c_int::from(family) == libc::AF_UNIX
 }
 
-/// Writes the name and a NUL.
+/// Writes the name, or what it is in the program's locale, and a NUL.
 ///
 /// # Safety
 /// `room` bytes at `to` are writable.
-unsafe fn put(name: &Name, to: *mut c_char, room: usize) -> c_int {
-    let bytes = name.as_bytes();
-    if bytes.len() >= room {
+unsafe fn put(name: &Name, in_locale: bool, to: *mut c_char, room: usize) -> c_int {
+    let mut text = [0; name::MAX + 1];
+    for (to, from) in text.iter_mut().zip(name.as_bytes()) {
+        *to = *from;
+    }
+    // There is a NUL: the last byte is one at the latest.
+    let name = CStr::from_bytes_until_nul(&text).unwrap_or(c"");
+    let shown = match if in_locale { idn::to_locale(name) } else { Ok(None) } {
+        Ok(shown) => shown,
+        Err(error) => return error,
+    };
+    let bytes = shown.as_ref().map_or(name, Converted::as_c_str).to_bytes_with_nul();
+    if bytes.len() > room {
         return libc::EAI_OVERFLOW;
     }
-    // SAFETY: checked to fit, with the NUL.
+    // SAFETY: checked to fit.
     unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.cast::<u8>(), bytes.len()) };
-    // SAFETY: within `room`, as checked.
-    let end = unsafe { to.add(bytes.len()) };
-    // SAFETY: as above.
-    unsafe { end.write(0) };
     0
 }

@@ -26,7 +26,7 @@
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `listen` | bind(), listen(), getsockname(), accept(), accept4(): in a session with `--bind` |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
-//! | `getaddrinfo`, `getaddrinfo_a`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver` | names |
+//! | `getaddrinfo`, `getaddrinfo_a`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver`, `idn` | names |
 //! | `rcmd`, `rpc` | what connects inside libc |
 //! | `pending`, `claim` | the connects that are under way, and taking turns on them |
 //! | `ticket`, `session` | the way to the broker |
@@ -58,6 +58,7 @@ mod gethostid;
 mod getnameinfo;
 mod getnet;
 mod leniency;
+mod idn;
 mod listen;
 mod pass;
 mod pending;

@@ -17,7 +17,7 @@ pub(crate) fn same_bare_and_wrapped(name: &str) {
 }
 
 /// The same on a stage that is set already, with more arguments.
-fn same_on(stage: &Stage, name: &str, more: &[&str]) {
+pub(crate) fn same_on(stage: &Stage, name: &str, more: &[&str]) {
     same_through(stage, name, &stage.proxy.url(), more);
 }
 

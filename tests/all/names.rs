@@ -1,5 +1,7 @@
 //! Names: the whole of getaddrinfo and its kin, stand-ins, and which form of a destination the proxy gets to see.
 
+mod international;
+
 use std::net::Ipv6Addr;
 
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
