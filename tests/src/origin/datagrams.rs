@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::daemon::Daemon;
+use crate::host::Host;
 use crate::lab::{Lab, ORIGIN};
 
 /// As long as any datagram.
@@ -31,6 +32,12 @@ impl Datagrams {
         Self::start(lab, port, |_| false)
     }
 
+    /// The same on a host of choice.
+    #[must_use]
+    pub fn echo_on(host: &Host, port: u16) -> Self {
+        Self::start_on(host, port, |_| false)
+    }
+
     /// Answers from another port.
     #[must_use]
     pub fn echo_from_another_port(lab: &Lab, port: u16) -> Self {
@@ -39,8 +46,12 @@ impl Datagrams {
 
     /// Answers datagrams of which `elsewhere` is true from another port, all others from its own.
     pub fn start(lab: &Lab, port: u16, elsewhere: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
+        Self::start_on(&lab.origin, port, elsewhere)
+    }
+
+    fn start_on(host: &Host, port: u16, elsewhere: impl Fn(&[u8]) -> bool + Send + 'static) -> Self {
         let bind = |port| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a socket");
-        let (own, other) = lab.origin.inside(|| (bind(port), bind(0)));
+        let (own, other) = host.inside(|| (bind(port), bind(0)));
         let port = own.local_addr().expect("an address").port();
         let service = Self { port, received: Arc::default() };
         let received = Arc::clone(&service.received);
