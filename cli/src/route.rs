@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod pattern;
 pub(crate) mod rewrite;
 pub(crate) mod rule;
+mod unproxied;
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -20,6 +21,7 @@ use presocks_proto::target::{Host, Target};
 use crate::proxy::{Kind, Proxy};
 pub(crate) use pattern::Pattern;
 pub(crate) use rewrite::Rewrite;
+pub(crate) use unproxied::Unproxied;
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 mod agreement;
 mod datagrams;
 mod direct;
+mod links;
 mod names;
 mod servers;
 

@@ -39,7 +39,7 @@ use super::dns::Transport;
 use super::report::Program;
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use super::{Broker, dns};
-use crate::route::Routes;
+use crate::route::{Routes, Unproxied};
 use association::Associations;
 use flows::{Cookie, Flows, Via};
 use gate::Gates;
@@ -156,7 +156,7 @@ pub(super) enum Connected {
 /// connect() on a datagram socket. Sends nothing, and does not wait: it is how programs learn their source address.
 ///
 /// # Errors
-/// Those of connect(2); `EHOSTUNREACH` for a stand-in of another session.
+/// Those of connect(2); `EHOSTUNREACH` for a stand-in of another session; `ENETUNREACH` for an address of a link that is not direct.
 pub(super) fn connect(
     broker: &Rc<Broker>,
     socket: BorrowedFd<'_>,
@@ -166,9 +166,14 @@ pub(super) fn connect(
     let cookie = sockopt::socket_cookie(socket)?;
     let datagrams = &broker.datagrams;
     speaks(socket, destination)?;
+    let place = place(broker, destination, program);
+    // No proxy ever takes anything there: connect() itself says so, as where there is no route.
+    if let Place::Refused(why @ Refusal::Unproxied(Unproxied::Link)) = &place {
+        return Err(refuse(broker, program, destination, why));
+    }
     datagrams.flows.borrow_mut().forget_peer(cookie);
     let serving = |chain| datagrams.of_chain(chain).ok().filter(|all| !all.is_refused());
-    let (via, is_served) = match place(broker, destination, program) {
+    let (via, is_served) = match place {
         Place::Local | Place::Direct => return connect_there(broker, socket, destination),
         Place::Unknown if serving(0).is_some() => return Err(Errno::HOSTUNREACH.into()),
         Place::Resolver => (None, false),

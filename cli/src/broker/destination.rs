@@ -11,7 +11,7 @@ use presocks_proto::target::{Host, Target};
 
 use super::failure::Failure;
 use super::{Broker, resolver};
-use crate::route::{Asked, Chain, Protocol, Rule, Verdict};
+use crate::route::{Asked, Chain, Protocol, Rule, Unproxied, Verdict};
 
 /// Where a connection goes.
 pub(super) enum Route {
@@ -92,7 +92,7 @@ pub(super) fn permit(
 /// Where a TCP connection goes. `program`: the names that it goes by.
 ///
 /// # Errors
-/// A stand-in that this session has not given out; a rule that denies it.
+/// A stand-in that this session has not given out; a rule that denies it; an address for which no proxy is asked.
 pub(super) fn route(
     broker: &Broker,
     destination: SocketAddr,
@@ -113,7 +113,10 @@ pub(super) fn route(
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
     match broker.settings.routes.verdict(&asked) {
         (Verdict::Direct, _) => Ok(Route::direct(target, destination)),
-        (Verdict::Chain(chain), _) => Ok(Route::Chain(chain, target)),
+        (Verdict::Chain(chain), _) => match Unproxied::of(&target) {
+            Some(why) => Err(Failure::Unproxied(why)),
+            None => Ok(Route::Chain(chain, target)),
+        },
         (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
     }
 }
@@ -215,6 +218,8 @@ pub(super) enum Way {
     /// By the chain with this index.
     Chain(usize),
     Denied(Denial),
+    /// Nowhere: no proxy is asked for such an address.
+    Unproxied(Unproxied),
     /// It would have to go directly, and not to where it was addressed to: to a name, or rewritten.
     Impossible {
         is_named: bool,
@@ -232,7 +237,7 @@ pub(super) fn way(broker: &Broker, destination: SocketAddr, program: &dyn Fn() -
         (Verdict::Deny, rule) => Way::Denied(Denial::new(broker, rule)),
         (Verdict::Direct, _) if is_at(&target, destination) => Way::Direct,
         (Verdict::Direct, _) => Way::Impossible { is_named },
-        (Verdict::Chain(chain), _) => Way::Chain(chain),
+        (Verdict::Chain(chain), _) => Unproxied::of(&target).map_or(Way::Chain(chain), Way::Unproxied),
     }
 }
 

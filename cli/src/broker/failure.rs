@@ -19,7 +19,7 @@ pub(super) use chain::At;
 use super::destination::Denial;
 use super::gssapi;
 use super::tls::Trouble;
-use crate::route::NoDatagrams;
+use crate::route::{NoDatagrams, Unproxied};
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(super) enum Failure {
     At(Box<At>),
     /// The user wants connections kept apart, and no proxy on the way does.
     NotApart,
+    /// It is at an address for which no proxy is asked.
+    Unproxied(Unproxied),
     /// A rule forbids it.
     Denied(Denial),
     /// A name that a rule calls direct cannot be resolved on this machine.
@@ -79,6 +81,7 @@ impl Failure {
             | Self::ProxyClosed(_)
             | Self::Tls(_)
             | Self::NotApart
+            | Self::Unproxied(_)
             | Self::NoRelay(_)
             | Self::NoDatagrams(_) => libc::ENETUNREACH,
             Self::NoBind
@@ -118,6 +121,8 @@ impl Failure {
             Self::OtherFamily(_) => 23,
             Self::ListensNoMore(_) => 24,
             Self::NotBrought(_) => 25,
+            Self::Unproxied(Unproxied::Group) => 30,
+            Self::Unproxied(Unproxied::Link) => 31,
             Self::Tls(trouble) => 16 + trouble.cause(),
             Self::Gssapi(trouble) => 0x200 + trouble.cause(),
             Self::At(at) => at.cause(),
@@ -232,6 +237,7 @@ impl fmt::Display for Failure {
                 "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)",
             ),
             Self::At(at) => at.fmt(f),
+            Self::Unproxied(why) => why.fmt(f),
             Self::Denied(denial) => denial.fmt(f),
             Self::DirectName(error) => {
                 write!(f, "a rule calls it direct, but the name cannot be resolved here: {}", Plain(error))

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::failure::Failure;
 use super::pipelining::Pipelining;
 use crate::proxy::{Host, Place, Proxy, Stranger};
+use crate::route::Unproxied;
 
 /// So long a proxy that was found dead is used only when there is no other.
 const MOURNING: Duration = Duration::from_secs(30);
@@ -64,12 +65,13 @@ impl Hop {
     /// A request to connect to `target`, in one flight where the proxy is known to take it.
     ///
     /// # Errors
-    /// The proxy cannot be asked for this target.
+    /// The proxy, or any, cannot be asked for this target.
     pub(super) fn handshake<'a>(
         &'a self,
         target: Target,
         stranger: Option<Stranger<'a>>,
     ) -> Result<Handshake<'a>, Failure> {
+        can_be_asked_for(&target)?;
         if stranger.is_none() && self.pipelining.is_proven() {
             return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
         }
@@ -79,12 +81,13 @@ impl Hop {
     /// A request that it listen for `target`.
     ///
     /// # Errors
-    /// Its protocol has none; the proxy cannot be asked for this target.
+    /// Its protocol has none; the proxy, or any, cannot be asked for this target.
     pub(super) fn binding<'a>(
         &'a self,
         target: Target,
         stranger: Option<Stranger<'a>>,
     ) -> Result<Handshake<'a>, Failure> {
+        can_be_asked_for(&target)?;
         self.proxy.binding(target, stranger).map_err(Failure::Handshake)?.ok_or(Failure::NoBind)
     }
 
@@ -97,4 +100,9 @@ impl Hop {
     pub(super) fn mourn(&self) {
         self.dead_until.set(Some(Instant::now() + MOURNING));
     }
+}
+
+/// Of a program's destinations this is known before: here comes what the configuration names as well, a name server, or another proxy.
+fn can_be_asked_for(target: &Target) -> Result<(), Failure> {
+    Unproxied::of(target).map_or(Ok(()), |why| Err(Failure::Unproxied(why)))
 }

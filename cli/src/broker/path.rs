@@ -6,7 +6,7 @@
 mod fault;
 
 use std::cell::Cell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,6 +29,7 @@ use super::socket::{Socket, watch};
 use super::stream::Stream;
 use super::{Broker, gssapi, pipelining, relay, tls};
 use crate::proxy::{self, Place};
+use crate::route::Unproxied;
 use fault::Fault;
 
 /// Between two knocks at a Unix socket that is besieged.
@@ -109,8 +110,7 @@ fn listens_at(bound: Option<Target>, stream: &Stream, hops: &[Rc<Hop>]) -> Optio
     };
     let address = address.to_canonical();
     if !address.is_unspecified() {
-        let is_one =
-            kind(address) == Kind::Ordinary && !address.is_multicast() && address != Ipv4Addr::BROADCAST;
+        let is_one = kind(address) == Kind::Ordinary && Unproxied::of_address(address).is_none();
         return is_one.then(|| SocketAddr::new(address, port));
     }
     let own = match hops {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
-use super::{Asked, Chain, Order, Protocol, Routes, Verdict, rewrite, rule};
+use super::{Asked, Chain, Order, Protocol, Routes, Unproxied, Verdict, rewrite, rule};
 use crate::proxy::Proxy;
 
 /// Where name servers listen.
@@ -174,14 +174,13 @@ fn direct(asked: &Asked<'_>, target: &Target) -> Vec<String> {
 impl Chain {
     /// What it cannot carry, and why.
     fn refuses(&self, protocol: Protocol, target: &Target, limits: Limits) -> Option<&'static str> {
-        let is_group = |address: IpAddr| address.is_multicast() || address == IpAddr::from([255; 4]);
-        match (protocol, target.host) {
-            (Protocol::Udp, Host::Address(address)) if is_group(address) => {
-                Some("multicast and broadcast cannot be proxied")
-            }
-            (Protocol::Udp, _) if limits.is_isolated => Some("datagrams cannot be kept apart (--isolate)"),
-            (Protocol::Udp, _) => None,
-            (Protocol::Tcp, _) => {
+        if let Some(why) = Unproxied::of(target) {
+            return Some(why.as_str());
+        }
+        match protocol {
+            Protocol::Udp if limits.is_isolated => Some("datagrams cannot be kept apart (--isolate)"),
+            Protocol::Udp => None,
+            Protocol::Tcp => {
                 let is_last = |(place, _): &(usize, &Proxy)| {
                     self.order != Order::Strict || place + 1 == self.proxies.len()
                 };

@@ -1,7 +1,6 @@
-//! What is direct: a rule that denies its network or all datagrams means it still, and a link's own addresses work.
+//! What is direct: a rule that denies its network or all datagrams means it still.
 
-use presocks_tests::host::Host;
-use presocks_tests::origin::{Datagrams, Service};
+use presocks_tests::origin::Datagrams;
 
 use super::names::know;
 use super::{ALL, Scene};
@@ -112,45 +111,5 @@ for to in ('10.88.0.2', 7), ('192.0.2.1', 7), ('224.0.0.251', 5353), ('127.0.0.1
     let direct = ["--direct", "10.88.0.0/24"];
     scene.command(&[], &direct, &["/usr/bin/python3", "-c", script]).run().stdout_has("10.88.0.2 sent\n");
     presocks_tests::patience::wait_until("a direct datagram", || !echo.received().is_empty());
-    scene.lab.assert_no_leak();
-}
-
-#[test]
-fn a_links_own_address_is_connected_to_with_its_device() {
-    let Some(scene) = Scene::set() else { return };
-    let near =
-        Service::start_on(&scene.lab.proxy, 0, |mut stream| std::io::Write::write_all(&mut stream, b"near"));
-    let own = |host: &Host, own: u8, other: u8, cable: &str| {
-        let batch = format!(
-            "address add fe80::{own}/64 dev {cable} nodad
-             neighbour add fe80::{other} lladdr 02:00:00:00:77:0{other} dev {cable} nud permanent\n"
-        );
-        host.setup(&["ip", "-batch", "-"], &batch);
-    };
-    own(&scene.lab.proxy, 1, 2, "to-client");
-    own(&scene.lab.client, 2, 1, "cable");
-    let script = "
-import socket, sys
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10)
-print(s.getpeername()[0].split('%')[0], s.getpeername()[3] == socket.if_nametoindex('cable'), s.recv(9).decode())
-";
-    let port = near.port().to_string();
-    let program = ["/usr/bin/python3", "-c", script, "fe80::1%cable", &port];
-    for before in [&[][..], &["env", "-i"]] {
-        let words = [before, &program].concat();
-        // A link's address is nobody's at a proxy.
-        scene.command(&[], &[], &words).run().code(1);
-    }
-    assert_eq!(near.connections(), 0);
-    scene.lab.assert_no_leak();
-    scene.lab.permit_direct("fe80::/10");
-    for before in [&[][..], &["env", "-i"]] {
-        let words = [before, &program].concat();
-        for options in [&["--direct", "fe80::/10"][..], &["--only", "x.example"]] {
-            let run = scene.command(&[], options, &words).run();
-            run.success().stdout_is("fe80::1 True near\n").stderr_is("");
-        }
-    }
-    assert_eq!(near.connections(), 4);
     scene.lab.assert_no_leak();
 }

@@ -273,6 +273,7 @@ fn nobody_whom_the_proxy_could_not_hear_is_shown_as_a_sender() {
         ("192.0.2.53", 53),
         ("::1", 7000),
         ("::", 7000),
+        ("fe80::1", 7000),
         ("ff05::fb", 5353),
         ("fd88::2", 0),
         ("fd88::2", 53),

@@ -4,7 +4,7 @@
 //! no datagram goes another way than the one that was found for it.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use presocks_abi::sockaddr::is_local;
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use crate::args::Udp;
 use crate::broker::destination::{Denial, Server, Way, is_at, server, way};
 use crate::broker::report::Program;
 use crate::broker::{Broker, resolver};
-use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Protocol};
+use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Protocol, Unproxied};
 
 /// Where a destination is.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub(in crate::broker) enum Place {
 pub(in crate::broker) enum Refusal {
     /// `--udp=deny`.
     Off,
-    /// Multicast or broadcast, which no proxy takes.
-    Group,
+    /// No proxy is asked for such an address.
+    Unproxied(Unproxied),
     /// There is no association; why has been said.
     NotServed,
     Rule(Denial),
@@ -52,7 +52,9 @@ impl Refusal {
     pub(super) fn errno(&self) -> Errno {
         match self {
             Self::Rule(_) => Errno::ACCESS,
-            Self::Off | Self::Group | Self::NotServed | Self::Named | Self::Rewritten => Errno::NETUNREACH,
+            Self::Off | Self::Unproxied(_) | Self::NotServed | Self::Named | Self::Rewritten => {
+                Errno::NETUNREACH
+            }
         }
     }
 
@@ -61,7 +63,8 @@ impl Refusal {
         const FIRST: u32 = 0x2000_0000;
         match self {
             Self::Off => FIRST,
-            Self::Group => FIRST + 1,
+            Self::Unproxied(Unproxied::Group) => FIRST + 1,
+            Self::Unproxied(Unproxied::Link) => FIRST + 5,
             Self::NotServed => FIRST + 2,
             Self::Named => FIRST + 3,
             Self::Rewritten => FIRST + 4,
@@ -74,7 +77,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str("UDP is off (--udp=deny)"),
-            Self::Group => f.write_str("multicast and broadcast cannot be proxied"),
+            Self::Unproxied(why) => why.fmt(f),
             Self::NotServed => f.write_str("the proxy does not take it"),
             Self::Rule(denial) => denial.fmt(f),
             Self::Named => write!(f, "a rule calls it direct, and {NOT_BY_NAME}"),
@@ -97,32 +100,29 @@ pub(super) fn place_for(
     if is_local(destination) {
         return Place::Local;
     }
-    let is_group = is_group(destination.ip().to_canonical());
     if destination.port() == resolver::PORT {
         return match server(broker, destination, Protocol::Udp, program) {
             Server::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
             Server::Itself(target) if is_at(&target, destination) => Place::Direct,
-            Server::Itself(_) | Server::Ours if is_group => Place::Refused(Refusal::Group),
-            Server::Itself(_) | Server::Ours => Place::Resolver,
+            Server::Itself(_) | Server::Ours => match Unproxied::of_address(destination.ip()) {
+                Some(Unproxied::Group) => Place::Refused(Refusal::Unproxied(Unproxied::Group)),
+                // Ours answers for a server of a link as for any.
+                Some(Unproxied::Link) | None => Place::Resolver,
+            },
         };
     }
     match way(broker, destination, program) {
-        Way::Unknown | Way::Direct | Way::Chain(_) if broker.settings.udp == Udp::Deny => {
+        Way::Unknown | Way::Direct | Way::Chain(_) | Way::Unproxied(_)
+            if broker.settings.udp == Udp::Deny =>
+        {
             Place::Refused(Refusal::Off)
         }
         Way::Unknown => Place::Unknown,
         Way::Direct => Place::Direct,
         Way::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
+        Way::Unproxied(why) => Place::Refused(Refusal::Unproxied(why)),
         Way::Impossible { is_named: true } => Place::Refused(Refusal::Named),
         Way::Impossible { is_named: false } => Place::Refused(Refusal::Rewritten),
-        Way::Chain(_) if is_group => Place::Refused(Refusal::Group),
         Way::Chain(chain) => Place::Behind(chain),
-    }
-}
-
-fn is_group(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast(),
     }
 }
