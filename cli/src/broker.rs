@@ -35,7 +35,6 @@ mod trap;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,6 +51,7 @@ use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::{Pid, raise_descriptor_limit};
 use crate::route::Routes;
+use crate::route::explain::Local;
 use crate::settings::Settings;
 use bindings::Bindings;
 use chain::Chains;
@@ -145,10 +145,13 @@ pub(crate) fn run(
     outcome
 }
 
-/// The first address that a name has on this machine, whatever a proxy may say; `None` for one that proxies and rules hear of.
-pub(crate) fn local_address(routes: &Routes, name: &Name) -> Option<IpAddr> {
-    let found = Names::new(routes.names()).resolve(name, Family::Any).ok()?.iter().next()?;
-    (kind(found) == Kind::Ordinary).then_some(found)
+/// What a name is on this machine, whatever a proxy may say.
+pub(crate) fn local(routes: &Routes, name: &Name) -> Local {
+    match Names::new(routes.names()).resolve(name, Family::Any).map(|found| found.iter().next()) {
+        Ok(Some(address)) if kind(address) == Kind::Ordinary => Local::Address(address),
+        Ok(Some(_)) => Local::Elsewhere,
+        Ok(None) | Err(_) => Local::Nobody,
+    }
 }
 
 async fn accept(broker: Rc<Broker>, mut listener: UnixSeqpacketListener) {

@@ -141,7 +141,7 @@ pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, Strin
     let program: Vec<_> = program.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let limits =
         Limits { has_no_datagrams: settings.udp == Udp::Deny, is_isolated: settings.isolation.is_some() };
-    let local = |name: &Name| broker::local_address(&settings.routes, name);
+    let local = |name: &Name| broker::local(&settings.routes, name);
     Ok(question.answer(&settings.routes, &program, limits, local))
 }
 

@@ -47,10 +47,12 @@ impl Name {
         self.as_bytes().strip_suffix(b".").unwrap_or(self.as_bytes())
     }
 
-    /// Is it a name for this machine itself, whoever asks (RFC 6761 section 6.3)?
+    /// Is it a name for this machine itself, whoever asks (RFC 6761 section 6.3)? With "localdomain" behind it, it is one as well, as
+    /// many an /etc/hosts and glibc's nss-myhostname have it.
     #[must_use]
     pub fn is_localhost(&self) -> bool {
-        self.bare() == b"localhost" || self.bare().ends_with(b".localhost")
+        let name = self.bare().strip_suffix(b".localdomain").unwrap_or(self.bare());
+        name == b"localhost" || name.ends_with(b".localhost")
     }
 }
 
@@ -90,10 +92,24 @@ mod tests {
     #[test]
     fn localhost_is_a_top_level_domain() {
         let is_localhost = |text: &[u8]| Name::new(text).unwrap().is_localhost();
-        for own in [&b"localhost"[..], b"LocalHost.", b"app.localhost", b"a.b.localhost."] {
+        for own in [
+            &b"localhost"[..],
+            b"LocalHost.",
+            b"app.localhost",
+            b"a.b.localhost.",
+            b"localhost.localdomain",
+            b"A.localhost.LocalDomain.",
+        ] {
             assert!(is_localhost(own), "{own:?}");
         }
-        for other in [&b"localhost.example"[..], b"mylocalhost", b".", b"localhost.."] {
+        for other in [
+            &b"localhost.example"[..],
+            b"mylocalhost",
+            b".",
+            b"localhost..",
+            b"localdomain",
+            b"a.localdomain",
+        ] {
             assert!(!is_localhost(other), "{other:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! Names: the whole of getaddrinfo and its kin, stand-ins, and which form of a destination the proxy gets to see.
 
 mod international;
+mod machine;
 
 use std::net::Ipv6Addr;
 

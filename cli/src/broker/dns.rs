@@ -23,6 +23,7 @@ use presocks_proto::standin;
 
 use super::Broker;
 use super::destination::Addressed;
+use super::hosts::Hosts;
 use super::names::Names;
 use message::{
     A, AAAA, ANY, AXFR, HTTPS, Header, INTERNET, IXFR, OPCODE, PTR, Query, Question, RESPONSE, Rcode, Reader,
@@ -187,10 +188,13 @@ fn pointer(names: &mut Names, question: &Question<'_>) -> Option<Result<Vec<Reco
 }
 
 /// Names that are not the DNS's: this machine's own (RFC 6761 section 6.3), and those that a server must not learn of (RFC 7686
-/// section 2). They have addresses here, and no other records.
+/// section 2). They have addresses here, or none, and no other records.
 fn is_never_asked(question: &Question<'_>) -> bool {
-    let last = question.name.as_deref().and_then(|name| name.rsplit(|byte| *byte == b'.').next());
-    last.is_some_and(|last| [&b"localhost"[..], b"onion"].iter().any(|own| last.eq_ignore_ascii_case(own)))
+    let name = question.name.as_deref().and_then(Name::new);
+    name.is_some_and(|name| {
+        let last = name.bare().rsplit(|byte| *byte == b'.').next();
+        last == Some(b"onion") || Hosts::is_private(&name)
+    })
 }
 
 fn addresses(found: Result<Addresses, i32>) -> Result<Vec<Record>, Rcode> {

@@ -1,12 +1,16 @@
-//! The names that this machine gives itself: /etc/hosts (hosts(5)) and localhost (RFC 6761 section 6.3).
+//! The names that this machine gives itself: /etc/hosts (hosts(5)), then those that it has without a line there (`machine`).
+
+mod machine;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
 use presocks_proto::name::Name;
+
+use super::socket::is_of_this_machine;
 
 const FILE: &str = "/etc/hosts";
 
@@ -28,13 +32,18 @@ impl Hosts {
         hosts
     }
 
-    /// All addresses of a local name; `None` when the name is not local.
+    /// All addresses of a local name, which may have none; `None` when the name is not local.
     pub(super) fn addresses(&mut self, name: &Name) -> Option<Vec<IpAddr>> {
         self.refresh(Path::new(FILE));
         if let Some(addresses) = self.addresses.get(name.bare()) {
             return Some(addresses.clone());
         }
-        name.is_localhost().then(|| vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()])
+        machine::addresses(name, machine::own().as_ref())
+    }
+
+    /// Is the name this machine's, and for nobody else's ears, whatever is asked about it?
+    pub(super) fn is_private(name: &Name) -> bool {
+        machine::is_private(name, machine::own().as_ref())
     }
 
     /// The first name of a local address.
@@ -43,8 +52,7 @@ impl Hosts {
         let address = address.to_canonical();
         match self.names.get(&address) {
             Some(name) => Name::new(name),
-            None if address.is_loopback() => Name::new(b"localhost"),
-            None => None,
+            None => machine::name(address, machine::own(), is_of_this_machine),
         }
     }
 

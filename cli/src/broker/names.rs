@@ -1,7 +1,7 @@
 //! Names and the addresses that stand for them.
 //!
-//! A name of this machine (/etc/hosts, localhost) keeps its addresses, unless a rule speaks of it: rules hear of names by stand-ins. Every other name gets a stand-in, without a question to
-//! anybody: the same one for the whole session, and, because it is found by hashing, mostly the same in the next. A
+//! A name of this machine (/etc/hosts, its own, localhost) keeps its addresses, unless a rule speaks of it: rules hear of names by stand-ins. Every other
+//! name gets a stand-in, without a question to anybody: the same one for the whole session, and, because it is found by hashing, mostly the same in the next. A
 //! stand-in that this session has not given out means nothing.
 
 use std::collections::HashMap;

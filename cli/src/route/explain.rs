@@ -20,6 +20,17 @@ pub(crate) struct Limits {
     pub(crate) is_isolated: bool,
 }
 
+/// What a name is on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// One that has this address first.
+    Address(IpAddr),
+    /// None: a look-up says so.
+    Nobody,
+    /// One that rules and proxies hear of.
+    Elsewhere,
+}
+
 /// What is to be explained.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
@@ -59,7 +70,7 @@ impl Question {
         routes: &Routes,
         program: &[String],
         limits: Limits,
-        local: impl FnOnce(&Name) -> Option<IpAddr>,
+        local: impl FnOnce(&Name) -> Local,
     ) -> String {
         let names = || program.to_vec();
         let explain = |target: &Target| {
@@ -67,12 +78,13 @@ impl Question {
         };
         match self.target.host {
             Host::Name(name) => match local(&name) {
-                Some(address) => {
+                Local::Address(address) => {
                     let host = Host::Address(address);
                     let explained = explain(&Target { host, ..self.target });
-                    format!("{name} is {address} on this machine (/etc/hosts)\n{explained}")
+                    format!("{name} is {address} on this machine\n{explained}")
                 }
-                None => explain(&self.target),
+                Local::Nobody => format!("{name}: there is no such name\n"),
+                Local::Elsewhere => explain(&self.target),
             },
             Host::Address(_) => explain(&self.target),
         }

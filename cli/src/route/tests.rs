@@ -1,4 +1,4 @@
-use super::explain::{Limits, Question};
+use super::explain::{Limits, Local, Question};
 use super::*;
 use proptest::prelude::*;
 use rule::Written;
@@ -192,7 +192,7 @@ fn an_explanation_names_rewrite_rule_chain_and_proxies_without_secrets() {
     let mut routes = routes(&["name=.example port=443 via=tor", "program=ssh via=deny"], PROXY);
     routes.rewrites.push(Rewrite::parse("old.test:80", "new.example:443").unwrap());
     let explain = |routes: &Routes, text: &str, program: &[String]| {
-        Question::parse(text).unwrap().answer(routes, program, Limits::default(), |_| None)
+        Question::parse(text).unwrap().answer(routes, program, Limits::default(), |_| Local::Elsewhere)
     };
     assert_eq!(
         explain(&routes, "old.test:80", &[]),
@@ -242,7 +242,11 @@ fn an_explanation_knows_what_rules_do_not() {
         ],
     };
     let limits = Limits { has_no_datagrams: true, is_isolated: false };
-    let local = |name: &Name| (name.as_bytes() == b"hosted.test").then_some([192, 0, 2, 7].into());
+    let local = |name: &Name| match name.as_bytes() {
+        b"hosted.test" => Local::Address([192, 0, 2, 7].into()),
+        b"nobody.test" => Local::Nobody,
+        _ => Local::Elsewhere,
+    };
     let answer = |routes: &Routes, text: &str, limits| {
         Question::parse(text).unwrap().answer(routes, &[], limits, local)
     };
@@ -252,7 +256,8 @@ fn an_explanation_knows_what_rules_do_not() {
         ("192.0.2.53:53", "own name server"),
         ("b.test:80", "cannot carry"),
         ("[2001:db8::1]:80", "cannot carry"),
-        ("hosted.test:80", "192.0.2.7 on this machine (/etc/hosts)"),
+        ("hosted.test:80", "192.0.2.7 on this machine"),
+        ("nobody.test:80", "no such name"),
         ("192.0.2.7:80/udp", "UDP is off"),
     ] {
         let answer = answer(&routes, text, limits);
@@ -337,7 +342,7 @@ proptest! {
     fn no_question_makes_it_panic(text: String) {
         let routes = routes(&["via=tor"], PROXY);
         if let Ok(question) = Question::parse(&text) {
-            let _ = question.answer(&routes, &[], Limits::default(), |_| None);
+            let _ = question.answer(&routes, &[], Limits::default(), |_| Local::Elsewhere);
         }
     }
 }
