@@ -100,6 +100,63 @@ s.send(bytes.fromhex('ffffffffffff' '020000007702' '0806' '0001080006040001' '02
     assert!(leaked.iter().any(|packet| packet.starts_with("arp ")), "{leaked:?}");
 }
 
+/// What a host drops on arrival shows no leak, unless the witness looks before that: the kernel drops packets from and to loopback addresses.
+#[test]
+fn packets_from_and_to_loopback_are_counted_with_their_source_whatever_their_port() {
+    if missing(&["python3", "microsocks"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let proxy = Microsocks::open(&lab);
+    lab.permit_relay_ports(5000..=5000);
+    let script = format!(
+        "import socket, struct
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(('cable', 0))
+def segment(to): return struct.pack('>HHIIBBHHH', 1234, to, 1, 0, 0x50, 2, 1024, 0, 0)
+def datagram(to): return struct.pack('>HHHH', 1234, to, 8, 0)
+def send(source, to, protocol, payload):
+    if ':' in source:
+        kind, pack = '86dd', lambda address: socket.inet_pton(socket.AF_INET6, address)
+        header = struct.pack('>IHBB', 0x60000000, len(payload), protocol, 64)
+    else:
+        kind, pack = '0800', socket.inet_aton
+        header = struct.pack('>BBHHHBBH', 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0)
+    s.send(bytes.fromhex('020000007701' '020000007702' + kind) + header + pack(source) + pack(to) + payload)
+TCP, UDP, ICMP6 = 6, 17, 58
+send('::1', 'fd77::9', TCP, segment(80))
+send('::1', 'fd77::1', TCP, segment({port}))
+send('fd77::2', '::1', TCP, segment({port}))
+send('::1', '::1', UDP, datagram(5000))
+send('::1', 'fd77::1', UDP, datagram(5000))
+send('::1', 'fd77::9', ICMP6, bytes([1, 4, 0, 0]) + bytes(4))
+send('127.0.0.1', '10.77.0.1', TCP, segment({port}))
+send('127.9.8.7', '10.77.0.1', UDP, datagram(5000))
+send('10.77.0.2', '127.0.0.1', TCP, segment({port}))
+send('127.0.0.1', '10.77.0.9', 1, bytes(8))",
+        port = proxy.port()
+    );
+    lab.bare(["python3", "-c", &script]).run().success();
+    let leaked = lab.leaked();
+    let port = proxy.port();
+    let expected = [
+        "::1 > fd77::9 . tcp . 80 ",
+        &format!("::1 > fd77::1 . tcp . {port} "),
+        &format!("fd77::2 > ::1 . tcp . {port} "),
+        "::1 > ::1 . udp . 5000 ",
+        "::1 > fd77::1 . udp . 5000 ",
+        "::1 > fd77::9 . ipv6-icmp . 0 ",
+        &format!("127.0.0.1 > 10.77.0.1 . tcp . {port} "),
+        "127.9.8.7 > 10.77.0.1 . udp . 5000 ",
+        &format!("10.77.0.2 > 127.0.0.1 . tcp . {port} "),
+        "127.0.0.1 > 10.77.0.9 . icmp . 0 ",
+    ];
+    assert_eq!(leaked.len(), expected.len(), "{leaked:#?}");
+    for packet in expected {
+        assert!(leaked.iter().any(|line| line.starts_with(packet)), "{packet} is not in {leaked:#?}");
+    }
+}
+
 #[test]
 fn a_direct_destination_is_reached_and_no_leak() {
     if missing(&["curl"]) {

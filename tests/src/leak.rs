@@ -8,6 +8,9 @@
 //! the proxy host when a datagram comes to a port that is closed. Everything else is counted by
 //! destination, protocol and port, and answered with an ICMP error so that a leaking program fails at once.
 //!
+//! A packet from or to a loopback address is a leak whatever its port: no host may send one (RFC 1122 section 3.2.1.3, RFC 4291 section
+//! 2.5.3), and every host drops it on arrival. It is counted by its source as well, which tells which side of a connection has sent it.
+//!
 //! A leak is seen even when the packet is still on its way as the test looks: the witness first sends a mark from
 //! every processor (packets of one processor stay in order) and waits until all have arrived.
 
@@ -49,10 +52,22 @@ impl LeakWitness {
                     set direct6 {{ type ipv6_addr; flags interval; }}
                     set leaked4 {{ type ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
                     set leaked6 {{ type ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
+                    set loopback4 {{ type ipv4_addr . ipv4_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
+                    set loopback6 {{ type ipv6_addr . ipv6_addr . inet_proto . inet_service; flags dynamic; size 65535; counter; }}
                     set leaked-other {{ type ether_type; flags dynamic; size 65535; counter; }}
                     counter marks {{ }}
+                    chain loopback {{
+                        ip protocol {{ tcp, udp }} update @loopback4 {{ ip saddr . ip daddr . ip protocol . th dport }} drop
+                        meta protocol ip update @loopback4 {{ ip saddr . ip daddr . ip protocol . 0 }} drop
+                        meta l4proto {{ tcp, udp }} update @loopback6 {{ ip6 saddr . ip6 daddr . meta l4proto . th dport }} drop
+                        update @loopback6 {{ ip6 saddr . ip6 daddr . meta l4proto . 0 }} drop
+                    }}
                     chain ingress {{
                         type filter hook ingress device \"to-client\" priority 0; policy drop;
+                        ip saddr 127.0.0.0/8 goto loopback
+                        ip daddr 127.0.0.0/8 goto loopback
+                        ip6 saddr ::1 goto loopback
+                        ip6 daddr ::1 goto loopback
                         ip daddr {PROXY} udp dport {MARK_PORT} @th,64,64 0x707265736f636b73 counter name marks drop
                         ip daddr {PROXY} tcp dport @proxy-ports accept
                         ip6 daddr {PROXY6} tcp dport @proxy-ports accept
@@ -117,10 +132,10 @@ impl LeakWitness {
         let before = self.marks(proxy);
         let sent = client.inside(send_a_mark_from_every_processor);
         patience::wait_until("the marks that flush packets in flight", || self.marks(proxy) >= before + sent);
-        let sets = ["leaked4", "leaked6", "leaked-other"];
-        sets.iter()
-            .flat_map(|set| elements(&proxy.setup(&["nft", "list", "set", "netdev", "witness", set], "")))
-            .collect()
+        let counted = |set| elements(&proxy.setup(&["nft", "list", "set", "netdev", "witness", set], ""));
+        let by_source = ["loopback4", "loopback6"].into_iter().flat_map(counted);
+        let by_source = by_source.map(|packet| packet.replacen(" . ", " > ", 1));
+        by_source.chain(["leaked4", "leaked6", "leaked-other"].into_iter().flat_map(counted)).collect()
     }
 
     fn marks(&self, proxy: &Host) -> u64 {
