@@ -1,4 +1,4 @@
-//! setsockopt(): options that send packets by themselves, or lead those for loopback off the machine.
+//! setsockopt(): options that send packets by themselves, or lead those for loopback, or the answers to them, off the machine.
 //!
 //! | option | then |
 //! | --- | --- |
@@ -6,6 +6,7 @@
 //! | a source route, or headers for a flow label, which may be one | `EPERM`: the packet goes to its first stop, whatever its address |
 //! | a device other than lo | the broker's to set ([`is_another_device`]): `ENODEV` on a socket that is connected to loopback, or is being connected |
 //! | a device for the packets of an IPv6 socket by `IPV6_PKTINFO`, which nobody can ask for afterwards | `ENODEV` |
+//! | any source address, of this machine or not (`IP_TRANSPARENT`), to which others answer; a connection that none has agreed to (`TCP_REPAIR`) | `EPERM`, as for a user without the privilege |
 //! | all else | pass |
 //!
 //! These options have the same layout for 32-bit programs on a 64-bit kernel, but for the groups of RFC 3678 on i386; there, too, the
@@ -22,6 +23,7 @@ const MCAST_JOIN_SOURCE_GROUP: c_int = 46;
 const IPV6_2292PKTOPTIONS: c_int = 6;
 const IPV6_JOIN_ANYCAST: c_int = 27;
 const IPV6_FLOWLABEL_MGR: c_int = 32;
+const IPV6_TRANSPARENT: c_int = 75;
 /// `struct in6_flowlabel_req` (linux/in6.h).
 const FLOW_LABEL_LEN: usize = 32;
 
@@ -29,13 +31,15 @@ const FLOW_LABEL_LEN: usize = 32;
 pub const MAX_LEN: usize = 264;
 
 /// Level and name of every option that has a [`kind`]: those that the seccomp filter must notice.
-pub const LOOKED_AT: [(c_int, c_int); 18] = [
+pub const LOOKED_AT: [(c_int, c_int); 21] = [
     (libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP),
     (libc::IPPROTO_IP, libc::IP_ADD_SOURCE_MEMBERSHIP),
     (libc::IPPROTO_IP, MCAST_JOIN_GROUP),
     (libc::IPPROTO_IP, MCAST_JOIN_SOURCE_GROUP),
     (libc::IPPROTO_IP, libc::IP_OPTIONS),
     (libc::IPPROTO_IP, IP_UNICAST_IF),
+    (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+    (libc::IPPROTO_TCP, libc::TCP_REPAIR),
     (libc::IPPROTO_IPV6, MCAST_JOIN_GROUP),
     (libc::IPPROTO_IPV6, MCAST_JOIN_SOURCE_GROUP),
     (libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP),
@@ -46,6 +50,7 @@ pub const LOOKED_AT: [(c_int, c_int); 18] = [
     (libc::IPPROTO_IPV6, IPV6_UNICAST_IF),
     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO),
     (libc::IPPROTO_IPV6, IPV6_FLOWLABEL_MGR),
+    (libc::IPPROTO_IPV6, IPV6_TRANSPARENT),
     (libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
     (libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX),
 ];
@@ -75,6 +80,10 @@ pub enum Kind {
     PacketInfo,
     /// `struct in6_flowlabel_req`, which headers may follow, a source route among them.
     FlowLabel,
+    /// Any source address, or none any more, as `int` or one byte.
+    AnySource,
+    /// `TCP_REPAIR`.
+    Repair,
 }
 
 /// What an option means; `None` for one that is not looked at.
@@ -96,6 +105,8 @@ pub fn kind(level: c_int, name: c_int) -> Option<Kind> {
         }
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => Kind::PacketInfo,
         (libc::IPPROTO_IPV6, IPV6_FLOWLABEL_MGR) => Kind::FlowLabel,
+        (libc::IPPROTO_IP, libc::IP_TRANSPARENT) | (libc::IPPROTO_IPV6, IPV6_TRANSPARENT) => Kind::AnySource,
+        (libc::IPPROTO_TCP, libc::TCP_REPAIR) => Kind::Repair,
         _ => return None,
     })
 }
@@ -109,6 +120,10 @@ pub fn refused(kind: Kind, value: &[u8]) -> Option<c_int> {
         Kind::FlowLabel => return (value.len() > FLOW_LABEL_LEN).then_some(libc::EPERM),
         Kind::Route => return (!value.is_empty()).then_some(libc::EPERM),
         Kind::PacketInfo => number(value, 16).is_some_and(is_not_loopback),
+        Kind::AnySource => {
+            return value.iter().take(size_of::<c_int>()).any(|byte| *byte != 0).then_some(libc::EPERM);
+        }
+        Kind::Repair => return Some(libc::EPERM),
         Kind::Device | Kind::DeviceInNetworkOrder | Kind::DeviceName => false,
     };
     is_refused.then_some(libc::ENODEV)
@@ -128,6 +143,7 @@ pub fn is_another_device(kind: Kind, value: &[u8]) -> bool {
             !name.is_empty() && name != b"lo"
         }
         Kind::JoinV4 { .. } | Kind::Join { .. } | Kind::Route | Kind::PacketInfo | Kind::FlowLabel => false,
+        Kind::AnySource | Kind::Repair => false,
     }
 }
 
@@ -223,6 +239,21 @@ mod tests {
         ] {
             assert!(!is_another_device(kind, &value), "{kind:?} {value:?}");
         }
+    }
+
+    #[test]
+    fn any_source_may_be_given_up_but_not_taken() {
+        for (bytes, error) in [
+            (&[][..], None),
+            (&[0], None),
+            (&[1], Some(libc::EPERM)),
+            (&[0, 0, 0, 0], None),
+            (&[0, 1, 0, 0], Some(libc::EPERM)),
+            (&[0, 0, 0, 0, 1], None),
+        ] {
+            assert_eq!(refused(Kind::AnySource, bytes), error, "{bytes:?}");
+        }
+        assert_eq!(refused(Kind::Repair, &[0; 4]), Some(libc::EPERM));
     }
 
     #[test]

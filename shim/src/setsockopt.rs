@@ -1,4 +1,4 @@
-//! setsockopt(): options that send packets by themselves, or lead those for loopback off the machine.
+//! setsockopt(): options that send packets by themselves, or lead those for loopback, or the answers to them, off the machine.
 //!
 //! Which, and what becomes of them, says `presocks_abi::option`. The value is read once, into a copy; what passes after a look at it is the copy.
 #![allow(unsafe_code)]

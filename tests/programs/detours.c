@@ -12,6 +12,9 @@
 #ifndef IP_UNICAST_IF
 #define IP_UNICAST_IF 50
 #endif
+#ifndef IPV6_FREEBIND
+#define IPV6_FREEBIND 78
+#endif
 #define DEVICE "cable"
 
 static int udp(int family) {
@@ -198,6 +201,25 @@ static void source_routes(void) {
     close(fd);
 }
 
+/* Sources that are not this machine's, to which others answer, and connections without a handshake: the privileged alone may have them. */
+static void sources(void) {
+    int one = 1, none = 0;
+    for (int i = 0; i < 2; i++) {
+        int family = i ? AF_INET6 : AF_INET, stream = tcp(family, 0), datagram = udp(family);
+        FAILS("a repaired connection", EPERM, setsockopt(stream, IPPROTO_TCP, TCP_REPAIR, &one, sizeof one));
+        FAILS("... no more", EPERM, setsockopt(stream, IPPROTO_TCP, TCP_REPAIR, &none, sizeof none));
+        FAILS("a stream from anywhere", EPERM, setsockopt(stream, IPPROTO_IP, IP_TRANSPARENT, &one, sizeof one));
+        FAILS("datagrams from anywhere", EPERM, setsockopt(datagram, IPPROTO_IP, IP_TRANSPARENT, &one, 1));
+        GIVES("... no more", 0, setsockopt(datagram, IPPROTO_IP, IP_TRANSPARENT, &none, sizeof none));
+        GIVES("an address that is to come", 0, setsockopt(datagram, IPPROTO_IP, IP_FREEBIND, &one, sizeof one));
+        close(stream), close(datagram);
+    }
+    int fd = udp(AF_INET6);
+    FAILS("IPv6 datagrams from anywhere", EPERM, setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &one, sizeof one));
+    GIVES("an IPv6 address that is to come", 0, setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &one, sizeof one));
+    close(fd);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
@@ -207,5 +229,6 @@ int main(int argc, char **argv) {
     devices(endpoint_of("open"));
     devices_within();
     source_routes();
+    sources();
     return done();
 }
