@@ -4,18 +4,20 @@
 //! change; it is compared byte for byte before every use, and never looked for anywhere else. The path for LD_PRELOAD contains
 //! `$LIB` (ld.so(8)): glibc replaces it, other loaders do not find such a file and skip it, and so a wrapped shell can
 //! start programs of another libc, which a glibc library would kill.
+//!
+//! The loader looks the path up anew in every program, long after we did. It finds the same file: only the user and root can rename
+//! or write anything on the way to it ([`Directory::reach`]). A descriptor's path (/proc/self/fd, a sealed memfd) would not do: execve(2)
+//! closes it or programs do, its number is the program's to use, and without `$LIB` in it every loader would load the file.
 
-use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{
-    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink,
-};
+mod directory;
+
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::{env, process};
+use std::{env, io};
 
-use rustix::fs::StatVfsMountFlags;
 use rustix::process::geteuid;
+
+use directory::Directory;
 
 /// The file's name, from its content.
 const NAME: &str = env!("SHIM_NAME");
@@ -65,25 +67,27 @@ fn place(directory: &Path) -> Result<OsString, String> {
     if directory.to_str().is_none_or(|path| path.contains([' ', ':', '\t', '\n', '$'])) {
         return Err("LD_PRELOAD cannot hold this path".into());
     }
-    check_parents(directory)?;
-    secure_directory(directory)?;
-    if rustix::fs::statvfs(directory).is_ok_and(|at| at.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+    let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+        return Err("it has no name".into());
+    };
+    let own = Directory::reach(parent)?.own(name, mode())?;
+    if own.forbids_execution() {
         return Err("it is mounted noexec".into());
     }
     let file = directory.join(NAME);
-    if !is_in_place(&file)? {
-        replace(&file, write).map_err(|error| format!("{}: {error}", file.display()))?;
+    let complaint = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    if !own.has_file(OsStr::new(NAME), SHIM)? {
+        own.put_file(OsStr::new(NAME), SHIM, mode()).map_err(|error| complaint(&file, error))?;
     }
     for lib in LIB_DIRECTORIES {
-        let parent = directory.join(lib);
-        if let Some(above) = parent.parent().filter(|above| *above != directory) {
-            secure_directory(above)?;
+        let mut within = None;
+        for name in Path::new(lib) {
+            within = Some(within.as_ref().unwrap_or(&own).own(name, mode())?);
         }
-        secure_directory(&parent)?;
-        let link = parent.join(NAME);
-        if fs::read_link(&link).ok().as_ref() != Some(&file) {
-            replace(&link, |link| symlink(&file, link))
-                .map_err(|error| format!("{}: {error}", link.display()))?;
+        let within = within.as_ref().unwrap_or(&own);
+        if !within.has_link(OsStr::new(NAME), &file) {
+            let link = directory.join(lib).join(NAME);
+            within.put_link(OsStr::new(NAME), &file).map_err(|error| complaint(&link, error))?;
         }
     }
     Ok(entry)
@@ -92,75 +96,4 @@ fn place(directory: &Path) -> Result<OsString, String> {
 /// Root's programs change to users who must be able to read the library too.
 fn mode() -> u32 {
     if geteuid().is_root() { 0o755 } else { 0o700 }
-}
-
-/// Whoever can write a directory above, unless it is sticky (inode(7)), can put another in our directory's place.
-fn check_parents(directory: &Path) -> Result<(), String> {
-    let parent = directory.parent().unwrap_or(directory);
-    let real = fs::canonicalize(parent).map_err(|error| error.to_string())?;
-    // By both ways: one goes through the links, which could be replaced as well.
-    for above in parent.ancestors().chain(real.ancestors()) {
-        let mode = fs::metadata(above).map_err(|error| error.to_string())?.mode();
-        if mode & libc::S_IWOTH != 0 && mode & libc::S_ISVTX == 0 {
-            return Err(format!("everybody can write {}", above.display()));
-        }
-    }
-    Ok(())
-}
-
-/// Makes the directory if need be; it must be ours, and nobody else's to write.
-fn secure_directory(directory: &Path) -> Result<(), String> {
-    match DirBuilder::new().recursive(false).mode(mode()).create(directory) {
-        Ok(()) => {
-            // The umask may have taken bits away.
-            let permissions = fs::Permissions::from_mode(mode());
-            fs::set_permissions(directory, permissions).map_err(|error| error.to_string())?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error.to_string()),
-    }
-    let found = fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
-    if !found.is_dir() {
-        return Err("it is not a directory".into());
-    }
-    if found.uid() != geteuid().as_raw() {
-        return Err("it belongs to another user".into());
-    }
-    if found.mode() & 0o022 != 0 {
-        return Err("other users can write it".into());
-    }
-    Ok(())
-}
-
-/// Is this very library there already?
-fn is_in_place(path: &Path) -> Result<bool, String> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error.to_string()),
-        Ok(found) if !found.is_file() || found.uid() != geteuid().as_raw() => {
-            return Err(format!("{} is not our file", path.display()));
-        }
-        Ok(found) if found.mode() & 0o022 != 0 => return Ok(false),
-        Ok(_) => {}
-    }
-    Ok(fs::read(path).is_ok_and(|content| content == SHIM))
-}
-
-/// Makes the file beside and renames it: a program that starts meanwhile finds the old one or the new one, whole.
-fn replace(path: &Path, make: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
-    let beside = path.with_extension(format!("{}.new", process::id()));
-    // A leftover of a killed process with our number.
-    if let Err(error) = fs::remove_file(&beside)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    make(&beside)?;
-    fs::rename(&beside, path)
-}
-
-fn write(path: &Path) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(mode()).open(path)?;
-    file.write_all(SHIM)?;
-    file.set_permissions(fs::Permissions::from_mode(mode()))
 }
