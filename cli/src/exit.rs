@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// How presocks ends when it does not end as the command did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exit(i32);
@@ -53,4 +55,12 @@ impl Exit {
 pub(crate) fn say(line: fmt::Arguments<'_>) {
     use std::io::Write as _;
     let _ = std::io::stderr().write_all(format!("presocks: {line}\n").as_bytes());
+}
+
+/// The same, unless stderr takes nothing now.
+pub(crate) fn say_at_once(line: fmt::Arguments<'_>) {
+    let (stderr, now) = (std::io::stderr(), Timespec { tv_sec: 0, tv_nsec: 0 });
+    if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)) == Ok(1) {
+        say(line);
+    }
 }

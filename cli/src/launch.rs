@@ -111,7 +111,9 @@ impl Prepared {
         let Running { process: child, listener } = match self.start_command(kept, &front.messenger) {
             Ok(running) => running,
             Err(message) => {
-                front.messenger.send(&message);
+                if let Some(message) = message {
+                    front.messenger.send(&message);
+                }
                 return 0;
             }
         };
@@ -137,8 +139,8 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// Starts the command, behind the backstop if it can be had. An error is for the front; it has been said unless it says so itself.
-    fn start_command(&self, kept: &SignalMask, front: &Messenger) -> Result<Running, Message> {
+    /// Starts the command, behind the backstop if it can be had. An error is for the front, unless that knows.
+    fn start_command(&self, kept: &SignalMask, front: &Messenger) -> Result<Running, Option<Message>> {
         let spawn = |backstop: Option<&command::Backstop<'_>>| self.command.spawn(kept, front, backstop);
         let caught = match self.settings.backstop {
             Backstop::Off => {
@@ -167,9 +169,9 @@ impl Prepared {
             self.say_way(false, false);
         }
         caught.map_err(|failure| match failure {
-            Failure::Exec(error) => Message::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC)),
-            Failure::Start(error) => Message::NotStarted(error.raw_os_error().unwrap_or(libc::EIO)),
-            Failure::Backstop(Denied { errno, .. }) => Message::NotStarted(errno),
+            Failure::Exec => None,
+            Failure::Start(error) => Some(Message::NotStarted(error.raw_os_error().unwrap_or(libc::EIO))),
+            Failure::Backstop(Denied { errno, .. }) => Some(Message::NotStarted(errno)),
         })
     }
 

@@ -5,3 +5,4 @@ mod kinds;
 pub(crate) mod proxy;
 pub(crate) mod scripts;
 mod session;
+mod stuck;

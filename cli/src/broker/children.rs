@@ -42,12 +42,14 @@ pub(super) async fn attend(report: &Report, front: &Front, command: Pid) -> io::
         }
         tokio::select! {
             _ = changes.recv() => {}
-            // The front says nothing: it is readable when it is gone. Before the command has ended that means it was killed
-            // in the command's stead.
-            _ = watched.readable(), if has_front => {
-                has_front = false;
-                if is_running {
-                    send_signal(command, libc::SIGKILL);
+            received = watched.async_io(Interest::READABLE, |_| front.receive()), if has_front => match received {
+                Ok(Some(_)) => front.send(&Message::Alive),
+                // Before the command has ended this means that the front was killed in the command's stead.
+                Ok(None) | Err(_) => {
+                    has_front = false;
+                    if is_running {
+                        send_signal(command, libc::SIGKILL);
+                    }
                 }
             }
         }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use presocks_proto::socks5::Target;
 use presocks_proto::socks5::datagram::Malformed;
@@ -39,8 +39,9 @@ const MOST_WAITING: usize = 1024;
 /// How long the broker holds still for one line. Only the first that does not come out costs it.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// How long a line may hold up the end of the command.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long a line may hold up the end of the command, and all of them: the front does not wait for ever (`launch/front.rs`).
+const LAST_LINE: Duration = Duration::from_secs(1);
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The writing thread's stack.
 const STACK: usize = 64 * 1024;
@@ -329,7 +330,8 @@ impl Report {
     /// The command has ended: what has been said comes out, unless nobody reads it. Nothing is said after this.
     pub(super) fn finish(&self) {
         if let Voice::Writing(mut writer) = self.voice.replace(Voice::Over) {
-            while writer.waiting > 0 && writer.wait(LAST_LINES) {}
+            let until = Instant::now() + LAST_LINES;
+            while writer.waiting > 0 && Instant::now() < until && writer.wait(LAST_LINE) {}
         }
     }
 

@@ -34,8 +34,8 @@ pub(super) struct Command {
 /// Why there is no command.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// execve(2) refused it.
-    Exec(io::Error),
+    /// execve(2) refused it; its process has told the front.
+    Exec,
     /// We could not get so far.
     Start(io::Error),
     /// The filter cannot be had.
@@ -64,7 +64,7 @@ enum Progress {
     /// seccomp(2) refused it.
     NotCaught(i32),
     /// execve(2) refused it.
-    NotExecuted(i32),
+    NotExecuted,
 }
 
 impl Progress {
@@ -72,7 +72,7 @@ impl Progress {
         let words = match self {
             Self::Caught { listener, forbids_privileges } => [1, listener, forbids_privileges.into()],
             Self::NotCaught(errno) => [2, errno, 0],
-            Self::NotExecuted(errno) => [3, errno, 0],
+            Self::NotExecuted => [3, 0, 0],
         };
         let mut bytes = [0; 12];
         for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -87,7 +87,7 @@ impl Progress {
         match (next(), next(), next()) {
             (1, listener, flag) => Self::Caught { listener, forbids_privileges: flag != 0 },
             (2, errno, _) => Self::NotCaught(errno),
-            (_, errno, _) => Self::NotExecuted(errno),
+            _ => Self::NotExecuted,
         }
     }
 }
@@ -152,7 +152,7 @@ impl Command {
             Forked::Child => {
                 drop(broker);
                 front.send(&Message::Forked(process::own_number()));
-                self.execute(mask, command, backstop)
+                self.execute(mask, command, front, backstop)
             }
             Forked::Parent(process) => {
                 drop(command);
@@ -168,7 +168,14 @@ impl Command {
         }
     }
 
-    fn execute(&self, mask: &SignalMask, mut broker: UnixStream, backstop: Option<&Backstop<'_>>) -> ! {
+    /// The front hears from this process itself what became of it, for the broker may be killed at any time.
+    fn execute(
+        &self,
+        mask: &SignalMask,
+        mut broker: UnixStream,
+        front: &Messenger,
+        backstop: Option<&Backstop<'_>>,
+    ) -> ! {
         for number in &self.closed {
             process::close(*number);
         }
@@ -183,14 +190,15 @@ impl Command {
             let told = broker.write_all(&progress.to_bytes());
             // No byte: the broker cannot serve us, or is gone.
             if told.and_then(|()| broker.read_exact(&mut [0])).is_err() {
+                front.send(&Message::Abandoned);
                 process::exit(127);
             }
         }
         mask.restore();
         let error = process::execute(&self.arguments, &self.environment);
-        let progress = Progress::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC));
+        front.send(&Message::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC)));
         // A parent that is gone does not wait for it.
-        let _ = broker.write_all(&progress.to_bytes());
+        let _ = broker.write_all(&Progress::NotExecuted.to_bytes());
         process::exit(127)
     }
 }
@@ -213,9 +221,7 @@ fn attend(
             (Progress::NotCaught(errno), _) => {
                 return Err(Failure::Backstop(Denied { call: "seccomp", errno }));
             }
-            (Progress::NotExecuted(errno) | Progress::Caught { listener: errno, .. }, _) => {
-                return Err(Failure::Exec(io::Error::from_raw_os_error(errno)));
-            }
+            (Progress::NotExecuted | Progress::Caught { .. }, _) => return Err(Failure::Exec),
         }
     }
     Ok(listener)

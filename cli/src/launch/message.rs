@@ -1,4 +1,4 @@
-//! What the broker tells the front, over a socket pair that only they have.
+//! What the broker and the front tell each other, over a socket pair that only they have.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -16,7 +16,9 @@ pub(crate) enum Message {
     Forked(Pid),
     /// The command runs under this process number.
     Started(Pid),
-    /// The command could not be executed, for this errno.
+    /// This process will not become the command, as the broker does not go on with it; it says so itself, too.
+    Abandoned,
+    /// The command could not be executed, for this errno; its process says so itself.
     NotExecuted(i32),
     /// The command could not be started, for this errno: our fault.
     NotStarted(i32),
@@ -28,6 +30,10 @@ pub(crate) enum Message {
     Exited(i32),
     /// The command was ended by this signal.
     Killed(i32),
+    /// The front wants to know whether the broker answers.
+    Ask,
+    /// It does.
+    Alive,
 }
 
 /// One end of the pair.
@@ -45,11 +51,12 @@ impl Messenger {
         Self(socket)
     }
 
-    /// Sends, and never waits: a stopped front reads nothing. A front that is gone needs no message. What a job went through may be
+    /// Sends, and never waits: who is stopped reads nothing, and who is gone needs no message. What may come often is
     /// left out when many messages wait; the few others then still have room, for a socket counts as writable only while most
     /// of its room is free (unix(7), `unix_writable` in the kernel).
     pub(crate) fn send(&self, message: &Message) {
-        if matches!(message, Message::Stopped(_)) && !self.is_writable() {
+        let may_come_often = matches!(message, Message::Stopped(_) | Message::Ask | Message::Alive);
+        if may_come_often && !self.is_writable() {
             return;
         }
         let (kind, value) = match *message {
@@ -61,6 +68,9 @@ impl Messenger {
             Message::Killed(signal) => (6, signal),
             Message::Forked(pid) => (7, pid),
             Message::Refused => (8, 0),
+            Message::Abandoned => (9, 0),
+            Message::Ask => (10, 0),
+            Message::Alive => (11, 0),
         };
         let mut packet = [0; 8];
         let (first, second) = packet.split_at_mut(4);
@@ -74,15 +84,20 @@ impl Messenger {
         poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], Some(&now)) == Ok(1)
     }
 
-    /// The next message; `None` when the other side is gone.
+    /// The next message, of one that is there; `None` when the other side is gone.
     ///
     /// # Errors
-    /// Those of recv(2), and `InvalidData` for a packet that no sender writes.
-    pub(super) fn receive(&self) -> io::Result<Option<Message>> {
+    /// Those of recv(2), `WouldBlock` when there is none, and `InvalidData` for a packet that no sender writes.
+    pub(crate) fn receive(&self) -> io::Result<Option<Message>> {
         let mut packet = [0_u8; 8];
-        let len = match recv(&self.0, &mut packet, RecvFlags::empty()) {
-            // A broker that is killed with our packets unread resets the pair.
-            Err(rustix::io::Errno::CONNRESET) | Ok((0, _)) => return Ok(None),
+        let receive = |packet: &mut [u8]| recv(&self.0, packet, RecvFlags::DONTWAIT);
+        // Who ends with packets of ours unread resets the pair, and this is told once, before what was sent to us.
+        let received = match receive(&mut packet) {
+            Err(rustix::io::Errno::CONNRESET) => receive(&mut packet),
+            received => received,
+        };
+        let len = match received {
+            Ok((0, _)) => return Ok(None),
             Ok((len, _)) => len,
             Err(error) => return Err(error.into()),
         };
@@ -98,6 +113,9 @@ impl Messenger {
             (6, 8) => Ok(Some(Message::Killed(value))),
             (7, 8) => Ok(Some(Message::Forked(value))),
             (8, 8) => Ok(Some(Message::Refused)),
+            (9, 8) => Ok(Some(Message::Abandoned)),
+            (10, 8) => Ok(Some(Message::Ask)),
+            (11, 8) => Ok(Some(Message::Alive)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -111,5 +129,66 @@ impl Messenger {
 impl AsFd for Messenger {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    fn pair() -> (Messenger, Messenger) {
+        let (one, other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        (Messenger::new(one), Messenger::new(other))
+    }
+
+    #[test]
+    fn every_message_arrives_as_it_was_sent() {
+        let (broker, front) = pair();
+        for message in [
+            Message::Forked(7),
+            Message::Started(i32::MAX),
+            Message::Abandoned,
+            Message::NotExecuted(libc::ENOENT),
+            Message::NotStarted(libc::EAGAIN),
+            Message::Refused,
+            Message::Stopped(libc::SIGTSTP),
+            Message::Exited(255),
+            Message::Killed(libc::SIGKILL),
+            Message::Ask,
+            Message::Alive,
+        ] {
+            broker.send(&message);
+            assert_eq!(front.receive().unwrap(), Some(message));
+        }
+        assert_eq!(front.receive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn what_was_sent_arrives_though_the_sender_has_ended_and_read_nothing() {
+        let (broker, front) = pair();
+        front.send(&Message::Ask);
+        broker.send(&Message::Killed(libc::SIGTERM));
+        drop(broker);
+        assert_eq!(front.receive().unwrap(), Some(Message::Killed(libc::SIGTERM)));
+        assert_eq!(front.receive().unwrap(), None);
+        // Nobody is there to whom it could be sent, and nothing comes of it.
+        front.send(&Message::Ask);
+    }
+
+    #[test]
+    fn what_may_come_often_leaves_room_for_what_may_not() {
+        let (broker, front) = pair();
+        for _ in 0..100_000 {
+            broker.send(&Message::Stopped(libc::SIGTSTP));
+        }
+        broker.send(&Message::Exited(0));
+        let mut last = None;
+        while let Ok(Some(message)) = front.receive() {
+            last = Some(message);
+        }
+        assert_eq!(last, Some(Message::Exited(0)));
     }
 }

@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr::null;
 
+use rustix::process::{PidfdFlags, pidfd_open};
+
 /// A process number.
 pub(crate) type Pid = i32;
 
@@ -215,6 +217,11 @@ pub(crate) fn next_change(child: Pid) -> io::Result<Option<(Pid, Change)>> {
 pub(super) fn await_end(child: Pid) {
     // SAFETY: no status is asked for. It fails for a signal, of which none can interrupt us: all are blocked.
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+}
+
+/// pidfd_open(2): readable when the process has ended. `None` where the kernel has none (before Linux 5.3), or refuses it.
+pub(super) fn handle(of: Pid) -> Option<OwnedFd> {
+    pidfd_open(rustix::process::Pid::from_raw(of)?, PidfdFlags::empty()).ok()
 }
 
 /// This process's number.
