@@ -31,6 +31,7 @@ mod stream;
 mod ticket;
 mod tls;
 mod trap;
+mod watchdog;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -131,6 +132,8 @@ pub(crate) fn run(
     });
     let outcome = LocalSet::new().block_on(&runtime, async {
         let rendezvous = UnixSeqpacketListener::try_from(rendezvous)?;
+        // Without it there is only less to be told of a fault.
+        spawn_local(watchdog::attend(watchdog::INTERVAL, 2));
         spawn_local(accept(Rc::clone(&broker), rendezvous));
         if let Some(listener) = backstop {
             spawn_local(trap::attend(Rc::clone(&broker), listener));
