@@ -1,20 +1,24 @@
 //! The command and its descendants: what becomes of them, told to the front, until none is left.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use tokio::io::Interest;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::Report;
 use super::socket::watch;
 use crate::launch::message::{Front, Message};
-use crate::launch::process::{Change, Pid, is_stopped, next_change, release_stderr, send_signal};
+use crate::launch::process::{
+    Change, Pid, child_signals, is_stopped, next_change, next_signal, release_stderr, send_signal,
+};
 
 /// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
 pub(super) async fn attend(report: &Report, front: &Front, command: Pid) -> io::Result<()> {
     let Front { messenger: front, number } = front;
-    let mut changes = signal(SignalKind::child())?;
+    let signals = child_signals()?;
+    let changes = watch(signals.as_fd(), Interest::READABLE)?;
+    // What they say is in the children's states.
+    let take = |_: &BorrowedFd<'_>| next_signal(&signals).map(drop).ok_or(io::ErrorKind::WouldBlock.into());
     let watched = watch(front.as_fd(), Interest::READABLE)?;
     let mut is_running = true;
     let mut has_front = true;
@@ -41,7 +45,7 @@ pub(super) async fn attend(report: &Report, front: &Front, command: Pid) -> io::
             }
         }
         tokio::select! {
-            _ = changes.recv() => {}
+            taken = changes.async_io(Interest::READABLE, take) => taken?,
             received = watched.async_io(Interest::READABLE, |_| front.receive()), if has_front => match received {
                 Ok(Some(_)) => front.send(&Message::Alive),
                 // Before the command has ended this means that the front was killed in the command's stead.

@@ -118,23 +118,37 @@ fn empty_set() -> libc::sigset_t {
 
 /// signalfd(2) for every signal that can be blocked.
 pub(super) fn signal_descriptor() -> io::Result<OwnedFd> {
-    let all = full_set();
-    // SAFETY: a valid set; -1 asks for a new descriptor.
-    let fd = check(unsafe { libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
-    // SAFETY: the kernel has just given it to us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    signal_descriptor_of(&full_set())
 }
 
 /// A signal that the front received.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received {
+pub(crate) struct Received {
     pub(super) signal: i32,
     /// The process that sent it; `None` when the kernel did (a terminal's signals).
     pub(super) sender: Option<Pid>,
 }
 
+/// The same for the signal by which the kernel tells of children, which is blocked from now on. Only while the process has a single thread:
+/// later ones block it, too.
+pub(crate) fn child_signals() -> io::Result<OwnedFd> {
+    let mut set = empty_set();
+    // SAFETY: a valid set and a signal.
+    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
+    // SAFETY: a valid set.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    signal_descriptor_of(&set)
+}
+
+fn signal_descriptor_of(set: &libc::sigset_t) -> io::Result<OwnedFd> {
+    // SAFETY: a valid set; -1 asks for a new descriptor.
+    let fd = check(unsafe { libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) })?;
+    // SAFETY: the kernel has just given it to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// The next pending signal of a signal descriptor.
-pub(super) fn next_signal(descriptor: &OwnedFd) -> Option<Received> {
+pub(crate) fn next_signal(descriptor: &OwnedFd) -> Option<Received> {
     let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
     let len = size_of::<libc::signalfd_siginfo>();
     // SAFETY: room for one record.
