@@ -50,7 +50,7 @@ use tokio_seqpacket::UnixSeqpacketListener;
 
 use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
-use crate::launch::process::{Pid, raise_descriptor_limit};
+use crate::launch::process::Pid;
 use crate::route::Routes;
 use crate::route::explain::Local;
 use crate::settings::Settings;
@@ -105,7 +105,6 @@ pub(crate) fn run(
     front: &Front,
     command: Pid,
 ) -> io::Result<()> {
-    raise_descriptor_limit();
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let report = Report::new(settings.talk);
     let datagrams = Datagrams::new(&settings.routes);

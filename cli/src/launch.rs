@@ -33,10 +33,13 @@ use crate::{config, gssapi, library};
 use command::{Command, Failure, PRELOAD, Running};
 use message::{Front, Message, Messenger};
 use preflight::Obstacle;
-use process::{Forked, SignalMask, fork};
+use process::{DescriptorLimit, Forked, SignalMask, fork};
 
 /// Connections that may wait for the broker to accept them; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;
+
+/// Descriptors without which the broker could not serve a connection of every kind.
+const FEWEST_DESCRIPTORS: u64 = 32;
 
 /// What the names of the shim's files begin with.
 const SHIM_PREFIX: &[u8] = b"libpresocks";
@@ -63,6 +66,7 @@ struct Prepared {
 }
 
 fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
+    let limit = raise_descriptor_limit()?;
     let (settings, words) = Settings::new(typed)?;
     let obstacle = preflight::look(first(&words));
     if let (Backstop::Off, Some(obstacle)) = (settings.backstop, &obstacle) {
@@ -72,8 +76,21 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
     let session = new_session(&settings).map_err(|error| format!("no random numbers: {error}"))?;
     let rendezvous =
         rendezvous(&session).map_err(|error| format!("cannot listen on a Unix socket: {error}"))?;
-    let command = Command::new(&words, preload, &session, &settings.withheld, streams)?;
+    let command = Command::new(&words, preload, &session, &settings.withheld, streams, limit)?;
     Ok(Prepared { settings, session, rendezvous, obstacle, command })
+}
+
+/// The limit as the user has it, for the command; from now on it is as high as it can be.
+fn raise_descriptor_limit() -> Result<DescriptorLimit, String> {
+    let known = |error| format!("the limit on open files is not known: {error}");
+    let limit = DescriptorLimit::current().map_err(known)?;
+    let number = limit.raised().map_err(known)?.number();
+    if number < FEWEST_DESCRIPTORS {
+        return Err(format!(
+            "too few files may be open ({number}): presocks needs {FEWEST_DESCRIPTORS}; raise the hard limit (ulimit -H -n)"
+        ));
+    }
+    Ok(limit)
 }
 
 impl Prepared {
@@ -157,7 +174,7 @@ impl Prepared {
                     stands: &|forbids_privileges| self.say_way(true, forbids_privileges),
                 }));
                 match caught {
-                    Err(Failure::Backstop(denied)) => {
+                    Err(Failure::Backstop(denied)) if !denied.is_for_want_of_descriptors() => {
                         self.go_without(&denied)?;
                         spawn(None)
                     }

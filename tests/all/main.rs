@@ -30,6 +30,7 @@ mod job_control;
 mod kinds;
 mod laboratory;
 mod library;
+mod limits;
 mod lookup;
 mod names;
 mod netcat;

@@ -22,6 +22,13 @@ pub(crate) struct Denied {
     pub(crate) errno: i32,
 }
 
+impl Denied {
+    /// It is not forbidden: another time it might be had.
+    pub(crate) fn is_for_want_of_descriptors(&self) -> bool {
+        matches!(self.errno, libc::EMFILE | libc::ENFILE)
+    }
+}
+
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.call, self.errno) {

@@ -14,7 +14,7 @@ use libc::sock_filter;
 use presocks_proto::session::{self, Session};
 
 use super::message::{Message, Messenger};
-use super::process::{self, Forked, Pid, SignalMask, Strings, fork};
+use super::process::{self, DescriptorLimit, Forked, Pid, SignalMask, Strings, fork};
 use crate::backstop::install::{Denied, install};
 use crate::backstop::listener::Listener;
 use crate::backstop::target::{Thread, has_own_proc, read};
@@ -29,6 +29,7 @@ pub(super) struct Command {
     arguments: Strings,
     environment: Strings,
     closed: Vec<RawFd>,
+    limit: DescriptorLimit,
 }
 
 /// Why there is no command.
@@ -93,7 +94,8 @@ impl Progress {
 }
 
 impl Command {
-    /// `words` is the command and its arguments; the environment is this process's, less `without`.
+    /// `words` is the command and its arguments; the environment is this process's, less `without`; `streams` and `limit` are as the user
+    /// had them.
     ///
     /// # Errors
     /// When a word holds a NUL, which no argument can.
@@ -103,6 +105,7 @@ impl Command {
         session: &Session,
         without: &[&str],
         streams: Standard,
+        limit: DescriptorLimit,
     ) -> Result<Self, String> {
         let name = words.first().cloned().unwrap_or_default();
         let string =
@@ -128,6 +131,7 @@ impl Command {
             arguments: Strings::new(arguments),
             environment: Strings::new(environment),
             closed: streams.closed().collect(),
+            limit,
         })
     }
 
@@ -194,6 +198,8 @@ impl Command {
                 process::exit(127);
             }
         }
+        // It was so already, so nothing refuses it.
+        let _ = self.limit.set();
         mask.restore();
         let error = process::execute(&self.arguments, &self.environment);
         front.send(&Message::NotExecuted(error.raw_os_error().unwrap_or(libc::ENOEXEC)));

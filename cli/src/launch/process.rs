@@ -321,14 +321,35 @@ pub(crate) fn release_stderr() -> io::Result<()> {
     check(unsafe { libc::dup2(0, 2) }).map(drop)
 }
 
-/// Raises the soft limit on descriptors to the hard one. Without it fewer connections fit, and no more is wrong.
-pub(crate) fn raise_descriptor_limit() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: room for a limit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
-        limit.rlim_cur = limit.rlim_max;
+/// getrlimit(2): how many descriptors this process may have.
+#[derive(Clone, Copy)]
+pub(super) struct DescriptorLimit(libc::rlimit);
+
+impl DescriptorLimit {
+    /// As it is now.
+    pub(super) fn current() -> io::Result<Self> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: room for a limit.
+        check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+        Ok(Self(limit))
+    }
+
+    /// As many as there may be now.
+    pub(super) fn number(self) -> u64 {
+        self.0.rlim_cur
+    }
+
+    /// As far up as it goes, for all that we do; as it is if the kernel refuses that.
+    pub(super) fn raised(self) -> io::Result<Self> {
+        // A hard limit above fs.nr_open (proc(5)) cannot be set, not even to what it is.
+        let _ = Self(libc::rlimit { rlim_cur: self.0.rlim_max, ..self.0 }).set();
+        Self::current()
+    }
+
+    /// In the command's process, before exec: as the user had it.
+    pub(super) fn set(self) -> io::Result<()> {
         // SAFETY: a valid limit.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) }).map(drop)
     }
 }
 
