@@ -129,6 +129,7 @@ pub(crate) fn run(
         strangers: Strangers::default(),
         report,
     });
+    let has_backstop = backstop.is_some();
     let outcome = LocalSet::new().block_on(&runtime, async {
         let rendezvous = UnixSeqpacketListener::try_from(rendezvous)?;
         // Without it there is only less to be told of a fault.
@@ -137,7 +138,7 @@ pub(crate) fn run(
         if let Some(listener) = backstop {
             spawn_local(trap::attend(Rc::clone(&broker), listener));
         }
-        children::attend(&broker.report, front, command).await?;
+        children::attend(&broker.report, front, command, has_backstop).await?;
         broker.datagrams.finish().await;
         broker.relays.finish().await;
         Ok(())

@@ -4,6 +4,7 @@
 mod abi;
 mod crowd;
 mod errors;
+mod filters;
 mod go;
 mod names;
 mod options;

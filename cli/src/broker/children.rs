@@ -5,15 +5,21 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use tokio::io::Interest;
 
-use super::report::Report;
+use super::report::{Report, name_of_process};
 use super::socket::watch;
 use crate::launch::message::{Front, Message};
 use crate::launch::process::{
-    Change, Pid, child_signals, is_stopped, next_change, next_signal, release_stderr, send_signal,
+    Change, Pid, child_signals, ended_child, is_stopped, next_change, next_signal, release_stderr,
+    send_signal,
 };
 
 /// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
-pub(super) async fn attend(report: &Report, front: &Front, command: Pid) -> io::Result<()> {
+pub(super) async fn attend(
+    report: &Report,
+    front: &Front,
+    command: Pid,
+    has_backstop: bool,
+) -> io::Result<()> {
     let Front { messenger: front, number } = front;
     let signals = child_signals()?;
     let changes = watch(signals.as_fd(), Interest::READABLE)?;
@@ -24,7 +30,13 @@ pub(super) async fn attend(report: &Report, front: &Front, command: Pid) -> io::
     let mut has_front = true;
     loop {
         loop {
-            match next_change(-1) {
+            let ended = ended_child();
+            let name = ended.and_then(name_of_process);
+            let change = next_change(ended.unwrap_or(-1));
+            if let Ok(Some((pid, Change::Killed(libc::SIGSYS)))) = change {
+                report.killed_by_filter(pid, name.as_deref().unwrap_or_default(), has_backstop);
+            }
+            match change {
                 Ok(None) => break,
                 Ok(Some((pid, change))) if pid == command => match told(change) {
                     // A front that stopped with the command hears no message: it goes on with it, too.

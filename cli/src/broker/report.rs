@@ -30,6 +30,7 @@ use crate::settings::Talk;
 const TICKET: u32 = u32::MAX;
 const TARGET: u32 = u32::MAX - 1;
 const LISTENER: u32 = u32::MAX - 2;
+const FILTER: u32 = u32::MAX - 3;
 /// Of no association, with the chain's and the failure's own numbers.
 const ASSOCIATION: u32 = 0x1000_0000;
 
@@ -118,7 +119,7 @@ impl fmt::Display for Program<'_> {
     }
 }
 
-fn name_of_process(pid: i32) -> Option<String> {
+pub(super) fn name_of_process(pid: i32) -> Option<String> {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(name.trim_end().to_owned())
 }
@@ -316,6 +317,22 @@ impl Report {
         if self.talk != Talk::Quiet {
             self.say(format_args!(
                 "the backstop has ended ({error}): calls that the shim does not see are refused"
+            ));
+        }
+    }
+
+    /// A process was ended by SIGSYS: by a filter that is not ours, which ends nobody. The backstop alone makes no calls in the program.
+    pub(super) fn killed_by_filter(&self, process: i32, name: &str, has_backstop: bool) {
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new_of(name, FILTER) {
+            let way = if has_backstop {
+                ", or have the backstop alone serve it (presocks env -u LD_PRELOAD …)"
+            } else {
+                ""
+            };
+            self.say(format_args!(
+                "{}[{process}] was killed by a seccomp filter, its own or one around it (SIGSYS), at a call that may be one of \
+                 presocks' in it: turn its sandbox off{way}",
+                name.escape_debug()
             ));
         }
     }

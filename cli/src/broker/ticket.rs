@@ -34,6 +34,10 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
         return;
     };
     let packet = packet.get(..len).unwrap_or(&[]);
+    // Its program was killed before it could ask, say.
+    if packet.is_empty() && socket.is_none() {
+        return;
+    }
     let request = match Request::decode(packet, &broker.session.token) {
         Ok(request) if request.carries_socket() == socket.is_some() => request,
         Ok(_) => return broker.report.refused_ticket("its socket did not arrive"),

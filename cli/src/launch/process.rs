@@ -227,6 +227,18 @@ pub(crate) fn next_change(child: Pid) -> io::Result<Option<(Pid, Change)>> {
     }))
 }
 
+/// waitid(2) without waiting: a child that has ended. It still is to be waited for, and until then has its name in /proc.
+pub(crate) fn ended_child() -> Option<Pid> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: room for a record.
+    check(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) }).ok()?;
+    // SAFETY: all zero, or written by the call above.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: a record about a child, or all zero.
+    Some(unsafe { info.si_pid() }).filter(|pid| *pid != 0)
+}
+
 /// waitpid(2): waits for the end of a child, whatever it is. Its own children have a new parent by then.
 pub(super) fn await_end(child: Pid) {
     // SAFETY: no status is asked for. It fails for a signal, of which none can interrupt us: all are blocked.
