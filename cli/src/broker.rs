@@ -21,6 +21,7 @@ mod negotiate;
 mod path;
 mod peers;
 mod pipelining;
+mod readiness;
 mod relay;
 mod report;
 mod resolver;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::failure::Failure;
-use super::socket::{self, Watched, send_all};
+use super::readiness::{self, Watched, send_all};
 use super::stream::Stream;
 use crate::settings::Settings;
 
@@ -26,7 +26,7 @@ impl Wire for Watched<'_> {
     }
 
     async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        socket::receive(self, room).await
+        readiness::receive(self, room).await
     }
 }
 

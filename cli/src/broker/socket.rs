@@ -13,11 +13,12 @@ use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, connect_unspec, getpeername,
-    getsockname, recv, send, socket_with, sockopt,
+    AddressFamily, SocketFlags, SocketType, connect, connect_unspec, getpeername, getsockname, socket_with,
+    sockopt,
 };
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+use super::readiness::watch;
 
 /// A program's socket on its way to being connected.
 pub(super) struct Socket {
@@ -180,47 +181,6 @@ pub(super) fn dissolve(socket: BorrowedFd<'_>, is_v6: bool) {
         // Fails always: that is what it is for.
         let _ = connect(socket, &MAPPED_BROADCAST);
     }
-}
-
-/// A descriptor under the runtime's watch.
-pub(super) type Watched<'a> = AsyncFd<BorrowedFd<'a>>;
-
-/// Registers a descriptor with the runtime.
-///
-/// # Errors
-/// Those of epoll_ctl(2).
-pub(super) fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<Watched<'_>> {
-    #[allow(unsafe_code, reason = "the runtime asks for a promise that the borrow keeps")]
-    // SAFETY: a borrowed descriptor is open, and the same, for as long as the borrow lives.
-    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
-    Ok(watched?)
-}
-
-/// Sends all bytes.
-///
-/// # Errors
-/// Those of send(2).
-pub(super) async fn send_all(socket: &Watched<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    while !bytes.is_empty() {
-        let sent = socket
-            .async_io(Interest::WRITABLE, |socket| send(socket, bytes, flags).map_err(io::Error::from))
-            .await?;
-        bytes = bytes.get(sent..).unwrap_or(&[]);
-    }
-    Ok(())
-}
-
-/// Receives at most `buffer.len()` bytes; 0 at the end.
-///
-/// # Errors
-/// Those of recv(2).
-pub(super) async fn receive(socket: &Watched<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    socket
-        .async_io(Interest::READABLE, |socket| {
-            recv(socket, &mut *buffer, RecvFlags::DONTWAIT).map(|(len, _)| len).map_err(io::Error::from)
-        })
-        .await
 }
 
 /// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device

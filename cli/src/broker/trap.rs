@@ -24,8 +24,9 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 
+use super::readiness::watch;
 use super::report::Program;
-use super::socket::{dissolve, leaves_loopback, peer_of, restore, watch};
+use super::socket::{dissolve, leaves_loopback, peer_of, restore};
 use super::{ACCEPT_PAUSE, Broker, device, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};

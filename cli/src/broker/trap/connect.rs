@@ -24,7 +24,7 @@ use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
 use crate::broker::connect;
-use crate::broker::socket::watch;
+use crate::broker::readiness::watch;
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
 const PATIENCE: Duration = Duration::from_secs(5);

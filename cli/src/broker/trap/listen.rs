@@ -16,7 +16,8 @@ use crate::backstop::call::{self, Span};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Thread;
 use crate::broker::bindings;
-use crate::broker::socket::{own_address, watch};
+use crate::broker::readiness::watch;
+use crate::broker::socket::own_address;
 
 pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
     let address = caller.address(address)?;

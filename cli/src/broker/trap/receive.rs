@@ -22,7 +22,7 @@ use super::{Caller, Judged, TICK, Taken, errno, interrupted, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
-use crate::broker::socket::watch;
+use crate::broker::readiness::watch;
 use crate::broker::ticket;
 
 /// Where a receive's results go.
