@@ -188,6 +188,12 @@ impl Failure {
         )
     }
 
+    /// Must the socket stay as it is? So must one that was connected or listens, which was not touched, and one that its program has dissolved meanwhile and uses
+    /// for something else.
+    pub(super) fn is_for_the_socket_to_stay(&self) -> bool {
+        matches!(self.errno(), libc::EISCONN | libc::ECONNABORTED)
+    }
+
     /// Is it for the user to know? What a direct connection or the program's own socket lacks, the program says.
     pub(super) fn is_news(&self) -> bool {
         !matches!(self, Self::Direct(_) | Self::Socket(_))

@@ -25,7 +25,7 @@ use super::gssapi::Use;
 use super::hop::Hop;
 use super::isolation::Stranger;
 use super::negotiate::{Limits, Wire, negotiate};
-use super::readiness::watch;
+use super::readiness::Watched;
 use super::socket::Socket;
 use super::stream::Stream;
 use super::{Broker, gssapi, pipelining, relay, tls};
@@ -305,24 +305,33 @@ impl<'a> Way<'a> {
                 return Err(Fault::at(0, hops, Failure::ProxyUnreachable(error), Blame::Unlucky(0)));
             }
             Ok(Err(error)) => return Err(Fault::of_first(hops, Failure::ProxyUnreachable(error))),
+            Err(_) if socket.is_its_programs(address) => return Err(Fault::dissolved()),
             Err(failure) => return Err(Fault::of_first(hops, failure)),
         }
-        {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let watched = watch(socket.as_fd(), interest);
-            let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
-            for (index, hop) in hops.iter().enumerate() {
-                if let Some(gssapi) = hop.proxy.gssapi() {
-                    let turns = &self.broker.kerberos;
-                    let naming = gssapi::naming(index);
-                    gssapi::authenticate(turns, gssapi, Use::Stream, naming, &self.limits, &mut watched)
-                        .await
-                        .map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
-                }
-                self.negotiate_with(&mut watched, hops, index).await?;
-            }
+        let negotiated = self.negotiate_on(socket, hops).await;
+        // A proxy that seems to have closed the connection, say, has nothing to do with it.
+        if negotiated.is_err() && socket.is_dissolved() {
+            return Err(Fault::dissolved());
         }
+        negotiated?;
         socket.settle(address);
+        Ok(())
+    }
+
+    /// Negotiates with all of them on the program's socket, which is connected to the first.
+    async fn negotiate_on(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        let watched = Watched::new(socket.as_fd(), Interest::READABLE | Interest::WRITABLE);
+        let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
+        for (index, hop) in hops.iter().enumerate() {
+            if let Some(gssapi) = hop.proxy.gssapi() {
+                let turns = &self.broker.kerberos;
+                let naming = gssapi::naming(index);
+                gssapi::authenticate(turns, gssapi, Use::Stream, naming, &self.limits, &mut watched)
+                    .await
+                    .map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
+            }
+            self.negotiate_with(&mut watched, hops, index).await?;
+        }
         Ok(())
     }
 
@@ -432,7 +441,7 @@ fn unreachable() -> Failure {
 /// Is it the program's socket that does not serve? One that it has not bound can be connected to whatever there is a way to.
 fn is_own_fault(error: &std::io::Error, bound: Option<SocketAddr>) -> bool {
     match error.raw_os_error() {
-        Some(libc::EISCONN | libc::EAFNOSUPPORT) => true,
+        Some(libc::EISCONN | libc::EAFNOSUPPORT | libc::ECONNABORTED) => true,
         Some(libc::EADDRNOTAVAIL) => bound.is_some_and(|own| !own.ip().is_unspecified()),
         Some(libc::EADDRINUSE | libc::EINVAL) => bound.is_some(),
         _ => false,

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use tokio::io::Interest;
 
-use super::readiness::watch;
+use super::readiness::Watched;
 
 /// A program's socket on its way to being connected.
 pub(super) struct Socket {
@@ -78,7 +78,8 @@ impl Socket {
     /// Connects; ready when the connection is there.
     ///
     /// # Errors
-    /// Those of connect(2). The socket is as before after `EISCONN`; else see [`Socket::reset`].
+    /// Those of connect(2). After `EISCONN` the socket is as before, and after `ECONNABORTED` it is what its program has made of it meanwhile: neither is
+    /// ours to touch. Else see [`Socket::reset`].
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<()> {
         // By another device than lo the packets for a loopback address would leave the machine.
         if address.ip().to_canonical().is_loopback() && leaves_loopback(self.fd.as_fd()) {
@@ -100,15 +101,41 @@ impl Socket {
             return Ok(());
         }
         // Registered only now: an unconnected socket counts as ready.
-        let watched = watch(self.as_fd(), Interest::WRITABLE)?;
-        loop {
-            let mut ready = watched.writable().await?;
-            sockopt::socket_error(&self.fd)??;
-            if self.is_connected() {
-                return Ok(());
-            }
-            ready.clear_ready();
+        let mut watched = Watched::new(self.as_fd(), Interest::WRITABLE)?;
+        watched.until(Interest::WRITABLE, |_| self.outcome(address)).await
+    }
+
+    /// What a connect() to `address` has come to; `WouldBlock` while it is under way. Whatever else the socket is, its program has made it that.
+    fn outcome(&self, address: SocketAddr) -> io::Result<()> {
+        let is_at = |peer: SocketAddr| {
+            // The kernel takes "this host" for loopback.
+            let (asked, found) = (address.ip().to_canonical(), peer.ip().to_canonical());
+            peer.port() == address.port() && (found == asked || asked.is_unspecified())
+        };
+        match self.peer_address() {
+            Some(peer) if is_at(peer) => return Ok(()),
+            Some(_) => return Err(Errno::CONNABORTED.into()),
+            None => {}
         }
+        // Looked at first: when it is over, the error is there.
+        let is_under_way = is_under_way(self.as_fd());
+        match sockopt::socket_error(&self.fd)? {
+            Err(error) if !self.is_dissolved() => Err(error.into()),
+            Ok(()) if is_under_way => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Err(Errno::CONNABORTED.into()),
+        }
+    }
+
+    /// Has its program made it something else than what a connect() to `address` makes of it? (A pending error is taken.)
+    pub(super) fn is_its_programs(&self, address: SocketAddr) -> bool {
+        self.outcome(address).is_err_and(|error| error.raw_os_error() == Some(libc::ECONNABORTED))
+    }
+
+    /// Has somebody dissolved its connection (connect() with `AF_UNSPEC`, shutdown() while it was under way)? Then it has lost its own address, too, if its program
+    /// has not bound it to one. After an error or a reset it keeps that.
+    pub(super) fn is_dissolved(&self) -> bool {
+        let own = self.local_address();
+        !self.is_connected() && own.is_ok_and(|own| own.ip().to_canonical().is_unspecified())
     }
 
     /// After the handshake: on a blocking socket the kernel, too, must take the connect() for finished, so that the next one says
@@ -275,14 +302,29 @@ pub(super) fn protocol(fd: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(i32::from_ne_bytes(number))
 }
 
+/// States of `<netinet/tcp.h>`.
+const TCP_SYN_SENT: u8 = 2;
+const TCP_SYN_RECV: u8 = 3;
+const TCP_CLOSE: u8 = 7;
+
+/// The first byte of a `tcp_info`; `None` where the kernel does not tell, as of MPTCP before Linux 5.16.
+fn tcp_state(fd: BorrowedFd<'_>) -> Option<u8> {
+    let mut state = [0];
+    option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).ok()?;
+    let [state] = state;
+    Some(state)
+}
+
+/// Is a connect() under way, as far as can be told?
+fn is_under_way(fd: BorrowedFd<'_>) -> bool {
+    tcp_state(fd).is_none_or(|state| matches!(state, TCP_SYN_SENT | TCP_SYN_RECV))
+}
+
 /// Bytes that the kernel has not yet had acknowledged (tcp(7), `SIOCOUTQ`); 0 when there is no telling, and when there is nobody who would: after
 /// a reset the kernel counts for ever what was under way then.
 pub(super) fn unsent(fd: BorrowedFd<'_>) -> i32 {
     use std::os::fd::AsRawFd as _;
-    /// `TCP_CLOSE` of `<netinet/tcp.h>`, the first byte of a `tcp_info`.
-    const CLOSED: [u8; 1] = [7];
-    let mut state = [0];
-    if option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state).is_ok() && state == CLOSED {
+    if tcp_state(fd) == Some(TCP_CLOSE) {
         return 0;
     }
     let mut left: libc::c_int = 0;
@@ -419,3 +461,6 @@ fn clear_fast_open(fd: BorrowedFd<'_>) {
     // Kernels without the option refuse it, and do not pretend either.
     let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 0);
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 
-use super::readiness::watch;
+use super::readiness::{until_closed, watch};
 use super::report::Program;
 use super::socket::{dissolve, leaves_loopback, peer_of, restore};
 use super::{ACCEPT_PAUSE, Broker, device, ticket};
@@ -56,12 +56,10 @@ async fn attend_to(broker: &Rc<Broker>, listener: Rc<Listener>) -> io::Result<()
         if served.is_multiple_of(TURN) {
             tokio::task::yield_now().await;
         }
-        let mut ready = watched.readable().await?;
-        match state(&listener)? {
-            State::Quiet => ready.clear_ready(),
-            State::Over => return Ok(()),
-            State::Interrupted => {}
-            State::Called => match listener.receive() {
+        match until_closed(&watched, Interest::READABLE, || state(&listener)).await? {
+            Some(State::Over) | None => return Ok(()),
+            Some(State::Interrupted) => {}
+            Some(State::Called) => match listener.receive() {
                 Ok(Some(notification)) => Caller::new(broker, &listener, &notification).serve(),
                 Ok(None) => {}
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -73,13 +71,12 @@ async fn attend_to(broker: &Rc<Broker>, listener: Rc<Listener>) -> io::Result<()
 
 enum State {
     Called,
-    Quiet,
     Interrupted,
     /// No process has the filter any more.
     Over,
 }
 
-/// Receiving would wait when there is nothing, so it is asked first.
+/// Receiving would wait when there is nothing, so it is asked first. `WouldBlock`: nothing.
 fn state(listener: &Listener) -> io::Result<State> {
     let mut polled = [PollFd::new(listener, PollFlags::IN)];
     match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
@@ -89,11 +86,11 @@ fn state(listener: &Listener) -> io::Result<State> {
     };
     let [polled] = polled;
     let events = polled.revents();
-    Ok(match (events.contains(PollFlags::IN), events.contains(PollFlags::HUP)) {
-        (true, _) => State::Called,
-        (false, true) => State::Over,
-        (false, false) => State::Quiet,
-    })
+    match (events.contains(PollFlags::IN), events.contains(PollFlags::HUP)) {
+        (true, _) => Ok(State::Called),
+        (false, true) => Ok(State::Over),
+        (false, false) => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }
 
 /// A call that waits, and who made it.

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use rustix::io::Errno;
+
 use crate::broker::chain::Blame;
 use crate::broker::failure::{At, Failure};
 use crate::broker::hop::Hop;
@@ -70,9 +72,14 @@ impl Fault {
         matches!(self.blame, Blame::Dead(0) | Blame::Unlucky(0)) && self.failure.is_of_one_address()
     }
 
-    /// A socket that listens, say, was not touched, and must not be.
+    /// The program has dissolved its socket meanwhile.
+    pub(super) fn dissolved() -> Self {
+        Self::nobodys(Failure::Socket(Errno::CONNABORTED.into()))
+    }
+
+    /// See [`Failure::is_for_the_socket_to_stay`].
     pub(super) fn is_of_the_socket(&self) -> bool {
-        self.blame == Blame::Nobody && self.failure.errno() == libc::EISCONN
+        self.blame == Blame::Nobody && self.failure.is_for_the_socket_to_stay()
     }
 }
 

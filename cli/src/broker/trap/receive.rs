@@ -11,7 +11,6 @@ use presocks_abi::sockaddr::{self, Encoded};
 use presocks_abi::socket::Kind;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{RecvFlags, recvfrom};
 use tokio::io::Interest;
@@ -22,7 +21,7 @@ use super::{Caller, Judged, TICK, Taken, errno, interrupted, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
-use crate::broker::readiness::watch;
+use crate::broker::readiness::Watched;
 use crate::broker::ticket;
 
 /// Where a receive's results go.
@@ -165,15 +164,10 @@ impl Receive {
     }
 
     async fn is_readable(&self) -> io::Result<()> {
-        let watched = watch(self.taken.fd.as_fd(), Interest::READABLE)?;
-        loop {
-            let mut ready = watched.readable().await?;
-            // A socket that is shut for reading is always ready, and has nothing.
-            if is_shut(&self.taken.fd) || peek(&self.taken.fd)? {
-                return Ok(());
-            }
-            ready.clear_ready();
-        }
+        let fd = &self.taken.fd;
+        let mut watched = Watched::new(fd.as_fd(), Interest::READABLE)?;
+        // A socket that is shut for reading is always ready, and has nothing.
+        watched.until(Interest::READABLE, |_| if is_shut(fd) { Ok(()) } else { peek(fd) }).await
     }
 }
 
@@ -185,10 +179,7 @@ fn is_shut(socket: &OwnedFd) -> bool {
     is_told && polled.iter().any(|polled| polled.revents().contains(PollFlags::RDHUP))
 }
 
-/// Is there something to receive?
-fn peek(socket: &OwnedFd) -> io::Result<bool> {
-    match rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Err(Errno::AGAIN) => Ok(false),
-        result => Ok(result.map(|_| true)?),
-    }
+/// Is there something to receive? `WouldBlock`: not yet.
+fn peek(socket: &OwnedFd) -> io::Result<()> {
+    Ok(rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)?)
 }
