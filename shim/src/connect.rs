@@ -263,10 +263,12 @@ fn error_of(failed: Pending) -> Errno {
     failed.take_error().unwrap_or(libc::ECONNABORTED)
 }
 
-/// The program dissolves the socket's association: a connect under way is no longer its business.
+/// The program dissolves the socket's association: a connect under way is no longer its business. When the kernel dissolves it, the broker has let go of
+/// it: else that would go on with, or reset, what the program makes of the socket next.
 fn forget(fd: c_int) {
     match pending::state(fd) {
-        State::Waiting(pending) | State::Failed(pending) => pending.abandon(),
+        State::Waiting(pending) => pending.dissolve(),
+        State::Failed(pending) => pending.abandon(),
         State::Ordinary => {}
     }
 }

@@ -269,7 +269,16 @@ impl Pending {
         errno
     }
 
-    /// Takes a connect out that could not be started, or that the program dissolved.
+    /// Takes a connect out that the program dissolves: when this returns, the broker touches the socket no more.
+    pub(crate) fn dissolve(self) {
+        if let Some(ticket) = self.slot.ticket().and_then(Ticket::from_number) {
+            ticket.call_off();
+            let _ = ticket.into_number();
+        }
+        self.abandon();
+    }
+
+    /// Takes a connect out that could not be started, or whose failure was forgotten.
     pub(crate) fn abandon(self) {
         self.claimed(|_| {
             self.slot.end();

@@ -162,6 +162,11 @@ pub(crate) fn set_receive_timeout(fd: c_int, value: &libc::timeval) -> Result<()
     syscall!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, from_ref(value), len).map(drop)
 }
 
+/// shutdown(2) with `SHUT_WR`.
+pub(crate) fn shut_for_writing(fd: c_int) -> Result<(), Errno> {
+    syscall!(libc::SYS_shutdown, fd, libc::SHUT_WR).map(drop)
+}
+
 /// setsockopt(2) for an option of type `int`.
 pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
     let arguments = [int(fd), int(level), int(name), at(&raw const value), size_of_val(&value), 0];

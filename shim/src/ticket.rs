@@ -166,6 +166,13 @@ impl Ticket {
         self.wait_by(sys::receive_cancellable)
     }
 
+    /// Gives the request up: the broker sees that our half is shut, and answers once it has let go of the socket. Not interrupted by signals.
+    pub(crate) fn call_off(&self) {
+        if sys::shut_for_writing(self.fd).is_ok() {
+            while let Err(libc::EINTR | libc::EAGAIN) = sys::receive(self.fd, &mut [0]) {}
+        }
+    }
+
     fn wait_by(&self, receive: fn(c_int, &mut [u8]) -> Result<usize, Errno>) -> Result<Outcome, Errno> {
         let mut packet = [0_u8; frame::LEN];
         match receive(self.fd, &mut packet) {

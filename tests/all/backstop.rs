@@ -26,7 +26,7 @@ use presocks_tests::{Build, Invocation, missing};
 use crate::behaviour::stage::Stage;
 
 /// A stage, if all that these builds need is there.
-fn stage_for(builds: &[Build]) -> Option<Stage> {
+pub(crate) fn stage_for(builds: &[Build]) -> Option<Stage> {
     if builds.iter().any(|build| missing(build.needs())) {
         return None;
     }
@@ -37,7 +37,7 @@ fn stage_for(builds: &[Build]) -> Option<Stage> {
 }
 
 /// What the stage tells every program. (The words are taken from a script: a C program would be compiled for them.)
-fn arguments(stage: &Stage) -> Vec<OsString> {
+pub(crate) fn arguments(stage: &Stage) -> Vec<OsString> {
     let words = stage.wrapped("loops.py", "", &[]).words().into_iter();
     words.skip_while(|word| !word.to_string_lossy().starts_with("open=")).collect()
 }
@@ -67,7 +67,7 @@ fn bare(stage: &Stage, program: &[&Path]) -> String {
 
 /// Runs `program` bare, then wrapped by root and by an ordinary user: each time it prints the same, and nothing leaks.
 #[track_caller]
-fn same_bare_and_wrapped(stage: &Stage, program: &[&Path]) {
+pub(crate) fn same_bare_and_wrapped(stage: &Stage, program: &[&Path]) {
     let expected = bare(stage, program);
     for run in [wrapped(stage, program), wrapped(stage, program).ordinary_user()] {
         let outcome = run.run();

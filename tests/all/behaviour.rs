@@ -54,7 +54,7 @@ fn leaks_nothing(name: &str) {
     stage.lab.assert_no_leak();
 }
 
-fn bare_passes(stage: &Stage, name: &str, more: &[&str]) -> String {
+pub(crate) fn bare_passes(stage: &Stage, name: &str, more: &[&str]) -> String {
     let bare = stage.run_bare(name, more);
     let text = String::from_utf8_lossy(&bare.stdout).into_owned();
     assert!(

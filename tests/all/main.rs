@@ -33,6 +33,7 @@ mod library;
 mod limits;
 mod lookup;
 mod names;
+mod negotiation;
 mod netcat;
 mod nmap;
 mod node;

@@ -257,6 +257,19 @@ __attribute__((unused)) static void stage(const char *command) {
     close(fd);
 }
 
+/* The kernel binds a socket when it begins to connect it. */
+__attribute__((unused)) static int gets_a_name(int fd) {
+    endpoint own;
+    for (int waited = 0; waited < PATIENCE_MS; waited++) {
+        own.length = sizeof own.address;
+        if (getsockname(fd, (void *)&own.address, &own.length)) return 0;
+        /* In both families the port comes after the family. */
+        if (((struct sockaddr_in *)&own.address)->sin_port) return 1;
+        poll(NULL, 0, 1);
+    }
+    return 0;
+}
+
 /* A listener on loopback with a port of the kernel's choice, and its address. */
 __attribute__((unused)) static int loopback_listener(int family, endpoint *at) {
     int fd = tcp(family, SOCK_CLOEXEC);

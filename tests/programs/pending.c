@@ -6,19 +6,6 @@ static void no_peer(const char *name, int fd) {
     FAILS(name, ENOTCONN, getpeername(fd, (void *)&peer.address, &peer.length));
 }
 
-/* The kernel binds a socket when it begins to connect it. */
-static int gets_a_name(int fd) {
-    endpoint own;
-    for (int waited = 0; waited < PATIENCE_MS; waited++) {
-        own.length = sizeof own.address;
-        if (getsockname(fd, (void *)&own.address, &own.length)) return 0;
-        /* In both families the port comes after the family. */
-        if (((struct sockaddr_in *)&own.address)->sin_port) return 1;
-        poll(NULL, 0, 1);
-    }
-    return 0;
-}
-
 /* `label` says which family. */
 static void becomes_connected(const char *label, int domain, endpoint held) {
     char name[96];

@@ -31,7 +31,7 @@ pub(super) async fn serve(
     fd: OwnedFd,
     destination: SocketAddr,
     program: &Program<'_>,
-    given_up: impl Future<Output = ()>,
+    given_up: impl Future<Output = GivenUp>,
 ) -> Option<i32> {
     let socket = match Socket::new(fd) {
         Ok(socket) => socket,
@@ -51,11 +51,15 @@ pub(super) async fn serve(
     let (route, path, result) = match route(broker, destination, &|| program.names()) {
         Err(failure) => (None, None, Err(failure)),
         Ok(route) => tokio::select! {
-            (path, result) = attempt(broker, &socket, &route, program) => (Some(route), path, result),
-            () = given_up => {
-                socket.reset();
+            // First: nothing more is done with a socket that is its program's again.
+            biased;
+            why = given_up => {
+                if why == GivenUp::Gone {
+                    socket.reset();
+                }
                 return None;
             }
+            (path, result) = attempt(broker, &socket, &route, program) => (Some(route), path, result),
         },
     };
     let refused = target(broker, destination).filter(|_| route.is_none());
@@ -83,13 +87,21 @@ pub(super) async fn serve(
             0
         }
         Err(failure) => {
-            // A socket that listens, say, was not touched, and must not be.
-            if failure.errno() != libc::EISCONN {
+            if !failure.is_for_the_socket_to_stay() {
                 socket.reset();
             }
             failure.errno()
         }
     })
+}
+
+/// Why an attempt is no longer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// Nobody is left who could be told. The socket may live on, and must not be left within a handshake.
+    Gone,
+    /// The program dissolves the socket, and uses it for something else: from now on it is not touched.
+    Dissolved,
 }
 
 /// While it lives, nobody else connects the socket with this cookie.
@@ -163,7 +175,7 @@ async fn directly(
             }
             Err(error) => last = Failure::Direct(error),
         }
-        if last.errno() == libc::EISCONN {
+        if last.is_for_the_socket_to_stay() {
             break;
         }
         socket.reset();

@@ -7,17 +7,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use presocks_proto::frame::{self, Malformed, Reply, Request};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, connect_unspec, recv};
+use tokio::io::Interest;
 use tokio::time::timeout;
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::Broker;
 use super::bindings;
-use super::connect;
+use super::connect::{self, GivenUp};
 use super::datagram::{self, Connected, Opened, Sent};
 use super::device;
+use super::readiness::until_closed;
 use super::report::Program;
 use super::strangers::Admission;
 
@@ -56,8 +59,8 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
             let given_up = is_given_up(&ticket);
             match connect::serve(&broker, socket, destination, &program, given_up).await {
                 Some(errno) => Reply::Done { errno },
-                // The program has let go of the ticket.
-                None => return,
+                // Nobody is left to be told; or the program waits until its socket is its own.
+                None => Reply::Done { errno: libc::ECONNABORTED },
             }
         }
         (Request::Resolve { name, family }, _) => match broker.names.borrow_mut().resolve(&name, family) {
@@ -115,7 +118,7 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                     Ok(false) => Reply::Direct,
                     Err(errno) => Reply::Done { errno },
                 },
-                () = is_given_up(&ticket) => return,
+                _ = is_given_up(&ticket) => return,
             }
         }
         (Request::OwnAddress, Some(socket)) => {
@@ -123,7 +126,7 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                 address = bindings::own_address(&broker, socket, &program) => {
                     address.map_or(Reply::Direct, Reply::Address)
                 }
-                () = is_given_up(&ticket) => return,
+                _ = is_given_up(&ticket) => return,
             }
         }
         (
@@ -143,14 +146,15 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
 }
 
-/// Ready when no process holds the program's end of the ticket any more; the shim sends nothing after its request.
-async fn is_given_up(ticket: &UnixSeqpacket) {
-    while let Ok(mut ready) = ticket.as_async_fd().readable().await {
-        match recv(ticket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Err(Errno::AGAIN) => ready.clear_ready(),
-            _ => return,
-        }
-    }
+/// Ready when no process holds the program's end of the ticket any more, or the shim has shut it, as it does before it dissolves the socket. It sends
+/// nothing after its request.
+async fn is_given_up(ticket: &UnixSeqpacket) -> GivenUp {
+    let look = || Ok(recv(ticket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)?);
+    // A Unix socket that is closed is closed for good; whatever else comes is no shim's.
+    let _ = until_closed(ticket.as_async_fd(), Interest::READABLE, look).await;
+    let mut polled = [PollFd::new(ticket, PollFlags::empty())];
+    let is_held = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|told| told == 0);
+    if is_held { GivenUp::Dissolved } else { GivenUp::Gone }
 }
 
 async fn receive(ticket: &UnixSeqpacket) -> io::Result<([u8; frame::LEN + 1], usize, Option<OwnedFd>)> {

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
-use crate::broker::connect;
+use crate::broker::connect::{self, GivenUp};
 use crate::broker::readiness::watch;
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
@@ -37,7 +37,8 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 pub(in crate::broker) struct Attempts(RefCell<HashMap<u64, Rc<Attempt>>>);
 
 impl Attempts {
-    /// The program dissolves the socket's association: what is under way, or waits to be told, is no longer its business.
+    /// The program dissolves the socket's association, and its caller does that next: what is under way, or waits to be told, is no longer its business, and
+    /// touches the socket no more.
     pub(super) fn forget(&self, socket: &OwnedFd) {
         let cookie = sockopt::socket_cookie(socket).unwrap_or_default();
         if let Some(attempt) = self.0.borrow_mut().remove(&cookie) {
@@ -146,8 +147,9 @@ fn join_or_begin(
         let Taken { thread, fd, .. } = taken;
         let given_up = async {
             tokio::select! {
-                () = has_ended(&thread) => {}
-                () = own.abandoned.notified() => {}
+                biased;
+                () = own.abandoned.notified() => GivenUp::Dissolved,
+                () = has_ended(&thread) => GivenUp::Gone,
             }
         };
         let outcome = connect::serve(&broker, fd, destination, &program, given_up).await;

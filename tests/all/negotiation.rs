@@ -1,0 +1,48 @@
+//! The broker's work on a program's own socket, and what the program does with that socket meanwhile.
+
+use presocks_tests::Build;
+use presocks_tests::proxy::{Upstream as _, url};
+
+use crate::backstop;
+use crate::behaviour::stage::Stage;
+
+/// A port of the proxy host that answers nothing: whoever connects to it waits.
+const SILENT_PORT: u16 = 5000;
+
+/// The proxy of which nothing is heard.
+fn silent_proxy(stage: &Stage) -> String {
+    let drop = format!(
+        "table inet silence {{ chain input {{ type filter hook input priority 0; tcp dport {SILENT_PORT} drop; }}; }}\n"
+    );
+    stage.lab.proxy.setup(&["nft", "-f", "-"], &drop);
+    stage.lab.permit_proxy_port(SILENT_PORT);
+    url(None, SILENT_PORT)
+}
+
+/// Runs `tests/programs/NAME` bare, and through a proxy that waits for the destination, or does not answer at all: it prints the same.
+fn same_however_far_it_has_come(name: &str) {
+    let Some(stage) = Stage::set() else { return };
+    let bare = crate::behaviour::bare_passes(&stage, name, &[]);
+    for proxy in [silent_proxy(&stage), stage.proxy.url()] {
+        let wrapped = stage.wrapped(name, &proxy, &[]).run();
+        assert!(wrapped.status.success() && wrapped.stdout() == bare, "{proxy}\n{}", wrapped.report());
+    }
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn a_pending_socket_that_is_dissolved_is_its_programs_own_and_the_broker_answers_on() {
+    same_however_far_it_has_come("dissolved");
+}
+
+#[test]
+fn a_socket_that_one_thread_dissolves_while_another_connects_it_carries_what_it_is_given_next() {
+    same_however_far_it_has_come("dissolved_asleep");
+    let Some(stage) = backstop::stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "dissolved_asleep", &[]);
+    backstop::same_bare_and_wrapped(&stage, &[&program]);
+    let proxy = silent_proxy(&stage);
+    let words = [program.into()].into_iter().chain(backstop::arguments(&stage));
+    stage.lab.presocks(words).proxy(&proxy).run().success();
+    stage.lab.assert_no_leak();
+}
