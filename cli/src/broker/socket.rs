@@ -13,8 +13,8 @@ use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, connect, connect_unspec, getpeername, getsockname, socket_with,
-    sockopt,
+    AddressFamily, Shutdown, SocketFlags, SocketType, connect, connect_unspec, getpeername, getsockname,
+    shutdown, socket_with, sockopt,
 };
 use tokio::io::Interest;
 
@@ -162,7 +162,10 @@ impl Socket {
     /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go
     /// into a half-negotiated connection.
     pub(super) fn reset(&self) {
-        dissolve(self.fd.as_fd(), self.is_v6);
+        if dissolve(self.fd.as_fd(), self.is_v6).is_err() {
+            // Some kernels dissolve no socket in which a thread waits, and none that speaks TLS (`TCP_ULP`). Then it is of no use to anybody.
+            let _ = shutdown(&self.fd, Shutdown::Both);
+        }
         // Fails only on a socket that cannot carry bytes anyway.
         let _ = sockopt::socket_error(&self.fd);
     }
@@ -201,13 +204,16 @@ pub(super) fn restore(socket: BorrowedFd<'_>) -> Option<rustix::io::Result<()>> 
 }
 
 /// connect() with `AF_UNSPEC` on a TCP socket, and what it leaves undone ([`MAPPED_BROADCAST`]).
-pub(super) fn dissolve(socket: BorrowedFd<'_>, is_v6: bool) {
-    // Fails only on a socket that cannot carry bytes anyway.
-    let _ = connect_unspec(socket);
+///
+/// # Errors
+/// Those of connect(2).
+pub(super) fn dissolve(socket: BorrowedFd<'_>, is_v6: bool) -> rustix::io::Result<()> {
+    connect_unspec(socket)?;
     if is_v6 {
         // Fails always: that is what it is for.
         let _ = connect(socket, &MAPPED_BROADCAST);
     }
+    Ok(())
 }
 
 /// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device

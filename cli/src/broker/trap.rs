@@ -268,7 +268,7 @@ fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
             match taken.kind {
                 Kind::Stream => {
                     caller.broker.attempts.forget(&taken.fd);
-                    dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6);
+                    dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6)?;
                     now(Answer::Value(0))
                 }
                 Kind::Datagram => {
