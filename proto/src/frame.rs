@@ -44,6 +44,8 @@ pub enum Request {
     Connect {
         /// Where the program wants to go; a stand-in means its name.
         destination: SocketAddr,
+        /// The `SO_COOKIE` of the socket that is meant: a number may mean another by the time that it is attached.
+        cookie: u64,
     },
     /// Addresses for a name. Answer: [`Reply::Addresses`] or [`Reply::Done`] with an errno.
     Resolve {
@@ -231,8 +233,9 @@ impl Request {
     pub fn encode(&self, token: &Secret) -> Frame {
         let mut fields = Fields::new(token);
         match self {
-            Self::Connect { destination } => {
+            Self::Connect { destination, cookie } => {
                 fields.operation = 1;
+                fields.cookie = *cookie;
                 fields.put_socket_address(*destination);
             }
             Self::Resolve { name, family } => {
@@ -297,7 +300,7 @@ impl Request {
 
     fn read(fields: &Fields) -> Result<Self, Malformed> {
         match fields.operation {
-            1 => Ok(Self::Connect { destination: fields.socket_address()? }),
+            1 => Ok(Self::Connect { destination: fields.socket_address()?, cookie: fields.cookie }),
             2 => {
                 let family = match fields.family {
                     0 => Family::Any,
@@ -401,7 +404,8 @@ mod tests {
             .map(|text| text.parse().unwrap())
             .flat_map(|destination| {
                 [
-                    Request::Connect { destination },
+                    Request::Connect { destination, cookie: 0 },
+                    Request::Connect { destination, cookie: u64::MAX - 1 },
                     Request::DatagramConnect { destination },
                     Request::DatagramSend { destination, is_impatient: false },
                     Request::DatagramSend { destination, is_impatient: true },

@@ -192,7 +192,8 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         Err(why) => return unjudged(fd, destination, why),
     };
     let pending = pending::insert(fd, ticket)?;
-    let sent = epoll::mask(pending, fd).and_then(|()| pending.send(&Request::Connect { destination }, fd));
+    let request = Request::Connect { destination, cookie: pending.cookie() };
+    let sent = epoll::mask(pending, fd).and_then(|()| pending.send(&request, fd));
     if let Err(error) = sent {
         pending.abandon();
         return Err(error);

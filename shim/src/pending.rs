@@ -219,6 +219,11 @@ impl Pending {
         result
     }
 
+    /// The socket's `SO_COOKIE`.
+    pub(crate) fn cookie(self) -> u64 {
+        self.slot.cookie.load(Ordering::Relaxed)
+    }
+
     /// Waits for the answer as connect() on a blocking socket does.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! The broker's work on a program's own socket, and what the program does with that socket meanwhile.
 
-use presocks_tests::Build;
+use presocks_tests::lab::ORIGIN;
 use presocks_tests::proxy::{Upstream as _, url};
+use presocks_tests::{Build, binary, missing};
 
 use crate::backstop;
-use crate::behaviour::stage::Stage;
+use crate::behaviour::stage::{ECHO_PORT, Stage};
 
 /// A port of the proxy host that answers nothing: whoever connects to it waits.
 const SILENT_PORT: u16 = 5000;
@@ -44,5 +45,32 @@ fn a_socket_that_one_thread_dissolves_while_another_connects_it_carries_what_it_
     let proxy = silent_proxy(&stage);
     let words = [program.into()].into_iter().chain(backstop::arguments(&stage));
     stage.lab.presocks(words).proxy(&proxy).run().success();
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn a_socket_that_is_not_the_one_meant_is_refused_and_not_touched() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let Some(stage) = Stage::set() else { return };
+    let script = binary::workspace().join("tests/programs/tickets.py");
+    let words =
+        ["python3".into(), script.into_os_string(), ORIGIN.to_string().into(), ECHO_PORT.to_string().into()];
+    let outcome = stage.lab.presocks(words).proxy(&stage.proxy).run();
+    let lines = outcome.success().stdout();
+    let (good, refused): (Vec<&str>, Vec<&str>) =
+        lines.lines().partition(|line| line.contains("very") || line.contains("is "));
+    assert_eq!(
+        good,
+        ["the very socket: 0", "is connected: True", "is still connected: True"],
+        "{}",
+        outcome.report()
+    );
+    assert!(
+        refused.len() == 17 && refused.iter().all(|line| line.ends_with(": EBADF, as before")),
+        "{}",
+        outcome.report()
+    );
     stage.lab.assert_no_leak();
 }

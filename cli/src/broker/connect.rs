@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -28,15 +27,11 @@ use crate::route::NoDatagrams;
 /// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
 pub(super) async fn serve(
     broker: &Rc<Broker>,
-    fd: OwnedFd,
+    socket: Socket,
     destination: SocketAddr,
     program: &Program<'_>,
     given_up: impl Future<Output = GivenUp>,
 ) -> Option<i32> {
-    let socket = match Socket::new(fd) {
-        Ok(socket) => socket,
-        Err(error) => return Some(Failure::Socket(error).errno()),
-    };
     // The shim has looked already, but two threads may have looked at once.
     let Some(_turn) = Turn::take(broker, socket.cookie()) else {
         return Some(libc::EALREADY);

@@ -292,7 +292,7 @@ impl<'a> Way<'a> {
 
     /// Connects the program's socket to the first proxy at `address`, and negotiates with all of them on it.
     async fn on_socket(&self, socket: &Socket, address: SocketAddr, hops: &[Rc<Hop>]) -> Result<(), Fault> {
-        let own = socket.local_address().ok().filter(|own| own.port() > 0 || !own.ip().is_unspecified());
+        let own = socket.bound();
         let connected = self.limits.within(self.limits.connect, socket.connect(address)).await;
         match connected.map_err(Failure::ProxyTimeout) {
             Ok(Ok(())) => {}

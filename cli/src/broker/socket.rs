@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use presocks_abi::control::{Family, PIN_ROOM, pin};
 use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
-use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_not_loopback};
+use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, Kind, is_not_loopback};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
@@ -23,7 +23,7 @@ use super::readiness::Watched;
 /// A program's socket on its way to being connected.
 pub(super) struct Socket {
     fd: OwnedFd,
-    is_v6: bool,
+    bound: SocketAddr,
     cookie: u64,
 }
 
@@ -31,15 +31,15 @@ impl Socket {
     /// Takes a program's descriptor.
     ///
     /// # Errors
-    /// `EAFNOSUPPORT` for what is no IPv4 or IPv6 socket, and those of getsockopt(2).
+    /// `EBADF` for what is neither TCP nor MPTCP: by now the program's number means something else; and those of getsockopt(2).
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let is_v6 = match sockopt::socket_domain(&fd)? {
-            AddressFamily::INET => false,
-            AddressFamily::INET6 => true,
-            _ => return Err(Errno::AFNOSUPPORT.into()),
-        };
+        let bound = own_address(fd.as_fd()).ok_or(Errno::BADF)?;
+        let domain = if bound.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+        if Kind::new(domain, protocol(fd.as_fd())?) != Kind::Stream {
+            return Err(Errno::BADF.into());
+        }
         let cookie = sockopt::socket_cookie(&fd)?;
-        Ok(Self { fd, is_v6, cookie })
+        Ok(Self { fd, bound, cookie })
     }
 
     /// `SO_COOKIE`.
@@ -49,7 +49,12 @@ impl Socket {
 
     /// Is it an IPv6 socket?
     pub(super) fn is_v6(&self) -> bool {
-        self.is_v6
+        self.bound.is_ipv6()
+    }
+
+    /// Where its program had bound it when it came to us, if to anything.
+    pub(super) fn bound(&self) -> Option<SocketAddr> {
+        Some(self.bound).filter(|own| own.port() > 0 || !own.ip().is_unspecified())
     }
 
     /// getsockname(2).
@@ -64,7 +69,7 @@ impl Socket {
     /// reaches IPv4 by mapped addresses, if it is not for IPv6 alone or can be freed from that (ipv6(7): only while it is
     /// unbound).
     pub(super) fn reach(&self, address: SocketAddr) -> Option<SocketAddr> {
-        match (self.is_v6, address.ip().to_canonical()) {
+        match (self.is_v6(), address.ip().to_canonical()) {
             (false, IpAddr::V4(v4)) => Some((v4, address.port()).into()),
             (false, IpAddr::V6(_)) => None,
             (true, IpAddr::V6(_)) => Some(address),
@@ -162,7 +167,7 @@ impl Socket {
     /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go
     /// into a half-negotiated connection.
     pub(super) fn reset(&self) {
-        if dissolve(self.fd.as_fd(), self.is_v6).is_err() {
+        if dissolve(self.fd.as_fd(), self.is_v6()).is_err() {
             // Some kernels dissolve no socket in which a thread waits, and none that speaks TLS (`TCP_ULP`). Then it is of no use to anybody.
             let _ = shutdown(&self.fd, Shutdown::Both);
         }
@@ -296,6 +301,14 @@ pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
 /// Can the IPv6 socket speak to IPv4 addresses, mapped; or be freed to do so (ipv6(7): only while it is unbound)?
 pub(super) fn can_reach_v4(fd: BorrowedFd<'_>) -> bool {
     sockopt::ipv6_v6only(fd) == Ok(false) || sockopt::set_ipv6_v6only(fd, false).is_ok()
+}
+
+/// What the socket is to us.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub(super) fn kind(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+    Ok(Kind::new(i32::from(sockopt::socket_domain(fd)?.as_raw()), protocol(fd)?))
 }
 
 /// `SO_PROTOCOL` (socket(7)).

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use presocks_abi::socket::Kind;
 use presocks_proto::frame::{self, Malformed, Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -20,8 +21,10 @@ use super::bindings;
 use super::connect::{self, GivenUp};
 use super::datagram::{self, Connected, Opened, Sent};
 use super::device;
+use super::failure::Failure;
 use super::readiness::until_closed;
 use super::report::Program;
+use super::socket::{Socket, kind};
 use super::strangers::Admission;
 
 /// The shim sends at once; who does not is no shim, and must not hold a descriptor for ever.
@@ -55,13 +58,17 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     drop(admission);
     let program = Program::Behind(&ticket);
     let reply = match (request, socket) {
-        (Request::Connect { destination }, Some(socket)) => {
-            let given_up = is_given_up(&ticket);
-            match connect::serve(&broker, socket, destination, &program, given_up).await {
-                Some(errno) => Reply::Done { errno },
-                // Nobody is left to be told; or the program waits until its socket is its own.
-                None => Reply::Done { errno: libc::ECONNABORTED },
-            }
+        (request, Some(socket)) if !is_meant(&request, socket.as_fd()) => Reply::Done { errno: libc::EBADF },
+        (Request::Connect { destination, cookie }, Some(socket)) => {
+            let errno = match Socket::new(socket) {
+                Ok(socket) if socket.cookie() != cookie => Some(libc::EBADF),
+                Ok(socket) => {
+                    connect::serve(&broker, socket, destination, &program, is_given_up(&ticket)).await
+                }
+                Err(error) => Some(Failure::Socket(error).errno()),
+            };
+            // Nobody is left to be told; or the program waits until its socket is its own.
+            Reply::Done { errno: errno.unwrap_or(libc::ECONNABORTED) }
         }
         (Request::Resolve { name, family }, _) => match broker.names.borrow_mut().resolve(&name, family) {
             Ok(addresses) => Reply::Addresses(addresses),
@@ -144,6 +151,21 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     };
     // A program that is gone needs no answer.
     let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
+}
+
+/// Is this a socket of the kind that the request is about? The shim has looked, but a program's thread may have given the number to another socket since. (That of a
+/// stream's request is looked at where it is taken, [`Socket::new`].)
+fn is_meant(request: &Request, socket: BorrowedFd<'_>) -> bool {
+    let is = |kinds: &[Kind]| kind(socket).is_ok_and(|kind| kinds.contains(&kind));
+    match request {
+        Request::DatagramConnect { .. }
+        | Request::DatagramSend { .. }
+        | Request::DatagramOpen { .. }
+        | Request::DatagramDissolve => is(&[Kind::Datagram]),
+        Request::Device { .. } | Request::Bind { .. } => is(&[Kind::Stream, Kind::Datagram]),
+        Request::Connect { .. } | Request::Listen { .. } | Request::OwnAddress => true,
+        Request::Resolve { .. } | Request::Reverse { .. } | Request::Peer { .. } => true,
+    }
 }
 
 /// Ready when no process holds the program's end of the ticket any more, or the shim has shut it, as it does before it dissolves the socket. It sends

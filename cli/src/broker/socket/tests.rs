@@ -53,6 +53,22 @@ fn outcome(
 }
 
 #[test]
+fn what_does_not_speak_tcp_is_not_taken_for_a_programs_socket() {
+    for (family, kind) in [
+        (AddressFamily::INET, SocketType::DGRAM),
+        (AddressFamily::INET6, SocketType::DGRAM),
+        (AddressFamily::UNIX, SocketType::STREAM),
+        (AddressFamily::NETLINK, SocketType::RAW),
+    ] {
+        let stranger = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+        let error = Socket::new(stranger).err().unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{family:?}");
+    }
+    let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+    assert_eq!(Socket::new(file).err().unwrap().raw_os_error(), Some(libc::EBADF));
+}
+
+#[test]
 fn what_its_program_dissolves_is_told_from_what_fails() {
     // The kernel wakes nobody who waits for an MPTCP socket that is dissolved, and lets it keep its address.
     for kind in kinds().into_iter().filter(|(_, protocol)| protocol.is_none()) {

@@ -24,7 +24,9 @@ use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
 use crate::broker::connect::{self, GivenUp};
+use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
+use crate::broker::socket::Socket;
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -145,14 +147,17 @@ fn join_or_begin(
     let own = Rc::clone(&attempt);
     spawn_local(async move {
         let Taken { thread, fd, .. } = taken;
-        let given_up = async {
+        let given_up = || async {
             tokio::select! {
                 biased;
                 () = own.abandoned.notified() => GivenUp::Dissolved,
                 () = has_ended(&thread) => GivenUp::Gone,
             }
         };
-        let outcome = connect::serve(&broker, fd, destination, &program, given_up).await;
+        let outcome = match Socket::new(fd) {
+            Ok(socket) => connect::serve(&broker, socket, destination, &program, given_up()).await,
+            Err(error) => Some(Failure::Socket(error).errno()),
+        };
         drop(thread);
         own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
         own.ended.notify_waiters();
