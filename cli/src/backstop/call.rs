@@ -50,6 +50,8 @@ pub(crate) enum Call {
     Listen { fd: RawFd, backlog: c_int },
     /// getsockname(2).
     OwnName { fd: RawFd, address: u64, len: u64 },
+    /// seccomp(2) for a filter with a listener.
+    Supervise,
 }
 
 /// `struct msghdr`.
@@ -146,6 +148,7 @@ fn direct(abi: &Abi, number: u32, arguments: [u64; 6]) -> Option<Call> {
         n if n == abi.bind => within_socketcall::BIND,
         n if n == abi.listen => within_socketcall::LISTEN,
         n if n == abi.getsockname => within_socketcall::GETSOCKNAME,
+        n if n == abi.seccomp => return Some(Call::Supervise),
         _ => return None,
     };
     of_kind(call, arguments)

@@ -6,6 +6,7 @@
 //! | setsockopt of an option that sends packets or leads them astray | likewise |
 //! | bind, listen, getsockname | likewise, in a session with `--bind`; else allowed |
 //! | socket() for what cannot be proxied | refused, as the shim does |
+//! | seccomp() for a listener (seccomp_unotify(2)) | the broker is asked, so that it can say why there is none |
 //! | io_uring | `ENOSYS`: its requests pass no filter; programs go on without it |
 //! | socketcall (i386) | the broker is asked: the arguments are in memory |
 //! | x32 | `ENOSYS`, as on a kernel without it |
@@ -38,6 +39,7 @@ pub(crate) struct Abi {
     pub(crate) listen: u32,
     pub(crate) getsockname: u32,
     pub(crate) socket: u32,
+    pub(crate) seccomp: u32,
     /// One call for all of them (socketcall(2)).
     pub(crate) socketcall: Option<u32>,
 }
@@ -67,6 +69,7 @@ pub(crate) const NATIVE: Abi = Abi {
     listen: libc::SYS_listen as u32,
     getsockname: libc::SYS_getsockname as u32,
     socket: libc::SYS_socket as u32,
+    seccomp: libc::SYS_seccomp as u32,
     socketcall: None,
 };
 
@@ -88,6 +91,7 @@ pub(crate) const NARROW: Abi = Abi {
     listen: 363,
     getsockname: 367,
     socket: 359,
+    seccomp: 354,
     socketcall: Some(102),
 };
 
@@ -109,6 +113,7 @@ pub(crate) const NARROW: Abi = Abi {
     listen: 284,
     getsockname: 286,
     socket: 281,
+    seccomp: 383,
     socketcall: None,
 };
 
@@ -224,6 +229,7 @@ fn rules(abi: &Abi, pass: Option<Pass>, bind: bool) -> Vec<sock_filter> {
         body.push(end(ALLOW));
         rules.extend(when(number, body));
     }
+    rules.extend(when(abi.seccomp, listeners()));
     for number in IO_URING {
         rules.extend(when(number, vec![end(refuse(libc::ENOSYS))]));
     }
@@ -271,6 +277,15 @@ fn sockets() -> Vec<sock_filter> {
         body.extend(of_kind(domain, vec![end(denied)]));
     }
     body.push(end(refuse(libc::EAFNOSUPPORT)));
+    body
+}
+
+/// Its second argument has the flags.
+fn listeners() -> Vec<sock_filter> {
+    const LISTENER: u32 = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+    let mut body = vec![load(low(1)), instruction(BPF_ALU | BPF_AND | BPF_K, LISTENER, 0, 0)];
+    body.extend(when(LISTENER, vec![end(NOTIFY)]));
+    body.push(end(ALLOW));
     body
 }
 

@@ -31,6 +31,7 @@ const TICKET: u32 = u32::MAX;
 const TARGET: u32 = u32::MAX - 1;
 const LISTENER: u32 = u32::MAX - 2;
 const FILTER: u32 = u32::MAX - 3;
+const SUPERVISOR: u32 = u32::MAX - 4;
 /// Of no association, with the chain's and the failure's own numbers.
 const ASSOCIATION: u32 = 0x1000_0000;
 
@@ -333,6 +334,16 @@ impl Report {
                 "{}[{process}] was killed by a seccomp filter, its own or one around it (SIGSYS), at a call that may be one of \
                  presocks' in it: turn its sandbox off{way}",
                 name.escape_debug()
+            ));
+        }
+    }
+
+    /// A program wants to supervise another, which the backstop does already.
+    pub(super) fn has_no_listener(&self, program: &Program<'_>) {
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(SUPERVISOR) {
+            self.say(format_args!(
+                "{program} asks for a seccomp listener of its own, and the kernel permits one, which is the backstop's (EBUSY): with \
+                 --backstop=off it can have one, and what the shim does not see connects directly then"
             ));
         }
     }

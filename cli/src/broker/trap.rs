@@ -254,6 +254,11 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
         Call::Bind { fd, address } => listen::judge_bind(caller, fd, address),
         Call::Listen { fd, backlog } => listen::judge(caller, fd, backlog),
         Call::OwnName { fd, address, len } => listen::own_name(caller, fd, address, len),
+        // The kernel refuses it, as there is our listener already (EBUSY), whatever else it may find wrong.
+        Call::Supervise => {
+            caller.broker.report.has_no_listener(&caller.program());
+            now(Answer::Continue)
+        }
     }
 }
 

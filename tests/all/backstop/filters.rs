@@ -83,3 +83,18 @@ fn an_orphan_that_its_own_filter_kills_is_told_of() {
     assert!(said().starts_with("presocks: sandboxed") && said().lines().count() == 1, "{}", said());
     scene.lab.assert_no_leak();
 }
+
+#[test]
+fn a_program_that_wants_a_listener_of_its_own_has_none_behind_the_backstop_and_is_told_of() {
+    let Some(scene) = Scene::set() else { return };
+    let run = scene.run(&[], "listen").run();
+    run.success()
+        .stdout_is("listener: EBUSY\nconnect: ok\n")
+        .stderr_has("sandboxed")
+        .stderr_has("--backstop=off");
+    assert_eq!(run.stderr().lines().count(), 1, "{}", run.report());
+    scene.run(&[], "listen").options(["-q"]).run().success().stderr_is("");
+    let off = scene.run(&[], "listen").options(["--backstop=off", "-q"]).run();
+    off.success().stdout_is("listener: ok\nconnect: ok\n").stderr_is("");
+    scene.lab.assert_no_leak();
+}

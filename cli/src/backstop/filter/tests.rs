@@ -136,6 +136,17 @@ fn without_bind_listening_is_not_looked_at() {
 }
 
 #[test]
+fn a_filter_with_a_listener_is_asked_about_and_no_other() {
+    for abi in [&NATIVE, &NARROW] {
+        for flags in 0..64 {
+            let expected = if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 { ALLOW } else { NOTIFY };
+            let operation = libc::SECCOMP_SET_MODE_FILTER.into();
+            assert_eq!(verdict(abi.arch, abi.seccomp, [operation, flags, 0x1000, 0, 0, 0]), expected);
+        }
+    }
+}
+
+#[test]
 fn io_uring_is_not_there() {
     for number in IO_URING {
         for arch in ARCHES {
@@ -166,7 +177,9 @@ fn other_ways_to_call_the_kernel_are_caught_too_and_carry_no_pass() {
 #[test]
 fn all_else_is_allowed_without_a_look_at_arguments() {
     let caught = CALLS.map(|(number, _)| u32::try_from(number).unwrap());
-    for number in (0..600).filter(|n| !caught.contains(n) && *n != NATIVE.socket && !IO_URING.contains(n)) {
+    let is_seen =
+        |n: &u32| caught.contains(n) || [NATIVE.socket, NATIVE.seccomp].contains(n) || IO_URING.contains(n);
+    for number in (0..600).filter(|n| !is_seen(n)) {
         assert_eq!(native(number, [u64::MAX; 6]), ALLOW);
     }
 }
