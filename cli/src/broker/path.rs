@@ -320,7 +320,7 @@ impl<'a> Way<'a> {
 
     /// Negotiates with all of them on the program's socket, which is connected to the first.
     async fn negotiate_on(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
-        let watched = Watched::new(socket.as_fd(), Interest::READABLE | Interest::WRITABLE);
+        let watched = Watched::new(socket.as_fd(), Interest::READABLE);
         let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
         for (index, hop) in hops.iter().enumerate() {
             if let Some(gssapi) = hop.proxy.gssapi() {

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -22,18 +23,20 @@ pub(super) struct Watched<'a> {
 
 /// By what it is waited for.
 enum Means<'a> {
-    Runtime(AsyncFd<BorrowedFd<'a>>),
+    Runtime(AsyncFd<BorrowedFd<'a>>, Interest),
     Edges(Edges),
 }
 
 impl<'a> Watched<'a> {
+    /// `interest`: what it will mostly be waited for.
+    ///
     /// # Errors
     /// Those of epoll_ctl(2).
     pub(super) fn new(fd: BorrowedFd<'a>, interest: Interest) -> io::Result<Self> {
-        Ok(Self { fd, by: Means::Runtime(watch(fd, interest)?) })
+        Ok(Self { fd, by: Means::Runtime(watch(fd, interest)?, interest) })
     }
 
-    /// Waits until the descriptor is ready, and `call` does not answer `WouldBlock`. `interest` is one with which it is watched.
+    /// Waits until the descriptor is ready, and `call` does not answer `WouldBlock`.
     ///
     /// # Errors
     /// Those of `call`; of epoll_create1(2) and epoll_ctl(2).
@@ -43,8 +46,10 @@ impl<'a> Watched<'a> {
         mut call: impl FnMut(BorrowedFd<'a>) -> io::Result<T>,
     ) -> io::Result<T> {
         let fd = self.fd;
-        if let Means::Runtime(registered) = &self.by {
-            if let Some(result) = until_closed(registered, interest, || call(fd)).await? {
+        if let Means::Runtime(registered, of) = &self.by {
+            let is_of = (!interest.is_readable() || of.is_readable())
+                && (!interest.is_writable() || of.is_writable());
+            if is_of && let Some(result) = until_closed(registered, interest, || call(fd)).await? {
                 return Ok(result);
             }
             self.by = Means::Edges(Edges::of(fd)?);
@@ -111,7 +116,7 @@ impl Edges {
         let told = epoll::wait(self.0.as_fd(), &mut room, Some(&NOT_AT_ALL));
         ready.clear_ready();
         match told {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -128,14 +133,19 @@ pub(super) fn watch(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<AsyncF
     Ok(watched?)
 }
 
-/// Sends all bytes.
+/// Sends all bytes. As a rule there is room for them.
 ///
 /// # Errors
 /// Those of send(2).
 pub(super) async fn send_all(socket: &mut Watched<'_>, mut bytes: &[u8]) -> io::Result<()> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     while !bytes.is_empty() {
-        let sent = socket.until(Interest::WRITABLE, |socket| Ok(send(socket, bytes, flags)?)).await?;
+        let sent = match send(socket.fd, bytes, flags) {
+            Err(Errno::AGAIN) => {
+                socket.until(Interest::WRITABLE, |socket| Ok(send(socket, bytes, flags)?)).await?
+            }
+            result => result?,
+        };
         bytes = bytes.get(sent..).unwrap_or(&[]);
     }
     Ok(())
@@ -159,7 +169,6 @@ pub(super) mod tests {
     use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::time::Duration;
 
-    use rustix::io::Errno;
     use rustix::net::{
         AddressFamily, Shutdown, SocketFlags, SocketType, bind, connect, connect_unspec, listen, shutdown,
         socket_with,
