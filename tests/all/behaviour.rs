@@ -29,14 +29,20 @@ fn same_through_ipv6_proxy(name: &str) {
 
 fn same_through(stage: &Stage, name: &str, proxy: &str, more: &[&str]) {
     let bare = bare_passes(stage, name, more);
+    same_as(&bare, stage, name, proxy, more);
+    stage.lab.assert_no_leak();
+}
+
+/// Runs `tests/programs/NAME` wrapped: it passes, and prints what it has printed bare.
+#[track_caller]
+pub(crate) fn same_as(bare: &str, stage: &Stage, name: &str, proxy: &str, more: &[&str]) {
     let wrapped = stage.wrapped(name, proxy, more).run();
     assert!(
         wrapped.status.success() && wrapped.stdout() == bare,
         "not as on a bare machine:\n{}\n{}",
-        differences(&bare, &wrapped.stdout()),
+        differences(bare, &wrapped.stdout()),
         wrapped.report()
     );
-    stage.lab.assert_no_leak();
 }
 
 /// Runs `tests/programs/NAME` wrapped only: what it expects is presocks' own doing.

@@ -1,11 +1,13 @@
 //! The broker's work on a program's own socket, and what the program does with that socket meanwhile.
 
-use presocks_tests::lab::ORIGIN;
+use presocks_tests::lab::{ORIGIN, PROXY};
+use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::proxy::{Upstream as _, url};
-use presocks_tests::{Build, binary, missing};
+use presocks_tests::{Build, Lab, binary, missing};
 
 use crate::backstop;
 use crate::behaviour::stage::{ECHO_PORT, Stage};
+use crate::behaviour::{bare_passes, same_as};
 
 /// A port of the proxy host that answers nothing: whoever connects to it waits.
 const SILENT_PORT: u16 = 5000;
@@ -23,10 +25,9 @@ fn silent_proxy(stage: &Stage) -> String {
 /// Runs `tests/programs/NAME` bare, and through a proxy that waits for the destination, or does not answer at all: it prints the same.
 fn same_however_far_it_has_come(name: &str) {
     let Some(stage) = Stage::set() else { return };
-    let bare = crate::behaviour::bare_passes(&stage, name, &[]);
+    let bare = bare_passes(&stage, name, &[]);
     for proxy in [silent_proxy(&stage), stage.proxy.url()] {
-        let wrapped = stage.wrapped(name, &proxy, &[]).run();
-        assert!(wrapped.status.success() && wrapped.stdout() == bare, "{proxy}\n{}", wrapped.report());
+        same_as(&bare, &stage, name, &proxy, &[]);
     }
     stage.lab.assert_no_leak();
 }
@@ -72,5 +73,27 @@ fn a_socket_that_is_not_the_one_meant_is_refused_and_not_touched() {
         "{}",
         outcome.report()
     );
+    stage.lab.assert_no_leak();
+}
+
+/// What is held back on the client's connections goes after so long that a connect has failed by then: the kernel gives up waiting for more when it would repeat what was
+/// not acknowledged.
+fn hold_back_for_long(lab: &Lab) {
+    let route = [PROXY.to_string(), "dev".into(), "cable".into(), "rto_min".into(), "100s".into()];
+    let words: Vec<&str> =
+        ["ip", "route", "replace"].into_iter().chain(route.iter().map(String::as_str)).collect();
+    lab.client.setup(&words, "");
+}
+
+#[test]
+fn options_that_change_when_data_moves_stand_in_no_connects_way_and_keep_their_values() {
+    let Some(stage) = Stage::set() else { return };
+    let bare = bare_passes(&stage, "options", &[]);
+    let dribbling =
+        Script::new().greeting().dribble([5, 0]).request().dribble(SUCCESS).relay((ORIGIN, ECHO_PORT));
+    let dribbling = dribbling.start(&stage.lab);
+    hold_back_for_long(&stage.lab);
+    same_as(&bare, &stage, "options", &stage.proxy.url(), &[]);
+    stage.wrapped("options", &dribbling.url(), &["refusing=no"]).run().success();
     stage.lab.assert_no_leak();
 }

@@ -58,7 +58,8 @@ static const char *named(const char *verb, const char *use) {
 }
 
 static int begin(void) {
-    int fd = tcp(held.address.ss_family, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = tcp(held.address.ss_family, SOCK_NONBLOCK | SOCK_CLOEXEC), seven = 7;
+    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &seven, sizeof seven);
     if (connect_to(fd, &held) != -1 || errno != EINPROGRESS)
         give_up("the connect is not pending: %s", strerror(errno));
     if (!gets_a_name(fd))
@@ -74,6 +75,10 @@ static void is_used(const struct use *use) {
     else
         FAILS(named("says", use->name), use->error, use->call(fd));
     GIVES(named("has this error", use->name), use->left, socket_error(fd));
+    int seven = 0;
+    socklen_t length = sizeof seven;
+    getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &seven, &length);
+    GIVES(named("has its options", use->name), 7, seven);
     GIVES(named("names are looked up", use->name), 0, is_looked_up());
     close(fd);
 }

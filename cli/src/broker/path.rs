@@ -26,7 +26,7 @@ use super::hop::Hop;
 use super::isolation::Stranger;
 use super::negotiate::{Limits, Wire, negotiate};
 use super::readiness::Watched;
-use super::socket::Socket;
+use super::socket::{SetAside, Socket};
 use super::stream::Stream;
 use super::{Broker, gssapi, pipelining, relay, tls};
 use crate::proxy::{self, Place};
@@ -320,6 +320,7 @@ impl<'a> Way<'a> {
 
     /// Negotiates with all of them on the program's socket, which is connected to the first.
     async fn negotiate_on(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+        let _set_aside = SetAside::of(socket.as_fd());
         let watched = Watched::new(socket.as_fd(), Interest::READABLE);
         let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
         for (index, hop) in hops.iter().enumerate() {

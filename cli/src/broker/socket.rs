@@ -1,7 +1,10 @@
 //! System calls on a program's own socket.
 //!
 //! The socket is shared with the program: its flags are left as they were, nothing is read beyond a reply, and no call blocks. Two
-//! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again later.
+//! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again later. Others are
+//! set aside for as long as a handshake lasts (`set_aside.rs`).
+
+mod set_aside;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
@@ -19,6 +22,8 @@ use rustix::net::{
 use tokio::io::Interest;
 
 use super::readiness::Watched;
+pub(super) use set_aside::SetAside;
+use set_aside::with_options_kept;
 
 /// A program's socket on its way to being connected.
 pub(super) struct Socket {
@@ -167,7 +172,8 @@ impl Socket {
     /// After a failure: unconnected, without a pending error, as after a failed connect(). The program's bytes must never go
     /// into a half-negotiated connection.
     pub(super) fn reset(&self) {
-        if dissolve(self.fd.as_fd(), self.is_v6()).is_err() {
+        let socket = self.as_fd();
+        if with_options_kept(socket, || dissolve(socket, self.is_v6())).is_err() {
             // Some kernels dissolve no socket in which a thread waits, and none that speaks TLS (`TCP_ULP`). Then it is of no use to anybody.
             let _ = shutdown(&self.fd, Shutdown::Both);
         }
