@@ -1,9 +1,9 @@
 //! The broker's work on a program's own socket, and what the program does with that socket meanwhile.
 
 use presocks_tests::lab::{ORIGIN, PROXY};
-use presocks_tests::proxy::scripted::{SUCCESS, Script};
+use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
 use presocks_tests::proxy::{Upstream as _, url};
-use presocks_tests::{Build, Lab, binary, missing};
+use presocks_tests::{Build, Lab, binary, missing, patience};
 
 use crate::backstop;
 use crate::behaviour::stage::{ECHO_PORT, Stage};
@@ -95,5 +95,31 @@ fn options_that_change_when_data_moves_stand_in_no_connects_way_and_keep_their_v
     hold_back_for_long(&stage.lab);
     same_as(&bare, &stage, "options", &stage.proxy.url(), &[]);
     stage.wrapped("options", &dribbling.url(), &["refusing=no"]).run().success();
+    stage.lab.assert_no_leak();
+}
+
+#[test]
+fn a_socket_that_lingers_keeps_nobody_waiting_but_its_program() {
+    let Some(stage) = Stage::set() else { return };
+    let gate = Gate::closed();
+    let proxy = Script::until_request().pass(&gate).send(SUCCESS).read_all().start(&stage.lab);
+    // It never hears that a connection has ended, so closing one that lingers takes as long as it lingers.
+    let port = proxy.port();
+    let deaf = format!(
+        "table inet deaf {{ chain input {{ type filter hook input priority 0; tcp dport {port} tcp flags & fin == fin drop; }}; }}\n"
+    );
+    stage.lab.proxy.setup(&["nft", "-f", "-"], &deaf);
+    let mut running = stage.wrapped("lingering", &proxy.url(), &[]).start();
+    for _ in 0..3 {
+        assert!(running.line().ends_with(": ok"));
+    }
+    gate.wait_for_arrivals(1);
+    gate.open();
+    patience::wait_until("the connection to be closed", || {
+        let open = ["ss", "-Htn", "state", "established", "dport", &format!("= :{port}")];
+        stage.lab.client.setup(&open, "").is_empty()
+    });
+    running.write("closed\n");
+    running.finish().success();
     stage.lab.assert_no_leak();
 }

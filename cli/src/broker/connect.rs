@@ -33,14 +33,26 @@ pub(super) async fn serve(
     given_up: impl Future<Output = GivenUp>,
 ) -> Option<i32> {
     // The shim has looked already, but two threads may have looked at once.
-    let Some(_turn) = Turn::take(broker, socket.cookie()) else {
-        return Some(libc::EALREADY);
+    let outcome = match Turn::take(broker, socket.cookie()) {
+        Some(_turn) => connect(broker, &socket, destination, program, given_up).await,
+        None => Some(libc::EALREADY),
     };
+    socket.close().await;
+    outcome
+}
+
+async fn connect(
+    broker: &Rc<Broker>,
+    socket: &Socket,
+    destination: SocketAddr,
+    program: &Program<'_>,
+    given_up: impl Future<Output = GivenUp>,
+) -> Option<i32> {
     if socket.is_connected() {
         return Some(libc::EISCONN);
     }
     if broker.settings.bind != Bind::Off {
-        broker.bindings.connects(&socket);
+        broker.bindings.connects(socket);
     }
     let started = Instant::now();
     let (route, path, result) = match route(broker, destination, &|| program.names()) {
@@ -54,7 +66,7 @@ pub(super) async fn serve(
                 }
                 return None;
             }
-            (path, result) = attempt(broker, &socket, &route, program) => (Some(route), path, result),
+            (path, result) = attempt(broker, socket, &route, program) => (Some(route), path, result),
         },
     };
     let refused = target(broker, destination).filter(|_| route.is_none());
@@ -76,7 +88,7 @@ pub(super) async fn serve(
             if let Some(actual) = socket.peer_address() {
                 broker.peers.borrow_mut().insert(socket.cookie(), destination, actual);
                 if broker.settings.bind != Bind::Off {
-                    broker.bindings.note(&socket, program.process(), destination, way);
+                    broker.bindings.note(socket, program.process(), destination, way);
                 }
             }
             0

@@ -10,6 +10,7 @@ mod set_aside;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::thread;
 
 use presocks_abi::control::{Family, PIN_ROOM, pin};
 use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
@@ -21,6 +22,7 @@ use rustix::net::{
     shutdown, socket_with, sockopt,
 };
 use tokio::io::Interest;
+use tokio::sync::oneshot;
 
 use super::readiness::Watched;
 pub(super) use filter::{attach_filter, hear_all, hear_loopback_alone, stay_on_loopback};
@@ -181,6 +183,19 @@ impl Socket {
         }
         // Fails only on a socket that cannot carry bytes anyway.
         let _ = sockopt::socket_error(&self.fd);
+    }
+
+    /// Closes the broker's copy. If it is the last, and the socket lingers (socket(7), `SO_LINGER`), that takes as long as its peer takes to
+    /// acknowledge the end; only this attempt waits for it.
+    pub(super) async fn close(self) {
+        if sockopt::socket_linger(&self.fd).is_ok_and(|time| time.is_some_and(|time| !time.is_zero())) {
+            let (closed, is_closed) = oneshot::channel::<()>();
+            // Where no thread can be had it is closed here.
+            let close = move || drop((self, closed));
+            if thread::Builder::new().spawn(close).is_ok() {
+                let _ = is_closed.await;
+            }
+        }
     }
 
     /// The descriptor.
