@@ -10,7 +10,7 @@
 #define SENT (SOF_TIMESTAMPING_TX_SCHED | SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_ACK | SOF_TIMESTAMPING_SOFTWARE)
 
 /* Of some the kernel itself changes the value: in its own way, or by how the connection goes. */
-enum { KEPT, CHANGED, MOVING };
+enum { KEPT, CHANGED, MOVING, KEPT_BY_FAILURE };
 
 /* `told`: messages about a send. */
 static const struct option {
@@ -40,6 +40,8 @@ static const struct option {
     {"TCP_SYNCNT", IPPROTO_TCP, TCP_SYNCNT, 1, KEPT, 0},
     {"TCP_NOTSENT_LOWAT", IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1, KEPT, 0},
     {"TCP_DEFER_ACCEPT", IPPROTO_TCP, TCP_DEFER_ACCEPT, 10, CHANGED, 0},
+    /* Who is connected by a proxy has been connected, and cannot be set to wait for his first bytes. */
+    {"TCP_FASTOPEN_CONNECT", IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, KEPT_BY_FAILURE, 0},
     {"TCP_QUICKACK off", IPPROTO_TCP, TCP_QUICKACK, 0, MOVING, 0},
     {"TCP_WINDOW_CLAMP", IPPROTO_TCP, TCP_WINDOW_CLAMP, 64, CHANGED, 0},
     {"TCP_MAXSEG", IPPROTO_TCP, TCP_MAXSEG, 88, MOVING, 0},
@@ -96,10 +98,12 @@ static void is_kept(const struct option *option, int family, int flags, const ch
         return;
     }
     int value = value_of(fd, option);
-    if (!argument("refusing") || strcmp(argument("refusing"), "no")) {
+    if (!argument("refusing")) {
         GIVES(NAMED("is refused"), ECONNREFUSED, connects(fd, &refused));
         /* A blocking one that fails has the kernel forget those that it changes. */
-        if (flags & SOCK_NONBLOCK || option->then == KEPT)
+        if (option->then == KEPT_BY_FAILURE)
+            GIVES(NAMED("has the value that it had when that has failed"), value, value_of(fd, option));
+        else if (flags & SOCK_NONBLOCK || option->then == KEPT)
             has_value(option, how, fd, value);
         struct sockaddr nothing = {.sa_family = AF_UNSPEC};
         GIVES(NAMED("is free for another"), 0, connect(fd, &nothing, sizeof nothing));
@@ -117,6 +121,18 @@ static void is_kept(const struct option *option, int family, int flags, const ch
     close(fd);
 }
 
+/* A socket for IPv6 alone is freed from that for a proxy at an IPv4 address: but not for good where it is not connected. */
+static void is_still_for_ipv6_alone(void) {
+    int one = 1, value = 0, fd = tcp(AF_INET6, 0);
+    socklen_t length = sizeof value;
+    endpoint refused = endpoint_of("refused6");
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+    GIVES("for IPv6 alone: is refused", ECONNREFUSED, connects(fd, &refused));
+    getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &value, &length);
+    GIVES("for IPv6 alone: still is", 1, value);
+    close(fd);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
@@ -125,5 +141,7 @@ int main(int argc, char **argv) {
         is_kept(&options[i], AF_INET, SOCK_NONBLOCK, "not blocking");
         is_kept(&options[i], AF_INET6, SOCK_NONBLOCK, "IPv6");
     }
+    if (!argument("refusing"))
+        is_still_for_ipv6_alone();
     return done();
 }

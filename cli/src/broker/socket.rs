@@ -1,11 +1,11 @@
 //! System calls on a program's own socket.
 //!
 //! The socket is shared with the program: its flags are left as they were, nothing is read beyond a reply, and no call blocks. Two
-//! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again later. Others are
-//! set aside for as long as a handshake lasts (`set_aside.rs`).
+//! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again when the socket is
+//! connected. Others are set aside for as long as a handshake lasts (`options.rs`).
 
 mod filter;
-mod set_aside;
+mod options;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
@@ -26,14 +26,15 @@ use tokio::sync::oneshot;
 
 use super::readiness::Watched;
 pub(super) use filter::{attach_filter, hear_all, hear_loopback_alone, stay_on_loopback};
-pub(super) use set_aside::SetAside;
-use set_aside::with_options_kept;
+pub(super) use options::SetAside;
+use options::{Lifted, with_options_kept};
 
 /// A program's socket on its way to being connected.
 pub(super) struct Socket {
     fd: OwnedFd,
     bound: SocketAddr,
     cookie: u64,
+    lifted: Lifted,
 }
 
 impl Socket {
@@ -48,7 +49,7 @@ impl Socket {
             return Err(Errno::BADF.into());
         }
         let cookie = sockopt::socket_cookie(&fd)?;
-        Ok(Self { fd, bound, cookie })
+        Ok(Self { fd, bound, cookie, lifted: Lifted::default() })
     }
 
     /// `SO_COOKIE`.
@@ -84,7 +85,8 @@ impl Socket {
             (true, IpAddr::V6(_)) => Some(address),
             (true, IpAddr::V4(v4)) => {
                 let mapped = SocketAddr::from((v4.to_ipv6_mapped(), address.port()));
-                can_reach_v4(self.fd.as_fd()).then_some(mapped)
+                let is_for_both = self.lifted.lift(self.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+                is_for_both.then_some(mapped)
             }
         }
     }
@@ -99,7 +101,8 @@ impl Socket {
         if address.ip().to_canonical().is_loopback() && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
         }
-        clear_fast_open(self.fd.as_fd());
+        // With this (tcp(7)) connect() only pretends, and the first bytes would be ours. Kernels without it do not pretend either.
+        self.lifted.lift(self.as_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT);
         if address.ip().to_canonical().is_ipv6()
             && let Some(outcome) = restore(self.fd.as_fd())
         {
@@ -181,8 +184,9 @@ impl Socket {
             // Some kernels dissolve no socket in which a thread waits, and none that speaks TLS (`TCP_ULP`). Then it is of no use to anybody.
             let _ = shutdown(&self.fd, Shutdown::Both);
         }
+        self.lifted.put_back(socket);
         // Fails only on a socket that cannot carry bytes anyway.
-        let _ = sockopt::socket_error(&self.fd);
+        let _ = sockopt::socket_error(socket);
     }
 
     /// Closes the broker's copy. If it is the last, and the socket lingers (socket(7), `SO_LINGER`), that takes as long as its peer takes to
@@ -321,11 +325,6 @@ pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
     own().is_some_and(|own| own.ip() == address)
 }
 
-/// Can the IPv6 socket speak to IPv4 addresses, mapped; or be freed to do so (ipv6(7): only while it is unbound)?
-pub(super) fn can_reach_v4(fd: BorrowedFd<'_>) -> bool {
-    sockopt::ipv6_v6only(fd) == Ok(false) || sockopt::set_ipv6_v6only(fd, false).is_ok()
-}
-
 /// What the socket is to us.
 ///
 /// # Errors
@@ -451,12 +450,6 @@ pub(super) fn send_here(fd: BorrowedFd<'_>, data: &[u8], flags: i32, to: SocketA
     // SAFETY: all that the header points to lives until the call is over, and is of the length that it says; the kernel only reads it.
     let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-}
-
-/// With `TCP_FASTOPEN_CONNECT` (tcp(7)) connect() only pretends, and the first bytes would be ours.
-fn clear_fast_open(fd: BorrowedFd<'_>) {
-    // Kernels without the option refuse it, and do not pretend either.
-    let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 0);
 }
 
 #[cfg(test)]

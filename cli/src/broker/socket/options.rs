@@ -1,9 +1,10 @@
-//! Options of a program's socket that are in the way of a handshake on it: set aside while that lasts, and put back afterwards, however it ends.
+//! Options of a program's socket that are in our way: what is changed is put back.
 //!
-//! A program sets them for its own bytes, and ours are others. `SO_RCVLOWAT`: an answer that is shorter wakes nobody. `TCP_CORK`: a request that fills
+//! `SetAside` has those that are in the way of a handshake, and are put back after it, however it ends. A program sets them for its own bytes, and ours are others. `SO_RCVLOWAT`: an answer that is shorter wakes nobody. `TCP_CORK`: a request that fills
 //! no segment is held back. `SO_TIMESTAMPING`: what becomes of our requests is told in the error queue, which is the program's to read. (Nagle's
 //! algorithm holds nothing back that is said after an answer, and the first ten segments have no pace.)
 
+use std::cell::RefCell;
 use std::os::fd::BorrowedFd;
 
 use super::{option, set_option_bytes};
@@ -21,7 +22,7 @@ pub(in crate::broker) struct SetAside<'a> {
 }
 
 /// An option's value, as long as the kernel has it: an int, or more that begins with one.
-struct Value {
+pub(super) struct Value {
     level: i32,
     name: i32,
     bytes: [u8; 8],
@@ -49,6 +50,32 @@ impl<'a> SetAside<'a> {
         let instead = value.with(to(value.int()));
         if instead.bytes != value.bytes && instead.write(self.socket) {
             self.values.push(value);
+        }
+    }
+}
+
+/// Options that cannot be set any more when the socket is connected: so they are put back only if it is not.
+#[derive(Default)]
+pub(super) struct Lifted(RefCell<Vec<Value>>);
+
+impl Lifted {
+    /// Has the option off. False where the kernel does not have it, or let it be set.
+    pub(super) fn lift(&self, socket: BorrowedFd<'_>, level: i32, name: i32) -> bool {
+        let Some(value) = Value::of(socket, level, name) else { return false };
+        if value.int() == 0 {
+            return true;
+        }
+        let is_off = value.with(0).write(socket);
+        if is_off {
+            self.0.borrow_mut().push(value);
+        }
+        is_off
+    }
+
+    pub(super) fn put_back(&self, socket: BorrowedFd<'_>) {
+        for value in self.0.take() {
+            // It had this value when it was unconnected before.
+            value.write(socket);
         }
     }
 }
