@@ -235,6 +235,7 @@ impl<'a> Way<'a> {
         }
         let addresses = self.addresses(first).await.map_err(|failure| Fault::of_first(hops, failure))?;
         let mut last = Fault::of_first(hops, unreachable());
+        let mut taken = None;
         // The addresses that the socket itself can reach come first.
         for (address, reached) in addresses.iter().filter_map(|at| Some((at, socket.reach(*at)?))) {
             match self.on_socket(socket, reached, hops).await {
@@ -243,9 +244,17 @@ impl<'a> Way<'a> {
                     return Ok(());
                 }
                 Err(fault) if fault.is_of_one_address() => last = fault,
+                // From its port there is a connection to the proxy already: for another destination, to its program.
+                Err(fault) if socket.has_port() && fault.is_of_the_port() => taken = Some(fault),
                 Err(fault) => return Err(fault),
             }
             socket.reset();
+        }
+        if let Some(taken) = taken {
+            // A listener of ours is at an address of its own. A socket that cannot reach that is told what the kernel says of the proxy's.
+            let relayed = self.relay(socket, hops, None).await;
+            let is_ours = |fault: &Fault| fault.blame == Blame::Nobody && !fault.is_of_the_socket();
+            return relayed.map_err(|fault| if is_ours(&fault) { taken } else { fault });
         }
         let others: Vec<_> = addresses.iter().copied().filter(|at| socket.reach(*at).is_none()).collect();
         if others.is_empty() { Err(last) } else { self.relay(socket, hops, Some(&others)).await }
@@ -443,8 +452,7 @@ fn unreachable() -> Failure {
 fn is_own_fault(error: &std::io::Error, bound: Option<SocketAddr>) -> bool {
     match error.raw_os_error() {
         Some(libc::EISCONN | libc::EAFNOSUPPORT | libc::ECONNABORTED) => true,
-        Some(libc::EADDRNOTAVAIL) => bound.is_some_and(|own| !own.ip().is_unspecified()),
-        Some(libc::EADDRINUSE | libc::EINVAL) => bound.is_some(),
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL) => bound.is_some(),
         _ => false,
     }
 }

@@ -67,6 +67,11 @@ impl Socket {
         Some(self.bound).filter(|own| own.port() > 0 || !own.ip().is_unspecified())
     }
 
+    /// Has its program bound it to a port?
+    pub(super) fn has_port(&self) -> bool {
+        self.bound.port() > 0
+    }
+
     /// getsockname(2).
     ///
     /// # Errors

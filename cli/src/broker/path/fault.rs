@@ -72,6 +72,11 @@ impl Fault {
         matches!(self.blame, Blame::Dead(0) | Blame::Unlucky(0)) && self.failure.is_of_one_address()
     }
 
+    /// The kernel knows a connection with the very addresses and ports.
+    pub(super) fn is_of_the_port(&self) -> bool {
+        self.blame == Blame::Nobody && matches!(self.failure.errno(), libc::EADDRNOTAVAIL | libc::EADDRINUSE)
+    }
+
     /// The program has dissolved its socket meanwhile.
     pub(super) fn dissolved() -> Self {
         Self::nobodys(Failure::Socket(Errno::CONNABORTED.into()))
