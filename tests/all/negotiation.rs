@@ -135,3 +135,31 @@ fn connections_from_one_port_to_several_destinations_go_through_one_proxy() {
     backstop::same_bare_and_wrapped(&stage, &[&program]);
     stage.lab.assert_no_leak();
 }
+
+/// Shuts its pending socket for reading when it is told to, and says how the connect ends.
+const SHUTS: &str = "
+import errno, select, socket, sys
+s = socket.socket()
+s.setblocking(False)
+print(errno.errorcode[s.connect_ex((sys.argv[1], 7000))], flush=True)
+sys.stdin.readline()
+s.shutdown(socket.SHUT_RD)
+select.select([], [s], [])
+print(errno.errorcode[s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)])";
+
+#[test]
+fn what_a_program_does_to_its_socket_is_not_laid_at_the_proxys_door() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let proxy = Script::until_request().pass(&gate).start(&lab);
+    let mut running = lab.presocks(["python3", "-c", SHUTS, &ORIGIN.to_string()]).proxy(&proxy).start();
+    assert_eq!(running.line(), "EINPROGRESS");
+    gate.wait_for_arrivals(1);
+    running.write("\n");
+    running.finish().success().stdout_is("EINPROGRESS\nECONNRESET\n").stderr_is("");
+    gate.open();
+    lab.assert_no_leak();
+}

@@ -322,6 +322,9 @@ impl<'a> Way<'a> {
         if negotiated.is_err() && socket.is_dissolved() {
             return Err(Fault::dissolved());
         }
+        if negotiated.is_err() && socket.is_shut() {
+            return Err(Fault::nobodys(Failure::Socket(Errno::CONNRESET.into())));
+        }
         negotiated?;
         socket.settle(address);
         Ok(())

@@ -15,6 +15,7 @@ use std::thread;
 use presocks_abi::control::{Family, PIN_ROOM, pin};
 use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, Kind, is_not_loopback};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
@@ -158,6 +159,20 @@ impl Socket {
     pub(super) fn is_dissolved(&self) -> bool {
         let own = self.local_address();
         !self.is_connected() && own.is_ok_and(|own| own.ip().to_canonical().is_unspecified())
+    }
+
+    /// Has its program shut it (shutdown(2)), whatever its peer has done?
+    pub(super) fn is_shut(&self) -> bool {
+        let is_shut_for_reading = || {
+            let mut polled = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+            poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|told| told > 0)
+        };
+        match tcp_state(self.as_fd()) {
+            // The peer's end would have led to another state.
+            Some(TCP_ESTABLISHED) => is_shut_for_reading(),
+            Some(state) => TCP_SHUT.contains(&state),
+            None => false,
+        }
     }
 
     /// After the handshake: on a blocking socket the kernel, too, must take the connect() for finished, so that the next one says
@@ -349,9 +364,12 @@ pub(super) fn protocol(fd: BorrowedFd<'_>) -> io::Result<i32> {
 }
 
 /// States of `<netinet/tcp.h>`.
+const TCP_ESTABLISHED: u8 = 1;
 const TCP_SYN_SENT: u8 = 2;
 const TCP_SYN_RECV: u8 = 3;
 const TCP_CLOSE: u8 = 7;
+/// Our own end has been sent: `TCP_FIN_WAIT1`, `TCP_FIN_WAIT2`, `TCP_TIME_WAIT`, `TCP_LAST_ACK`, `TCP_CLOSING`.
+const TCP_SHUT: [u8; 5] = [4, 5, 6, 9, 11];
 
 /// The first byte of a `tcp_info`; `None` where the kernel does not tell, as of MPTCP before Linux 5.16.
 fn tcp_state(fd: BorrowedFd<'_>) -> Option<u8> {

@@ -131,6 +131,30 @@ fn a_socket_that_is_refused_or_reset_is_not_taken_for_dissolved() {
 }
 
 #[test]
+fn what_its_program_shuts_is_told_from_what_its_peer_ends() {
+    for kind in kinds() {
+        for how in [Shutdown::Read, Shutdown::Write, Shutdown::Both] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let (programs, socket) = socket(kind);
+            run(socket.connect(socket.reach(listener.local_addr().unwrap()).unwrap())).unwrap();
+            let (peer, _) = listener.accept().unwrap();
+            assert!(!socket.is_shut(), "{kind:?}");
+            shutdown(&peer, Shutdown::Write).unwrap();
+            while rustix::net::recv(&programs, &mut [0], rustix::net::RecvFlags::DONTWAIT).is_err() {
+                std::thread::yield_now();
+            }
+            assert!(!socket.is_shut(), "{kind:?}");
+            drop(peer);
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let (programs, socket) = self::socket(kind);
+            run(socket.connect(socket.reach(listener.local_addr().unwrap()).unwrap())).unwrap();
+            shutdown(&programs, how).unwrap();
+            assert!(socket.is_shut(), "{kind:?} {how:?}");
+        }
+    }
+}
+
+#[test]
 fn the_address_this_host_is_loopback() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_programs, socket) = socket((AddressFamily::INET, None));
