@@ -82,6 +82,14 @@ pub fn is_loopback(address: IpAddr) -> bool {
     address.is_loopback() || address.is_unspecified()
 }
 
+/// May the address leave its machine, or have never been there, while a socket that is bound to it speaks to loopback? So may an IPv6 one; what
+/// loopback answers goes where the routes lead then. An IPv4 socket has no route without its address. One that is bound to a group's address has
+/// another source.
+#[must_use]
+pub fn may_leave(address: IpAddr) -> bool {
+    address.to_canonical().is_ipv6() && !is_loopback(address) && !address.is_multicast()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +149,21 @@ mod tests {
             (43, libc::IPPROTO_TCP, Kind::Refused),
         ] {
             assert_eq!(Kind::new(domain, protocol), kind, "{domain} {protocol}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_may_leave_but_not_loopback() {
+        for (text, may) in [
+            ("2001:db8::1", true),
+            ("fe80::1", true),
+            ("::1", false),
+            ("::", false),
+            ("::ffff:192.0.2.1", false),
+            ("192.0.2.1", false),
+            ("ff02::fb", false),
+        ] {
+            assert_eq!(may_leave(text.parse().unwrap()), may, "{text}");
         }
     }
 

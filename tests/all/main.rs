@@ -45,6 +45,7 @@ mod recipes;
 mod relay;
 mod rules;
 mod serve;
+mod sources;
 mod ssh;
 mod streams;
 mod tls;

@@ -127,9 +127,9 @@ fn a_socket_that_lingers_keeps_nobody_waiting_but_its_program() {
 #[test]
 fn connections_from_one_port_to_several_destinations_go_through_one_proxy() {
     let Some(stage) = backstop::stage_for(&[Build::Static]) else { return };
-    let bare = bare_passes(&stage, "sameport");
+    let bare = bare_passes(&stage, "sameport", &[]);
     for proxy in [stage.proxy.url(), stage.proxy.url6()] {
-        same_as(&bare, &stage, "sameport", &proxy);
+        same_as(&bare, &stage, "sameport", &proxy, &[]);
     }
     let program = Build::Static.of(&stage.lab, "sameport", &[]);
     backstop::same_bare_and_wrapped(&stage, &[&program]);

@@ -19,6 +19,7 @@ use super::isolation::Stranger;
 use super::negotiate::{Limits, negotiate};
 use super::report::{Program, Via};
 use super::socket::Socket;
+use super::socket::source::NotConnected;
 use super::stream::Stream;
 use super::{Broker, bindings, path, relay, resolver};
 use crate::args::Bind;
@@ -180,7 +181,8 @@ async fn directly(
                 socket.settle(address);
                 return Ok(());
             }
-            Err(error) => last = Failure::Direct(error),
+            Err(NotConnected::Bound(own)) => last = Failure::Bound(own),
+            Err(NotConnected::Kernel(error)) => last = Failure::Direct(error),
         }
         if last.is_for_the_socket_to_stay() {
             break;

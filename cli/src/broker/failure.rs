@@ -7,7 +7,7 @@ mod handshake;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use presocks_proto::handshake::Error;
@@ -66,6 +66,8 @@ pub(super) enum Failure {
     Denied(Denial),
     /// A name that a rule calls direct cannot be resolved on this machine.
     DirectName(io::Error),
+    /// The program's socket is bound to this address and to a port, and would be connected to loopback.
+    Bound(IpAddr),
     /// A direct connection failed as the kernel says.
     Direct(io::Error),
     /// The program's socket cannot be used.
@@ -82,6 +84,7 @@ impl Failure {
             | Self::Tls(_)
             | Self::NotApart
             | Self::Unproxied(_)
+            | Self::Bound(_)
             | Self::NoRelay(_)
             | Self::NoDatagrams(_) => libc::ENETUNREACH,
             Self::NoBind
@@ -123,6 +126,7 @@ impl Failure {
             Self::NotBrought(_) => 25,
             Self::Unproxied(Unproxied::Group) => 30,
             Self::Unproxied(Unproxied::Link) => 31,
+            Self::Bound(_) => 32,
             Self::Tls(trouble) => 16 + trouble.cause(),
             Self::Gssapi(trouble) => 0x200 + trouble.cause(),
             Self::At(at) => at.cause(),
@@ -140,7 +144,7 @@ impl Failure {
     /// Might another address of the proxy do better?
     pub(super) fn is_of_one_address(&self) -> bool {
         match self {
-            Self::ProxyUnreachable(_) | Self::ProxyTimeout(_) => true,
+            Self::ProxyUnreachable(_) | Self::ProxyTimeout(_) | Self::Bound(_) => true,
             Self::At(at) => at.failure.is_of_one_address(),
             _ => false,
         }
@@ -248,6 +252,10 @@ impl fmt::Display for Failure {
             Self::DirectName(error) => {
                 write!(f, "a rule calls it direct, but the name cannot be resolved here: {}", Plain(error))
             }
+            Self::Bound(own) => write!(
+                f,
+                "the program has bound its socket to {own} and a port: once that address has left this machine, so would the answers from loopback",
+            ),
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
         }
     }

@@ -26,6 +26,7 @@ use super::hop::Hop;
 use super::isolation::Stranger;
 use super::negotiate::{Limits, Wire, negotiate};
 use super::readiness::Watched;
+use super::socket::source::NotConnected;
 use super::socket::{SetAside, Socket};
 use super::stream::Stream;
 use super::{Broker, gssapi, pipelining, relay, tls};
@@ -303,7 +304,12 @@ impl<'a> Way<'a> {
     async fn on_socket(&self, socket: &Socket, address: SocketAddr, hops: &[Rc<Hop>]) -> Result<(), Fault> {
         let own = socket.bound();
         let connected = self.limits.within(self.limits.connect, socket.connect(address)).await;
-        match connected.map_err(Failure::ProxyTimeout) {
+        let connected = connected.map(|result| match result {
+            Err(NotConnected::Bound(own)) => Err(Failure::Bound(own)),
+            Err(NotConnected::Kernel(error)) => Ok(Err(error)),
+            Ok(()) => Ok(Ok(())),
+        });
+        match connected.unwrap_or_else(|limit| Err(Failure::ProxyTimeout(limit))) {
             Ok(Ok(())) => {}
             // Not the proxy's doing: the socket was bound where no route to the proxy begins, or listens, or the like.
             Ok(Err(error)) if is_own_fault(&error, own) => {
@@ -314,6 +320,7 @@ impl<'a> Way<'a> {
                 return Err(Fault::at(0, hops, Failure::ProxyUnreachable(error), Blame::Unlucky(0)));
             }
             Ok(Err(error)) => return Err(Fault::of_first(hops, Failure::ProxyUnreachable(error))),
+            Err(failure @ Failure::Bound(_)) => return Err(Fault::of_the_source(hops, failure)),
             Err(_) if socket.is_its_programs(address) => return Err(Fault::dissolved()),
             Err(failure) => return Err(Fault::of_first(hops, failure)),
         }
@@ -356,7 +363,11 @@ impl<'a> Way<'a> {
         hops: &[Rc<Hop>],
         addresses: Option<&[SocketAddr]>,
     ) -> Result<(), Fault> {
-        let downstream = relay::meet(self.broker, socket).await.map_err(Fault::nobodys)?;
+        let met = relay::meet(self.broker, socket).await;
+        let downstream = met.map_err(|failure| match failure {
+            Failure::Bound(_) => Fault::of_the_source(hops, failure),
+            failure => Fault::nobodys(failure),
+        })?;
         let upstream = self.own_connection(hops, addresses).await?;
         relay::begin(self.broker, downstream, upstream);
         Ok(())

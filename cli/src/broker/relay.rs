@@ -19,14 +19,15 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
 use super::failure::Failure;
-use super::socket::{Socket, unsent};
+use super::socket::source::NotConnected;
+use super::socket::{Socket, stay_on_loopback, unsent};
 use super::stream::Stream;
 
 /// How long the last relays may stand still once every program is gone.
@@ -100,16 +101,17 @@ pub(super) async fn serve(broker: &Rc<Broker>, downstream: TcpStream, upstream: 
 /// `ETIMEDOUT`: loopback, too, can be made to swallow packets. Those of connect(2).
 pub(super) async fn meet(broker: &Broker, socket: &Socket) -> Result<TcpStream, Failure> {
     match timeout(broker.settings.connect_timeout, accept_only(socket)).await {
-        Ok(result) => result.map_err(Failure::Socket),
+        Ok(result) => result.map_err(|error| match error {
+            NotConnected::Bound(own) => Failure::Bound(own),
+            NotConnected::Kernel(error) => Failure::Socket(error),
+        }),
         Err(_) => Err(Failure::Socket(Errno::TIMEDOUT.into())),
     }
 }
 
 /// Takes no other connection for the program's.
-async fn accept_only(socket: &Socket) -> io::Result<TcpStream> {
-    let loopback: IpAddr =
-        if socket.is_v6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
-    let listener = TcpListener::bind((loopback, 0)).await?;
+async fn accept_only(socket: &Socket) -> Result<TcpStream, NotConnected> {
+    let listener = listen_on_loopback(socket.is_v6())?;
     let address = listener.local_addr()?;
     socket.connect(address).await?;
     loop {
@@ -121,6 +123,20 @@ async fn accept_only(socket: &Socket) -> io::Result<TcpStream> {
             return Ok(downstream);
         }
     }
+}
+
+/// Bound to lo where the kernel permits it (all do since Linux 5.7): so it answers nobody elsewhere, whoever connects to it from whatever address.
+fn listen_on_loopback(is_v6: bool) -> io::Result<TcpListener> {
+    /// The next ones are strangers.
+    const QUEUE: u32 = 16;
+    let (socket, loopback): (_, IpAddr) = if is_v6 {
+        (TcpSocket::new_v6()?, Ipv6Addr::LOCALHOST.into())
+    } else {
+        (TcpSocket::new_v4()?, Ipv4Addr::LOCALHOST.into())
+    };
+    let _ = stay_on_loopback(socket.as_fd());
+    socket.bind((loopback, 0).into())?;
+    socket.listen(QUEUE)
 }
 
 /// Until both sides have ended. An error on one side ends the other, as a reset would.

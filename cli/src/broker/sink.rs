@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::datagram::source::connect_here;
-use super::socket::attach_filter;
+use super::socket::take_nothing;
 
 /// Most addresses of this machine at which there is a sink.
 const MOST: usize = 256;
@@ -106,8 +106,7 @@ fn sink(address: SocketAddr) -> io::Result<UdpSocket> {
     if address.is_ipv4() {
         socket.connect(socket.local_addr()?)?;
     } else {
-        let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default();
-        attach_filter(socket.as_fd(), &mut [libc::sock_filter { code, jt: 0, jf: 0, k: 0 }])?;
+        take_nothing(socket.as_fd())?;
     }
     Ok(socket)
 }

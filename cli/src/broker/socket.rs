@@ -6,7 +6,9 @@
 
 mod filter;
 mod options;
+pub(super) mod source;
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -26,9 +28,11 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::readiness::Watched;
-pub(super) use filter::{attach_filter, hear_all, hear_loopback_alone, stay_on_loopback};
+pub(super) use filter::{hear_all, hear_loopback_alone, stay_on_loopback, take_nothing};
 pub(super) use options::SetAside;
 use options::{Lifted, with_options_kept};
+
+use source::NotConnected;
 
 /// A program's socket on its way to being connected.
 pub(super) struct Socket {
@@ -36,6 +40,8 @@ pub(super) struct Socket {
     bound: SocketAddr,
     cookie: u64,
     lifted: Lifted,
+    /// Where its program has bound it, while it is bound to loopback instead ([`source`]).
+    moved: Cell<Option<SocketAddr>>,
 }
 
 impl Socket {
@@ -50,7 +56,7 @@ impl Socket {
             return Err(Errno::BADF.into());
         }
         let cookie = sockopt::socket_cookie(&fd)?;
-        Ok(Self { fd, bound, cookie, lifted: Lifted::default() })
+        Ok(Self { fd, bound, cookie, lifted: Lifted::default(), moved: Cell::default() })
     }
 
     /// `SO_COOKIE`.
@@ -100,9 +106,9 @@ impl Socket {
     /// Connects; ready when the connection is there.
     ///
     /// # Errors
-    /// Those of connect(2). After `EISCONN` the socket is as before, and after `ECONNABORTED` it is what its program has made of it meanwhile: neither is
-    /// ours to touch. Else see [`Socket::reset`].
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<()> {
+    /// Those of connect(2), and those of [`source`]. After `EISCONN` the socket is as before, and after `ECONNABORTED` it is what its program has made of
+    /// it meanwhile: neither is ours to touch. Else see [`Socket::reset`].
+    pub(super) async fn connect(&self, address: SocketAddr) -> Result<(), NotConnected> {
         // By another device than lo the packets for a loopback address would leave the machine.
         if address.ip().to_canonical().is_loopback() && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
@@ -113,6 +119,13 @@ impl Socket {
             && let Some(outcome) = restore(self.fd.as_fd())
         {
             return Ok(outcome?);
+        }
+        if let Some(own) = source::suit(self.fd.as_fd(), address)? {
+            self.moved.set(Some(own));
+        }
+        // Until it had a port, a thread could bind it to a link's address, and so to its device.
+        if address.ip().is_loopback() && address.is_ipv6() && leaves_loopback(self.fd.as_fd()) {
+            return Err(Errno::NETUNREACH.into());
         }
         match connect_at_once(self.fd.as_fd(), address) {
             Ok(()) => return Ok(()),
@@ -125,7 +138,7 @@ impl Socket {
         }
         // Registered only now: an unconnected socket counts as ready.
         let mut watched = Watched::new(self.as_fd(), Interest::WRITABLE)?;
-        watched.until(Interest::WRITABLE, |_| self.outcome(address)).await
+        Ok(watched.until(Interest::WRITABLE, |_| self.outcome(address)).await?)
     }
 
     /// What a connect() to `address` has come to; `WouldBlock` while it is under way. Whatever else the socket is, its program has made it that.
@@ -207,6 +220,9 @@ impl Socket {
         self.lifted.put_back(socket);
         // Fails only on a socket that cannot carry bytes anyway.
         let _ = sockopt::socket_error(socket);
+        if let Some(own) = self.moved.take() {
+            source::put_back(socket, own);
+        }
     }
 
     /// Closes the broker's copy. If it is the last, and the socket lingers (socket(7), `SO_LINGER`), that takes as long as its peer takes to

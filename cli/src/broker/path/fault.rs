@@ -31,6 +31,11 @@ impl Fault {
         Self { failure: named(place + 1, hops, Some(place), failure), blame: Blame::NextOf(place) }
     }
 
+    /// The program's socket is bound to an address that cannot have this path: another may do.
+    pub(super) fn of_the_source(hops: &[Rc<Hop>], failure: Failure) -> Self {
+        Self::at(0, hops, failure, Blame::Unlucky(0))
+    }
+
     pub(super) fn nobodys(failure: Failure) -> Self {
         Self { failure, blame: Blame::Nobody }
     }

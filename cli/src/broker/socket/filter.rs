@@ -36,11 +36,14 @@ pub(in crate::broker) fn stay_on_loopback(socket: BorrowedFd<'_>) -> io::Result<
     set_option_bytes(socket, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"lo\0")
 }
 
+/// Attaches a filter that drops whatever comes: a socket with it answers nobody.
+pub(in crate::broker) fn take_nothing(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let code = u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default();
+    attach_filter(socket, &mut [libc::sock_filter { code, jt: 0, jf: 0, k: 0 }])
+}
+
 /// Attaches a filter (socket(7), `SO_ATTACH_FILTER`) to a socket of ours.
-pub(in crate::broker) fn attach_filter(
-    socket: BorrowedFd<'_>,
-    filter: &mut [libc::sock_filter],
-) -> io::Result<()> {
+fn attach_filter(socket: BorrowedFd<'_>, filter: &mut [libc::sock_filter]) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     let len = libc::c_ushort::try_from(filter.len()).unwrap_or_default();
     let program = libc::sock_fprog { len, filter: filter.as_mut_ptr() };

@@ -8,8 +8,13 @@ use rustix::net::{
     shutdown, socket_with,
 };
 
-use super::Socket;
+use super::{NotConnected, Socket};
 use crate::broker::readiness::tests::{Silent, run};
+
+fn errno(error: NotConnected) -> i32 {
+    let NotConnected::Kernel(error) = error else { panic!("{error:?}") };
+    error.raw_os_error().unwrap()
+}
 
 /// TCP over either family, and MPTCP where the kernel has it.
 fn kinds() -> Vec<(AddressFamily, Option<rustix::net::Protocol>)> {
@@ -49,7 +54,7 @@ fn outcome(
         let (result, ()) = tokio::join!(socket.connect(address), changed);
         result.unwrap_err()
     });
-    (programs, error.raw_os_error().unwrap())
+    (programs, errno(error))
 }
 
 #[test]
@@ -117,7 +122,7 @@ fn a_socket_that_is_refused_or_reset_is_not_taken_for_dissolved() {
         let closed: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (_programs, refused) = socket(kind);
         let error = run(refused.connect(refused.reach(closed).unwrap())).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED), "{kind:?}");
+        assert_eq!(errno(error), libc::ECONNREFUSED, "{kind:?}");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (_programs, reset) = socket(kind);
         run(reset.connect(reset.reach(listener.local_addr().unwrap()).unwrap())).unwrap();
