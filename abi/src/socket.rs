@@ -13,6 +13,9 @@ pub const AF_XDP: c_int = 44;
 /// The obsolete way to a packet socket (packet(7)); libc deprecates the name.
 pub const SOCK_PACKET: c_int = 10;
 
+/// What a connect() says that waits while another thread dissolves its socket (`AF_UNSPEC`): `EPIPE` since Linux 6.7, `ECONNRESET` before.
+pub const DISSOLVED: c_int = libc::EPIPE;
+
 /// The errno for a socket that cannot be proxied, by the arguments of socket(2): `EPERM` for raw, packet and ICMP sockets, as for a
 /// user without the privilege; `EPROTONOSUPPORT` and `EAFNOSUPPORT` for what a kernel without that protocol or family
 /// answers. `None`: it may be made. Of the families only those may that are known to stay on the machine, and IP.

@@ -21,6 +21,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::{c_int, socklen_t, timeval};
+use presocks_abi::socket::DISSOLVED;
 pub(crate) use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
 
@@ -231,18 +232,17 @@ fn again(pending: Pending, fd: c_int) -> c_int {
 }
 
 /// Waits for the answer. After a signal or a timeout the connect goes on, as connect(2) and socket(7) have it.
-fn finish(mut pending: Pending, fd: c_int) -> Result<(), Errno> {
-    loop {
-        if let Err(error) = pending.wait() {
-            await_start(fd);
-            return Err(if error == libc::EAGAIN { libc::EINPROGRESS } else { error });
-        }
-        // By the socket, not by the slot: another thread may have taken the answer in, and a third have the slot by now.
-        match pending::state(fd) {
-            State::Ordinary => return Ok(()),
-            State::Failed(failed) => return Err(error_of(failed)),
-            State::Waiting(again) => pending = again,
-        }
+fn finish(pending: Pending, fd: c_int) -> Result<(), Errno> {
+    let answer = pending.wait().map_err(|error| {
+        await_start(fd);
+        if error == libc::EAGAIN { libc::EINPROGRESS } else { error }
+    })?;
+    // Another thread may have taken the answer in, and done what it likes with the socket since.
+    match (answer, pending.refresh()) {
+        (0, _) => Ok(()),
+        (_, State::Failed(failed)) => Err(error_of(failed)),
+        (DISSOLVED, _) => Err(DISSOLVED),
+        (_, State::Ordinary | State::Waiting(_)) => Err(libc::ECONNABORTED),
     }
 }
 

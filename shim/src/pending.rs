@@ -224,15 +224,20 @@ impl Pending {
         self.slot.cookie.load(Ordering::Relaxed)
     }
 
-    /// Waits for the answer as connect() on a blocking socket does.
+    /// Waits for the answer as connect() on a blocking socket does, and returns it: an errno, 0 for success. The slot does not know it yet.
     ///
     /// # Errors
     /// `EINTR` and `EAGAIN` as [`Ticket::wait`]; the connect goes on.
-    pub(crate) fn wait(self) -> Result<(), Errno> {
-        let Some(ticket) = self.slot.ticket().and_then(Ticket::from_number) else { return Ok(()) };
-        let result = ticket.wait().map(drop);
+    pub(crate) fn wait(self) -> Result<Errno, Errno> {
+        let Some(ticket) = self.slot.ticket().and_then(Ticket::from_number) else {
+            return Ok(libc::ENETUNREACH);
+        };
+        let outcome = ticket.wait();
         let _ = ticket.into_number();
-        result
+        Ok(match outcome? {
+            Outcome::Reply(Reply::Done { errno }) => errno,
+            Outcome::Reply(_) | Outcome::NotYet | Outcome::Broken => libc::ENETUNREACH,
+        })
     }
 
     /// The ticket's descriptor; `None` when the program has closed it under us.

@@ -107,16 +107,20 @@ pub(crate) fn check(fd: c_int, flags: c_int) -> Result<(), Errno> {
     if !pending::may_be(fd) {
         return Ok(());
     }
-    let mut state = pending::state(fd);
-    if let State::Waiting(pending) = state {
+    loop {
+        let pending = match pending::state(fd) {
+            State::Ordinary => return Ok(()),
+            State::Failed(pending) => return pending.take_error().map_or(Ok(()), Err),
+            State::Waiting(pending) => pending,
+        };
         if flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(fd) != Ok(false) {
             return Err(libc::EAGAIN);
         }
-        pending.wait()?;
-        state = pending.refresh();
-    }
-    match state {
-        State::Failed(pending) => pending.take_error().map_or(Ok(()), Err),
-        State::Waiting(_) | State::Ordinary => Ok(()),
+        let answer = pending.wait()?;
+        // We run in a signal handler, on top of whoever would take the answer in.
+        if let State::Waiting(_) = pending.refresh() {
+            return if answer == 0 { Ok(()) } else { Err(answer) };
+        }
+        // Dissolved and connected anew, the socket may be pending again.
     }
 }

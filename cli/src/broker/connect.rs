@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use presocks_abi::socket::DISSOLVED;
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
@@ -62,10 +63,14 @@ async fn connect(
             // First: nothing more is done with a socket that is its program's again.
             biased;
             why = given_up => {
-                if why == GivenUp::Gone {
-                    socket.reset();
-                }
-                return None;
+                return match why {
+                    GivenUp::Gone => {
+                        socket.reset();
+                        None
+                    }
+                    // Threads and processes that still wait for it are told so.
+                    GivenUp::Dissolved => Some(DISSOLVED),
+                };
             }
             (path, result) = attempt(broker, socket, &route, program) => (Some(route), path, result),
         },

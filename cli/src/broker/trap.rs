@@ -323,7 +323,7 @@ fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> J
     if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
         return errno(libc::ENETUNREACH);
     }
-    spawn_local(connect::serve(Rc::clone(caller), taken, destination));
+    connect::serve(Rc::clone(caller), taken, destination);
     Ok(None)
 }
 

@@ -1,6 +1,8 @@
 //! What no proxy carries: raw and packet sockets, other transports, datagrams, multicast, and io_uring, which passes
 //! every filter by.
 
+use std::path::Path;
+
 use presocks_tests::lab::{CLIENT, CLIENT6};
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::Microsocks;
@@ -50,6 +52,13 @@ fn an_ipv6_socket_that_was_refused_over_ipv4_goes_to_an_ipv6_proxy() {
         stage.lab.presocks(words).proxy(&stage.proxy.url6()).run().success();
         stage.lab.assert_no_leak();
     }
+}
+
+#[test]
+fn a_socket_that_is_dissolved_tells_the_threads_that_connect_it() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, "dissolving", &[]);
+    same_bare_and_wrapped(&stage, &[&program, Path::new("threads=only")]);
 }
 
 #[test]

@@ -62,20 +62,46 @@ struct Attempt {
     abandoned: Notify,
 }
 
-/// Connects, and answers the call.
-pub(super) async fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr) {
-    let answer = |errno| if errno == 0 { Answer::Value(0) } else { Answer::Errno(errno) };
-    if let Some(errno) = wait(&caller, taken, destination).await {
-        caller.answer(answer(errno));
-    }
+/// Connects, and answers the call in a task of its own. It counts as one that waits at once: what the program does next with the socket
+/// comes after it.
+pub(super) fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr) {
+    let joined = Joined::new(&caller, taken, destination);
+    spawn_local(async move {
+        let answer = |errno| if errno == 0 { Answer::Value(0) } else { Answer::Errno(errno) };
+        if let Some(errno) = outcome(&caller, joined).await {
+            caller.answer(answer(errno));
+        }
+    });
 }
 
 /// As [`serve`], with the outcome returned. `None` when the call was answered or is gone.
 pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr) -> Option<i32> {
-    let is_blocking = fcntl_getfl(&taken.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
-    let limit = sockopt::socket_timeout(&taken.fd, Timeout::Send).ok().flatten().filter(|_| is_blocking);
-    let (attempt, has_joined) = match join_or_begin(caller, taken, destination, is_blocking) {
-        Ok(attempt) => attempt,
+    outcome(caller, Joined::new(caller, taken, destination)).await
+}
+
+/// A call and the attempt that it waits for.
+struct Joined {
+    attempt: Rc<Attempt>,
+    /// Was the attempt there before it?
+    is_second: bool,
+    is_blocking: bool,
+    limit: Option<Duration>,
+}
+
+impl Joined {
+    /// # Errors
+    /// As [`join_or_begin`].
+    fn new(caller: &Caller, taken: Taken, destination: SocketAddr) -> Result<Self, i32> {
+        let is_blocking = fcntl_getfl(&taken.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+        let limit = sockopt::socket_timeout(&taken.fd, Timeout::Send).ok().flatten().filter(|_| is_blocking);
+        let (attempt, is_second) = join_or_begin(caller, taken, destination, is_blocking)?;
+        Ok(Self { attempt, is_second, is_blocking, limit })
+    }
+}
+
+async fn outcome(caller: &Caller, joined: Result<Joined, i32>) -> Option<i32> {
+    let Joined { attempt, is_second, is_blocking, limit } = match joined {
+        Ok(joined) => joined,
         Err(errno) => return Some(errno),
     };
     let _waiting = Waiting::on(&attempt);
@@ -93,7 +119,7 @@ pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr)
                 attempt.delivered.set(caller.waits());
                 return Some(errno);
             }
-            () = timed_out => return Some(if has_joined { libc::EALREADY } else { libc::EINPROGRESS }),
+            () = timed_out => return Some(if is_second { libc::EALREADY } else { libc::EINPROGRESS }),
             () = sleep(TICK) => {}
         }
         if !caller.waits() {
