@@ -1,0 +1,152 @@
+//! One connect: its socket, its ticket, and what has become of it.
+
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use libc::c_int;
+use presocks_proto::frame::Reply;
+
+use super::{REGISTRATIONS, table};
+use crate::claim::{Claimable, Phase, Use};
+use crate::epoll::{self, Registration};
+use crate::errno::Errno;
+use crate::sys;
+use crate::ticket::{Outcome, Ticket};
+
+/// The answer was success: kept until the slot is free, for a process that is forked in between.
+const SUCCESS: Errno = -1;
+
+/// One connect that is under way, or has failed and not yet been asked why.
+pub(crate) struct Slot {
+    pub(super) claim: Claimable,
+    cookie: AtomicU64,
+    /// The number under which connect() was called.
+    fd: AtomicI32,
+    ticket: AtomicI32,
+    ticket_cookie: AtomicU64,
+    /// 0 while there is no answer.
+    errno: AtomicI32,
+    registrations: [Registration; REGISTRATIONS],
+}
+
+impl Slot {
+    pub(super) const fn new() -> Self {
+        Self {
+            claim: Claimable::new(),
+            cookie: AtomicU64::new(0),
+            fd: AtomicI32::new(0),
+            ticket: AtomicI32::new(0),
+            ticket_cookie: AtomicU64::new(0),
+            errno: AtomicI32::new(0),
+            registrations: [const { Registration::new() }; REGISTRATIONS],
+        }
+    }
+
+    /// Fills a free slot that nobody else can take.
+    pub(super) fn fill(&self, fd: c_int, cookie: u64, ticket: Ticket, ticket_cookie: u64) {
+        self.cookie.store(cookie, Ordering::Relaxed);
+        self.fd.store(fd, Ordering::Relaxed);
+        self.errno.store(0, Ordering::Relaxed);
+        self.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
+        self.ticket.store(ticket.into_number(), Ordering::Relaxed);
+    }
+
+    /// The socket's `SO_COOKIE`.
+    pub(super) fn cookie(&self) -> u64 {
+        self.cookie.load(Ordering::Relaxed)
+    }
+
+    /// The number under which connect() was called.
+    pub(super) fn fd(&self) -> c_int {
+        self.fd.load(Ordering::Relaxed)
+    }
+
+    /// The errno of a failure.
+    pub(super) fn errno(&self) -> Errno {
+        self.errno.load(Ordering::Relaxed)
+    }
+
+    /// This slot's place in the table.
+    pub(crate) fn number(&self) -> usize {
+        table::number(self)
+    }
+
+    /// Which use of the slot this is.
+    pub(crate) fn turn(&self) -> Use {
+        self.claim.turn()
+    }
+
+    /// The masked registrations; to be touched under a claim.
+    pub(crate) fn registrations(&self) -> &[Registration; REGISTRATIONS] {
+        &self.registrations
+    }
+
+    /// The ticket's descriptor; `None` when the program has closed it under us.
+    pub(crate) fn ticket(&self) -> Option<c_int> {
+        let fd = self.ticket.load(Ordering::Relaxed);
+        (sys::cookie(fd) == Ok(self.ticket_cookie.load(Ordering::Relaxed))).then_some(fd)
+    }
+
+    /// Does this number still mean our socket?
+    pub(crate) fn is_socket(&self, fd: c_int) -> bool {
+        sys::cookie(fd) == Ok(self.cookie())
+    }
+
+    /// Under a claim: takes the answer in if it has come; the next phase.
+    pub(super) fn settle(&self, phase: Phase) -> Phase {
+        if phase != Phase::Waiting {
+            return phase;
+        }
+        // A process that was forked while its parent was just here finds the answer, but no ticket.
+        let known = self.errno();
+        let errno = if known != 0 { known } else { self.answer() };
+        self.errno.store(errno, Ordering::Relaxed);
+        match errno {
+            0 => Phase::Waiting,
+            SUCCESS => {
+                self.end();
+                Phase::Free
+            }
+            _ => Phase::Failed,
+        }
+    }
+
+    /// What the ticket says: 0 for nothing yet, [`SUCCESS`], or an errno.
+    fn answer(&self) -> Errno {
+        let outcome = self.ticket().and_then(Ticket::from_number).map(|ticket| {
+            let outcome = ticket.peek();
+            let _ = ticket.into_number();
+            outcome
+        });
+        match outcome {
+            Some(Outcome::NotYet) => 0,
+            Some(Outcome::Reply(Reply::Done { errno: 0 })) => SUCCESS,
+            Some(Outcome::Reply(Reply::Done { errno })) => errno,
+            // No answer that can be believed; or the program has closed the ticket, and will never hear one.
+            Some(Outcome::Reply(_) | Outcome::Broken) | None => {
+                self.reset_socket();
+                libc::ENETUNREACH
+            }
+        }
+    }
+
+    /// Nobody will finish the handshake, or tell us of it: the socket must not carry the program's bytes into it.
+    fn reset_socket(&self) {
+        let fd = self.fd();
+        if self.is_socket(fd) {
+            // Both may fail only on a socket that is closed already, which is what they are for.
+            let _ = sys::dissolve(fd);
+            let _ = sys::option(fd, libc::SOL_SOCKET, libc::SO_ERROR);
+        }
+    }
+
+    /// Under a claim, before the slot is free: gives back what it holds; nobody finds it any more.
+    pub(super) fn end(&self) {
+        epoll::unmask(self);
+        if let Some(fd) = self.ticket() {
+            sys::close(fd);
+        }
+        self.ticket_cookie.store(0, Ordering::Relaxed);
+        table::leave(self, self.cookie());
+        table::discount(self.fd());
+    }
+}
