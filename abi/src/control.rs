@@ -59,6 +59,19 @@ pub fn judge(bytes: &[u8], width: Width, mut is_local: impl FnMut() -> bool) -> 
     Ok(())
 }
 
+/// The descriptors that control messages carry to another process (unix(7), `SCM_RIGHTS`).
+pub fn descriptors(bytes: &[u8], width: Width) -> impl Iterator<Item = c_int> + '_ {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        let (header, value) = next(rest, width)?;
+        rest = rest.get(header.len.next_multiple_of(width.word())..).unwrap_or(&[]);
+        let is_rights = (header.level, header.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        Some(if is_rights { value } else { &[] })
+    })
+    .flat_map(|value| value.chunks_exact(size_of::<c_int>()).filter_map(|number| number.first_chunk()))
+    .map(|number| c_int::from_ne_bytes(*number))
+}
+
 /// lo is the first device of every network namespace.
 const LOOPBACK: c_int = 1;
 
@@ -288,6 +301,23 @@ mod tests {
         let mut bytes = v4_device(Width::W64, 2);
         bytes[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
         assert_eq!(judge(&bytes, Width::W64, || true), Ok(()));
+    }
+
+    #[test]
+    fn descriptors_are_those_of_every_message_that_carries_them() {
+        let three: Vec<u8> = [3, 4, 5].iter().flat_map(|number: &c_int| number.to_ne_bytes()).collect();
+        for width in WIDTHS {
+            let rights = message(width, libc::SOL_SOCKET, libc::SCM_RIGHTS, &three);
+            let bytes = [rights.clone(), v4_device(width, 9), rights[..rights.len() - 8].to_vec()].concat();
+            assert_eq!(
+                descriptors(&bytes, width).collect::<Vec<_>>(),
+                [3, 4, 5],
+                "{width:?}, the last one cut"
+            );
+            let bytes = [v4_device(width, 9), rights.clone(), rights].concat();
+            assert_eq!(descriptors(&bytes, width).collect::<Vec<_>>(), [3, 4, 5, 3, 4, 5], "{width:?}");
+            assert_eq!(descriptors(&[], width).next(), None);
+        }
     }
 
     fn pinned(given: &[u8], family: Family) -> Result<Vec<u8>, c_int> {

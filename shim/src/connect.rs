@@ -188,7 +188,13 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
     }
     let is_nonblocking = sys::is_nonblocking(fd)?;
     let timeout = if is_nonblocking { None } else { Some(sys::send_timeout(fd)?) };
-    let ticket = match open_ticket(timeout) {
+    let mut ticket = open_ticket(timeout);
+    if pending::any() && ticket.as_ref().is_err_and(|why| *why == NoTicket::Descriptor) {
+        // Connects whose sockets are closed may still have some.
+        pending::sweep();
+        ticket = open_ticket(timeout);
+    }
+    let ticket = match ticket {
         Ok(ticket) => ticket,
         Err(why) => return unjudged(fd, destination, why),
     };

@@ -4,15 +4,15 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use libc::{c_int, msghdr};
-use presocks_abi::control::{Family, PIN_ROOM, Width, judge, pin};
+use presocks_abi::control::{Family, PIN_ROOM, Width, descriptors, judge, pin};
 use presocks_abi::socket::is_loopback;
 
 use crate::errno::Errno;
 use crate::leniency::MOST_CONTROL;
 use crate::sockaddr::Given;
-use crate::socket;
+use crate::{pending, socket};
 
-/// Judges the control messages of a send. `is_local`: does it go to loopback, by its address or by the socket's peer?
+/// Judges the control messages of a send, and notes which pending sockets they hand on. `is_local`: does it go to loopback, by its address or by the socket's peer?
 ///
 /// # Safety
 /// `msg_control` is null or has `msg_controllen` readable bytes.
@@ -27,6 +27,9 @@ pub(crate) unsafe fn check(message: &msghdr, is_local: impl FnMut() -> bool) -> 
     // SAFETY: the caller's promise.
     let bytes =
         unsafe { core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen) };
+    if pending::any() {
+        descriptors(bytes, Width::OWN).for_each(pending::hand_on);
+    }
     judge(bytes, Width::OWN, is_local)
 }
 

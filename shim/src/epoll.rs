@@ -16,7 +16,7 @@ use libc::{c_int, epoll_event, sigset_t, timespec};
 use crate::claim::Use;
 use crate::errno::{Errno, fail};
 use crate::pending::{self, Pending, REGISTRATIONS, SLOTS, Slot, State};
-use crate::poll::Deadline;
+use crate::poll::{self, Deadline};
 use crate::{errno, fdinfo, session, sys};
 
 redhook::hook! {
@@ -101,6 +101,8 @@ trait Timeout: Copy {
     fn is_zero(self) -> bool;
     fn deadline(self) -> Deadline;
     fn left(deadline: &Deadline) -> Self;
+    /// So many milliseconds, if that is shorter.
+    fn shorter(self, milliseconds: u64) -> Option<Self>;
 }
 
 #[derive(Clone, Copy)]
@@ -118,6 +120,11 @@ impl Timeout for Milliseconds {
     fn left(deadline: &Deadline) -> Self {
         Self(deadline.left_milliseconds())
     }
+
+    fn shorter(self, milliseconds: u64) -> Option<Self> {
+        let milliseconds = c_int::try_from(milliseconds).unwrap_or(c_int::MAX);
+        (self.0 < 0 || self.0 > milliseconds).then_some(Self(milliseconds))
+    }
 }
 
 impl Timeout for Option<timespec> {
@@ -132,6 +139,10 @@ impl Timeout for Option<timespec> {
 
     fn left(deadline: &Deadline) -> Self {
         deadline.left()
+    }
+
+    fn shorter(self, milliseconds: u64) -> Option<Self> {
+        poll::shorter(self, milliseconds).map(Some)
     }
 }
 
@@ -148,10 +159,18 @@ unsafe fn waited<T: Timeout>(
 ) -> c_int {
     remember_set(epoll);
     let mut deadline = pending::any().then(|| timeout.deadline());
+    let mut sweep = pending::before_a_wait();
     let mut left = timeout;
     let mut is_last = false;
     loop {
-        let ready = wait(left);
+        let shorter = sweep.and_then(|due| left.shorter(due));
+        let ready = wait(shorter.unwrap_or(left));
+        if ready == 0 && shorter.is_some() {
+            pending::sweep();
+            sweep = None;
+            left = T::left(deadline.get_or_insert_with(|| timeout.deadline()));
+            continue;
+        }
         // SAFETY: the caller's promise.
         let is_known = match unsafe { take_out(events, ready) } {
             Taken::All(ready) => return ready,
@@ -338,6 +357,11 @@ pub(crate) fn unmask(slot: &Slot) {
             let _ = sys::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, Some(registration.event()));
         }
     }
+}
+
+/// Leaves the epoll sets as they are, for another process that has them. Under a claim.
+pub(crate) fn forget(slot: &Slot) {
+    slot.registrations().iter().for_each(Registration::clear);
 }
 
 /// epoll_ctl on a pending socket. Under a claim.

@@ -23,6 +23,7 @@
 //! | `receive` | recvfrom, recvmsg, recvmmsg: who has sent it |
 //! | `flows`, `gate` | the broker's addresses, that stand for a datagram's destination or source |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
+//! | `close` | close(): a pending socket's last descriptor |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `listen` | bind(), listen(), getsockname(), accept(), accept4(): in a session with `--bind` |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
@@ -32,7 +33,7 @@
 //! | `ticket`, `session` | the way to the broker |
 //! | `pass` | calls that the seccomp filter lets go, and cancellation in them |
 //! | `refuse` | how a function is refused as a whole |
-//! | `sys`, `sockaddr`, `errno`, `fdinfo`, `leniency` | system calls, socket addresses, errno, registrations in epoll sets, how much of its arguments the kernel reads |
+//! | `sys`, `sockaddr`, `errno`, `fdinfo`, `descriptors`, `leniency` | system calls, socket addresses, errno, registrations in epoll sets, what is open, how much of its arguments the kernel reads |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
 
 // redhook calls the real function when a hook unwinds: that would be a direct connection.
@@ -43,9 +44,11 @@ compile_error!("the shim must be built with panic = \"abort\": a hook that unwin
 compile_error!("the shim hooks glibc on Linux; no other libc is served by LD_PRELOAD");
 
 mod claim;
+mod close;
 mod connect;
 mod control;
 mod datagram;
+mod descriptors;
 mod epoll;
 mod errno;
 mod fdinfo;

@@ -5,6 +5,7 @@
 //! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked (see `claim`): for a few system calls,
 //! never across a wait.
 
+mod owner;
 mod slot;
 mod sweep;
 mod table;
@@ -17,7 +18,7 @@ use crate::errno::Errno;
 use crate::sys;
 use crate::ticket::{Outcome, Ticket};
 pub(crate) use slot::Slot;
-pub(crate) use sweep::sweep_now_and_then;
+pub(crate) use sweep::{before_a_wait, sweep};
 pub(crate) use table::{any, may_be};
 
 /// Most connects under way at once in a process; one more fails with `ENETUNREACH`.
@@ -61,7 +62,7 @@ pub(crate) fn state(fd: c_int) -> State {
 pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<Pending, Errno> {
     let cookie = sys::cookie(fd).map_err(|_| libc::ENETUNREACH)?;
     let ticket_cookie = sys::cookie(ticket.number()).map_err(|_| libc::ENETUNREACH)?;
-    sweep_now_and_then();
+    sweep::sweep_now_and_then();
     let slot = match table::take() {
         Some(slot) => slot,
         None => {
@@ -86,6 +87,21 @@ pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<Pending, Errno> {
     }
 }
 
+/// The connect that is under way, or has failed, on this very descriptor: for a close() that comes next.
+pub(crate) fn begun_as(fd: c_int) -> Option<Pending> {
+    if !may_be(fd) {
+        return None;
+    }
+    sys::cookie(fd).ok().and_then(table::find).filter(|pending| pending.slot.fd() == fd)
+}
+
+/// A copy of this descriptor is about to be sent to another process, or to this one: for a while nobody may have it.
+pub(crate) fn hand_on(fd: c_int) {
+    if let Some(pending) = sys::cookie(fd).ok().and_then(table::find) {
+        pending.slot.hand_on();
+    }
+}
+
 /// The connect that an event names by slot and use.
 pub(crate) fn numbered(number: usize, turn: Use) -> Option<Pending> {
     let slot = table::slot(number)?;
@@ -106,7 +122,7 @@ impl Pending {
 
     /// The socket's `SO_COOKIE`.
     pub(crate) fn cookie(self) -> u64 {
-        self.slot.cookie.load(Ordering::Relaxed)
+        self.slot.cookie()
     }
 
     /// Waits for the answer as connect() on a blocking socket does, and returns it: an errno, 0 for success. The slot does not know it yet.
@@ -123,6 +139,14 @@ impl Pending {
             Outcome::Reply(Reply::Done { errno }) => errno,
             Outcome::Reply(_) | Outcome::NotYet | Outcome::Broken => libc::ENETUNREACH,
         })
+    }
+
+    /// Its descriptor was closed.
+    pub(crate) fn closed(self) {
+        // To others it means nothing: the process that we share our memory with, say.
+        if self.slot.owner.is_us() == Some(true) {
+            sweep::closed();
+        }
     }
 
     /// The ticket's descriptor; `None` when the program has closed it under us.

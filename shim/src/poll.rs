@@ -18,7 +18,7 @@ redhook::hook! {
     // those of poll(2). A cancellation point, in the real call.
     unsafe fn poll(fds: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int => hooked_poll {
         // SAFETY: poll(2) demands `count` entries at `fds`.
-        if let Some(fds) = unsafe { with_pending(fds, count) } {
+        if let Some(fds) = unsafe { while_pending(fds, count) } {
             let deadline = Deadline::after_milliseconds(timeout);
             return wait(fds, &deadline, |fds, left| real_ppoll(fds, left, core::ptr::null()));
         }
@@ -41,7 +41,7 @@ redhook::hook! {
         fds: *mut pollfd, count: nfds_t, timeout: *const timespec, mask: *const sigset_t
     ) -> c_int => hooked_ppoll {
         // SAFETY: ppoll(2) demands `count` entries at `fds`.
-        if let Some(fds) = unsafe { with_pending(fds, count) } {
+        if let Some(fds) = unsafe { while_pending(fds, count) } {
             // SAFETY: `timeout` is null or points to a timespec.
             let Some(deadline) = Deadline::checked(unsafe { timeout.as_ref() }.copied()) else {
                 return fail(libc::EINVAL);
@@ -90,22 +90,17 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(__ppoll_chk);
 }
 
-/// The array, if a pending socket is in it.
+/// The array, while any connect is under way.
 ///
 /// # Safety
 /// `fds` is null or has `count` entries that nobody else uses during the call.
-unsafe fn with_pending<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
+unsafe fn while_pending<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
     // What the kernel refuses unread is not read here.
     if !pending::any() || fds.is_null() || leniency::is_too_many(count) {
         return None;
     }
     // SAFETY: the caller's promise; there are no more than the kernel reads.
-    let fds = unsafe { core::slice::from_raw_parts_mut(fds, usize::try_from(count).ok()?) };
-    let found = fds.iter().any(|entry| !matches!(pending::state(entry.fd), State::Ordinary));
-    if !found {
-        pending::sweep_now_and_then();
-    }
-    found.then_some(fds)
+    Some(unsafe { core::slice::from_raw_parts_mut(fds, usize::try_from(count).ok()?) })
 }
 
 /// The real ppoll(2), a cancellation point; -1 with errno set when it fails.
@@ -121,6 +116,7 @@ pub(crate) fn wait(
     deadline: &Deadline,
     mut real: impl FnMut(&mut [pollfd], Option<timespec>) -> c_int,
 ) -> c_int {
+    let mut sweep = pending::before_a_wait();
     let result = with_scratch(fds.len(), |copy| {
         loop {
             let mut failed = 0;
@@ -130,9 +126,15 @@ pub(crate) fn wait(
                 failed += c_int::from(entry.revents != 0);
             }
             let left = if failed > 0 { Some(NO_TIME) } else { deadline.left() };
-            let ready = real(copy, left);
+            let shorter = sweep.and_then(|due| shorter(left, due));
+            let ready = real(copy, shorter.or(left));
             if ready < 0 {
                 return ready;
+            }
+            if ready == 0 && shorter.is_some() {
+                pending::sweep();
+                sweep = None;
+                continue;
             }
             let mut answered = false;
             for (entry, copy) in fds.iter_mut().zip(copy.iter()).filter(|(_, copy)| copy.revents != 0) {
@@ -148,6 +150,13 @@ pub(crate) fn wait(
         }
     });
     result.unwrap_or_else(fail)
+}
+
+/// So many milliseconds, if that is less than the time that is left; `None` is for ever.
+pub(crate) fn shorter(left: Option<timespec>, milliseconds: u64) -> Option<timespec> {
+    let milliseconds = i64::try_from(milliseconds).unwrap_or(i64::MAX);
+    let time = timespec { tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000 };
+    left.is_none_or(|left| (left.tv_sec, left.tv_nsec) > (time.tv_sec, time.tv_nsec)).then_some(time)
 }
 
 /// The entry to wait for in place of this one; a failure shows in the entry itself.

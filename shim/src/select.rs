@@ -1,4 +1,4 @@
-//! select and pselect: sets with a pending socket go through poll.
+//! select and pselect: while a connect is under way they go through poll.
 //!
 //! The ticket that stands in for a pending socket may have a number that no `fd_set` can hold, so the sets become an array for
 //! `poll` and its answer becomes sets again, with the meanings of select(2): an error or a hang-up is readable, an error is writable.
@@ -8,7 +8,7 @@ use libc::{c_int, c_short, pollfd, sigset_t, timespec, timeval};
 
 use crate::errno::fail;
 use crate::leniency::cut_to_table;
-use crate::pending::{self, State};
+use crate::pending;
 use crate::poll::{self, Deadline};
 
 const READABLE: c_short = libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLIN | libc::POLLHUP | libc::POLLERR;
@@ -22,7 +22,7 @@ redhook::hook! {
     unsafe fn select(
         count: c_int, read: *mut usize, write: *mut usize, except: *mut usize, timeout: *mut timeval
     ) -> c_int => hooked_select {
-        let Some(sets) = Sets::with_pending(count, read, write, except) else {
+        let Some(sets) = Sets::while_pending(count, read, write, except) else {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(select)(count, read, write, except, timeout) };
         };
@@ -61,7 +61,7 @@ redhook::hook! {
         count: c_int, read: *mut usize, write: *mut usize, except: *mut usize,
         timeout: *const timespec, mask: *const sigset_t
     ) -> c_int => hooked_pselect {
-        let Some(sets) = Sets::with_pending(count, read, write, except) else {
+        let Some(sets) = Sets::while_pending(count, read, write, except) else {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(pselect)(count, read, write, except, timeout, mask) };
         };
@@ -88,18 +88,10 @@ struct Sets {
 }
 
 impl Sets {
-    /// The sets, if a pending socket is in them.
-    fn with_pending(count: c_int, read: *mut usize, write: *mut usize, except: *mut usize) -> Option<Self> {
-        if !pending::any() {
-            return None;
-        }
-        let sets = Self { count: cut_to_table(count), read, write, except };
-        let is_pending = |fd| sets.events(fd) != 0 && !matches!(pending::state(fd), State::Ordinary);
-        if !(0..sets.count).any(is_pending) {
-            pending::sweep_now_and_then();
-            return None;
-        }
-        Some(sets)
+    /// The sets, if any connect is under way.
+    fn while_pending(count: c_int, read: *mut usize, write: *mut usize, except: *mut usize) -> Option<Self> {
+        let is_taken = pending::any() && count >= 0;
+        is_taken.then(|| Self { count: cut_to_table(count), read, write, except })
     }
 
     fn wait(&self, deadline: &Deadline, mask: *const sigset_t) -> c_int {

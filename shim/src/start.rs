@@ -12,6 +12,7 @@ static CONSTRUCTOR: extern "C" fn() = start;
 
 extern "C" fn start() {
     let _ = session::current();
+    crate::close::resolve();
     crate::datagram::resolve();
     crate::epoll::resolve();
     crate::getaddrinfo::resolve();

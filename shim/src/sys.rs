@@ -281,6 +281,11 @@ pub(crate) fn open(path: &core::ffi::CStr) -> Result<c_int, Errno> {
     syscall!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0).map(as_int)
 }
 
+/// getdents64(2).
+pub(crate) fn read_directory(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    syscall!(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), buffer.len()).map(|len| len as usize)
+}
+
 /// read(2).
 pub(crate) fn read(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
     syscall!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()).map(|len| len as usize)
@@ -329,6 +334,15 @@ pub(crate) fn shares_memory_with(other: c_int) -> bool {
     syscall!(libc::SYS_kcmp, process(), other, KCMP_VM, 0, 0) == Ok(0)
 }
 
+/// kcmp(2) with `KCMP_FILES`: does that thread have our table of descriptors?
+///
+/// # Errors
+/// `ESRCH` when there is no such thread; others where the kernel does not tell.
+pub(crate) fn shares_descriptors_with(other: c_int) -> Result<bool, Errno> {
+    const KCMP_FILES: c_int = 2;
+    syscall!(libc::SYS_kcmp, thread(), other, KCMP_FILES, 0, 0).map(|order| order == 0)
+}
+
 /// prlimit(2): the soft limit on descriptors.
 pub(crate) fn descriptor_limit() -> Result<u64, Errno> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -346,10 +360,20 @@ pub(crate) fn now() -> timespec {
 
 /// Seconds of the coarse monotonic clock.
 pub(crate) fn coarse_seconds() -> libc::time_t {
+    coarse_now().tv_sec
+}
+
+/// Milliseconds of the coarse monotonic clock.
+pub(crate) fn coarse_milliseconds() -> u64 {
+    let now = coarse_now();
+    now.tv_sec.cast_unsigned().wrapping_mul(1000).wrapping_add(now.tv_nsec.cast_unsigned() / 1_000_000)
+}
+
+fn coarse_now() -> timespec {
     let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the vDSO writes one timespec; CLOCK_MONOTONIC_COARSE always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    time.tv_sec
+    time
 }
 
 /// Zeroed memory from mmap(2), for arrays that do not fit the stack budget; unmapped when dropped.

@@ -14,6 +14,7 @@ mod behaviour;
 mod bind;
 mod c_client;
 mod chains;
+mod closing;
 mod configuration;
 mod curl;
 mod datagram;

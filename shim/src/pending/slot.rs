@@ -1,10 +1,11 @@
 //! One connect: its socket, its ticket, and what has become of it.
 
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
 use presocks_proto::frame::Reply;
 
+use super::owner::Owner;
 use super::{REGISTRATIONS, table};
 use crate::claim::{Claimable, Phase, Use};
 use crate::epoll::{self, Registration};
@@ -18,13 +19,18 @@ const SUCCESS: Errno = -1;
 /// One connect that is under way, or has failed and not yet been asked why.
 pub(crate) struct Slot {
     pub(super) claim: Claimable,
+    pub(super) owner: Owner,
+    /// Which sweep does not find the socket.
+    pub(super) missing: MissingCell,
     cookie: AtomicU64,
-    /// The number under which connect() was called.
+    /// The number under which connect() was called; when that was closed, another one that means the socket.
     fd: AtomicI32,
     ticket: AtomicI32,
     ticket_cookie: AtomicU64,
     /// 0 while there is no answer.
     errno: AtomicI32,
+    /// Was a copy of the socket sent to another process?
+    is_handed_on: AtomicBool,
     registrations: [Registration; REGISTRATIONS],
 }
 
@@ -32,17 +38,22 @@ impl Slot {
     pub(super) const fn new() -> Self {
         Self {
             claim: Claimable::new(),
+            owner: Owner::new(),
+            missing: MissingCell(AtomicU32::new(0)),
             cookie: AtomicU64::new(0),
             fd: AtomicI32::new(0),
             ticket: AtomicI32::new(0),
             ticket_cookie: AtomicU64::new(0),
             errno: AtomicI32::new(0),
+            is_handed_on: AtomicBool::new(false),
             registrations: [const { Registration::new() }; REGISTRATIONS],
         }
     }
 
     /// Fills a free slot that nobody else can take.
     pub(super) fn fill(&self, fd: c_int, cookie: u64, ticket: Ticket, ticket_cookie: u64) {
+        self.owner.take();
+        self.is_handed_on.store(false, Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Relaxed);
         self.fd.store(fd, Ordering::Relaxed);
         self.errno.store(0, Ordering::Relaxed);
@@ -55,9 +66,24 @@ impl Slot {
         self.cookie.load(Ordering::Relaxed)
     }
 
-    /// The number under which connect() was called.
+    /// The number that means the socket, as far as is known.
     pub(super) fn fd(&self) -> c_int {
         self.fd.load(Ordering::Relaxed)
+    }
+
+    /// Under a claim: from now on the socket is looked for under this number.
+    pub(super) fn move_to(&self, fd: c_int) {
+        table::count(fd);
+        table::discount(self.fd.swap(fd, Ordering::Relaxed));
+    }
+
+    /// A copy of the socket is on its way to another process, or to this one: it may be nowhere for a while.
+    pub(super) fn hand_on(&self) {
+        self.is_handed_on.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_handed_on(&self) -> bool {
+        self.is_handed_on.load(Ordering::Relaxed)
     }
 
     /// The errno of a failure.
@@ -142,11 +168,47 @@ impl Slot {
     /// Under a claim, before the slot is free: gives back what it holds; nobody finds it any more.
     pub(super) fn end(&self) {
         epoll::unmask(self);
+        self.close();
+    }
+
+    /// As [`Slot::end`], for a socket that has no descriptor here any more.
+    pub(super) fn end_lost(&self) {
+        // The parent may have it, and share the epoll sets.
+        if self.owner.is_copy() {
+            epoll::forget(self);
+        } else {
+            epoll::unmask(self);
+        }
+        self.close();
+    }
+
+    fn close(&self) {
         if let Some(fd) = self.ticket() {
             sys::close(fd);
         }
         self.ticket_cookie.store(0, Ordering::Relaxed);
         table::leave(self, self.cookie());
         table::discount(self.fd());
+    }
+}
+
+/// A sweep, and the use of the slot that it is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) sweep: u16,
+    pub(super) turn: Use,
+}
+
+/// In one word, so that neither can be told without the other.
+pub(super) struct MissingCell(AtomicU32);
+
+impl MissingCell {
+    pub(super) fn get(&self) -> Missing {
+        let word = self.0.load(Ordering::Relaxed);
+        Missing { sweep: (word >> u16::BITS) as u16, turn: Use(word as u16) }
+    }
+
+    pub(super) fn set(&self, missing: Missing) {
+        self.0.store(u32::from(missing.sweep) << u16::BITS | u32::from(missing.turn.0), Ordering::Relaxed);
     }
 }

@@ -1,29 +1,142 @@
-//! Slots whose socket was closed are found now and then.
+//! Connects whose sockets the program has closed are ended: the broker hears of it when their tickets are closed, and lets go of everything.
+//!
+//! A number that no longer means the socket is not enough: there may be a copy under another one. Nobody tells who has copies, so all
+//! descriptors of the process are looked through, at once for all connects in question. That takes a microsecond for each descriptor, so it is
+//! done when enough sockets were closed, or some time has gone by.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
-use super::{State, table};
+use libc::c_int;
 
-/// Abandoned slots are looked for once in so many insertions and fruitless looks.
-const SWEEP_EVERY: usize = 64;
-static SINCE_SWEEP: AtomicUsize = AtomicUsize::new(0);
+use super::slot::Missing;
+use super::{Pending, State, table};
+use crate::claim::Phase;
+use crate::{descriptors, sys};
 
-/// A look among pending sockets found none of them: perhaps their owners are gone.
+/// A look through everything is worth one closed socket for so many descriptors.
+const DESCRIPTORS_FOR_ONE: usize = 16;
+
+/// So often at most, in milliseconds, for less than that, and for sockets that no hook has seen closed.
+const INTERVAL: u64 = 100;
+
+/// Sockets that were closed since the last sweep.
+static CLOSED: AtomicUsize = AtomicUsize::new(0);
+/// How many descriptors there were when they were last counted.
+static DESCRIPTORS: AtomicUsize = AtomicUsize::new(0);
+/// When the last sweep was made (`coarse_milliseconds`).
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// The number under which this connect was begun was closed.
+pub(super) fn closed() {
+    let closed = CLOSED.fetch_add(1, Ordering::Relaxed) + 1;
+    if closed * DESCRIPTORS_FOR_ONE >= DESCRIPTORS.load(Ordering::Relaxed) {
+        sweep();
+    } else {
+        sweep_now_and_then();
+    }
+}
+
+/// Sweeps if that is due.
 pub(crate) fn sweep_now_and_then() {
-    if SINCE_SWEEP.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
+    if until_due() == 0 {
         sweep();
     }
 }
 
-/// Frees the slots whose connect was made under a number that no longer means the socket, and whose answer has come. (A copy under another
-/// number then finds the error gone; the kernel's own would still be there.)
-pub(super) fn sweep() {
-    for pending in table::all() {
-        if pending.slot.is_socket(pending.slot.fd()) {
-            continue;
+/// For a call that is about to wait, perhaps for ever: sweeps if that is due; else after how many milliseconds it is to do so.
+pub(crate) fn before_a_wait() -> Option<u64> {
+    if !table::any() {
+        return None;
+    }
+    let due = until_due();
+    if due == 0 {
+        sweep();
+    }
+    (due > 0).then_some(due)
+}
+
+fn until_due() -> u64 {
+    let since = sys::coarse_milliseconds().saturating_sub(LAST.load(Ordering::Relaxed));
+    INTERVAL.saturating_sub(since)
+}
+
+/// Ends the connects whose sockets have no descriptor any more; of those that have another, remembers that one.
+pub(crate) fn sweep() {
+    let closed = CLOSED.swap(0, Ordering::Relaxed);
+    let sweep = this_sweep();
+    let (mut missing, mut others) = (0, 0);
+    for pending in table::all().filter(|pending| !pending.has_number()) {
+        // What cannot be told is left alone, as is what another thread or process can tell.
+        match pending.slot.owner.is_us() {
+            Some(true) => {
+                pending.slot.missing.set(Missing { sweep, turn: pending.turn });
+                missing += 1;
+            }
+            Some(false) => others += 1,
+            None => {}
         }
-        if let State::Failed(pending) = pending.refresh() {
-            pending.take_error();
+    }
+    if others > 0 {
+        CLOSED.fetch_add(closed, Ordering::Relaxed);
+    } else {
+        LAST.store(sys::coarse_milliseconds(), Ordering::Relaxed);
+    }
+    if missing > 0 {
+        look_for_missing(sweep);
+    }
+}
+
+fn look_for_missing(sweep: u16) {
+    let count = descriptors::for_each(|fd| {
+        let found = sys::cookie(fd).ok().and_then(table::find);
+        if let Some(pending) = found.filter(|pending| pending.is_missing_since(sweep)) {
+            pending.moved_to(fd);
         }
+    });
+    if let Some(count) = count {
+        DESCRIPTORS.store(count, Ordering::Relaxed);
+    }
+    for pending in table::all().filter(|pending| pending.is_missing_since(sweep)) {
+        if count.is_some() && !pending.slot.is_handed_on() {
+            pending.abandon_lost();
+        } else if let State::Failed(failed) = pending.refresh() {
+            // Without /proc, and of one that is under way to another process, nobody knows; but there is nobody to be told, either.
+            failed.take_error();
+        }
+    }
+}
+
+/// A number that no other sweep of this time has, and not 0.
+fn this_sweep() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed) | 1 << 15
+}
+
+impl Pending {
+    /// Does its number still mean the socket?
+    fn has_number(self) -> bool {
+        self.slot.is_socket(self.slot.fd())
+    }
+
+    /// Did this sweep not find its socket?
+    fn is_missing_since(self, sweep: u16) -> bool {
+        self.slot.missing.get() == Missing { sweep, turn: self.turn }
+    }
+
+    /// A sweep has found the socket under another number.
+    fn moved_to(self, fd: c_int) {
+        self.while_unsettled(|slot| slot.move_to(fd));
+    }
+
+    /// A sweep has found the socket nowhere. Nobody is left to whom its error could be told.
+    fn abandon_lost(self) {
+        self.claimed(|phase| {
+            // Another thread may have been faster.
+            if self.has_number() {
+                return phase;
+            }
+            self.slot.end_lost();
+            Phase::Free
+        });
     }
 }
