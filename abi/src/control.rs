@@ -122,12 +122,7 @@ pub fn pin(bytes: &mut [u8], len: usize, family: Family, mut source: Ipv4Addr) -
     let header_len = width.header() + size;
     let end = at + header_len.next_multiple_of(width.word());
     bytes.get_mut(at..end).ok_or(libc::ENOBUFS)?.fill(0);
-    match width {
-        Width::W32 => put(bytes, at, &(header_len as u32).to_ne_bytes()),
-        Width::W64 => put(bytes, at, &(header_len as u64).to_ne_bytes()),
-    }
-    put(bytes, at + width.word(), &level.to_ne_bytes());
-    put(bytes, at + width.word() + size_of::<c_int>(), &kind.to_ne_bytes());
+    put_header(bytes, at, size, level, kind);
     if family == Family::V4 {
         put(bytes, at + width.header() + size_of::<c_int>(), &source.octets());
     }
@@ -149,6 +144,59 @@ fn mapped_source(value: &[u8]) -> Option<Ipv4Addr> {
     value.first_chunk::<16>().and_then(|address| Ipv6Addr::from(*address).to_ipv4_mapped())
 }
 
+/// Lays out control messages anew, from the program's layout to our own, as the kernel does for a 32-bit program: the headers differ, the values
+/// do not. Gives the new length; twice the length of `bytes` is room enough.
+///
+/// # Errors
+/// `EINVAL` for what is malformed, `ENOBUFS` when there is no room.
+pub fn translate(bytes: &[u8], width: Width, to: &mut [u8]) -> Result<usize, c_int> {
+    if width == Width::OWN {
+        to.get_mut(..bytes.len()).ok_or(libc::ENOBUFS)?.copy_from_slice(bytes);
+        return Ok(bytes.len());
+    }
+    let (mut rest, mut at) = (bytes, 0);
+    while rest.len() >= width.header() {
+        let (header, value) = next(rest, width).ok_or(libc::EINVAL)?;
+        let end = at + (Width::OWN.header() + value.len()).next_multiple_of(Width::OWN.word());
+        to.get_mut(at..end).ok_or(libc::ENOBUFS)?.fill(0);
+        put_header(to, at, value.len(), header.level, header.kind);
+        put(to, at + Width::OWN.header(), value);
+        at = end;
+        rest = rest.get(header.len.next_multiple_of(width.word())..).unwrap_or(&[]);
+    }
+    if at == 0 { Err(libc::EINVAL) } else { Ok(at) }
+}
+
+/// May the kernel want a privilege of the sender for one of these control messages, in our own layout? So it does for `SO_MARK`, for high priorities
+/// and for IPv6 extension headers; what is not known counts as one of these.
+#[must_use]
+pub fn may_need_privilege(bytes: &[u8]) -> bool {
+    const UDP_SEGMENT: c_int = 103;
+    const IPV6_2292HOPLIMIT: c_int = 8;
+    let mut rest = bytes;
+    while let Some((header, _)) = next(rest, Width::OWN) {
+        let is_known = matches!(
+            (header.level, header.kind),
+            (libc::IPPROTO_IP, libc::IP_PKTINFO | libc::IP_TTL | libc::IP_TOS)
+                | (
+                    libc::IPPROTO_IPV6,
+                    libc::IPV6_PKTINFO
+                        | IPV6_2292PKTINFO
+                        | libc::IPV6_HOPLIMIT
+                        | IPV6_2292HOPLIMIT
+                        | libc::IPV6_TCLASS
+                        | libc::IPV6_DONTFRAG
+                )
+                | (libc::IPPROTO_UDP, UDP_SEGMENT)
+        );
+        if !is_known {
+            return true;
+        }
+        rest = rest.get(header.len.next_multiple_of(Width::OWN.word())..).unwrap_or(&[]);
+    }
+    false
+}
+
 /// Where in its value a control message has the device.
 fn device_at(header: &Header) -> Option<usize> {
     match (header.level, header.kind) {
@@ -156,6 +204,18 @@ fn device_at(header: &Header) -> Option<usize> {
         (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO | IPV6_2292PKTINFO) => Some(16),
         _ => None,
     }
+}
+
+/// `struct cmsghdr` of our own layout, before a value of `value_len` bytes.
+fn put_header(bytes: &mut [u8], at: usize, value_len: usize, level: c_int, kind: c_int) {
+    let width = Width::OWN;
+    let len = width.header() + value_len;
+    match width {
+        Width::W32 => put(bytes, at, &(len as u32).to_ne_bytes()),
+        Width::W64 => put(bytes, at, &(len as u64).to_ne_bytes()),
+    }
+    put(bytes, at + width.word(), &level.to_ne_bytes());
+    put(bytes, at + width.word() + size_of::<c_int>(), &kind.to_ne_bytes());
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
@@ -371,6 +431,50 @@ mod tests {
         let value = [&LOOPBACK.to_ne_bytes()[..], &[10, 0, 0, 2], &[0; 4]].concat();
         let expected = message(Width::OWN, libc::IPPROTO_IP, libc::IP_PKTINFO, &value);
         assert_eq!(bytes[..len], expected);
+    }
+
+    fn translated(given: &[u8], width: Width) -> Result<Vec<u8>, c_int> {
+        let mut to = std::vec![0xee; 2 * given.len()];
+        let len = translate(given, width, &mut to)?;
+        to.truncate(len);
+        Ok(to)
+    }
+
+    #[test]
+    fn messages_of_a_32_bit_program_are_the_same_in_our_layout() {
+        for width in WIDTHS {
+            for value in [&[][..], &[1], &[1; 4], &[1; 5], &[1; 8]] {
+                let both = |width| {
+                    let first = message(width, libc::IPPROTO_IP, libc::IP_TOS, value);
+                    [first, v4_device(width, 7)].concat()
+                };
+                assert_eq!(translated(&both(width), width), Ok(both(Width::OWN)), "{width:?} {value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_not_translated() {
+        let whole = v4_device(Width::W32, 7);
+        for lie in [0_u32, 11, 25, u32::MAX] {
+            let mut bytes = whole.clone();
+            bytes[..4].copy_from_slice(&lie.to_ne_bytes());
+            assert_eq!(translated(&bytes, Width::W32), Err(libc::EINVAL), "{lie}");
+        }
+        assert_eq!(translated(&whole[..11], Width::W32), Err(libc::EINVAL));
+        assert_eq!(translate(&whole, Width::W32, &mut [0; 16]), Err(libc::ENOBUFS));
+    }
+
+    #[test]
+    fn a_mark_and_what_is_not_known_may_need_a_privilege() {
+        let free = [v4_device(Width::OWN, 7), v6_device(Width::OWN, 7)].concat();
+        assert!(!may_need_privilege(&[]) && !may_need_privilege(&free));
+        for (level, kind) in
+            [(libc::SOL_SOCKET, libc::SO_MARK), (libc::IPPROTO_IPV6, libc::IPV6_HOPOPTS), (255, 1)]
+        {
+            let bytes = [free.clone(), message(Width::OWN, level, kind, &[0; 4])].concat();
+            assert!(may_need_privilege(&bytes), "{level} {kind}");
+        }
     }
 
     #[test]
