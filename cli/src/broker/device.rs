@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use super::Broker;
-use super::socket::{option, own_address, peer_of, set_option_bytes};
+use super::socket::{awaits_syn_ack, option, own_address, peer_of, set_option_bytes};
 
 /// Sets an option of a program's socket whose value names a device other than lo. One that is bound to a device stays with it: only the privileged may
 /// bind it anew, which nobody can tell of the program from here.
@@ -32,7 +32,9 @@ pub(super) fn set(
         return Err(Errno::INVAL.into());
     }
     let cookie = sockopt::socket_cookie(socket)?;
-    if broker.connecting.borrow().contains(&cookie) || stays_here(broker, socket) {
+    // A SYN that is not answered is sent again, and would leave by the device.
+    let is_connecting = broker.connecting.borrow().contains(&cookie) || awaits_syn_ack(socket);
+    if is_connecting || stays_here(broker, socket) {
         return Err(Errno::NODEV.into());
     }
     if kind != Some(Kind::DeviceInNetworkOrder) && is_bound(socket) {

@@ -395,6 +395,11 @@ fn tcp_state(fd: BorrowedFd<'_>) -> Option<u8> {
     Some(state)
 }
 
+/// Has a TCP socket sent a SYN that is not answered yet? Not as far as can be told, of any other socket.
+pub(super) fn awaits_syn_ack(fd: BorrowedFd<'_>) -> bool {
+    tcp_state(fd).is_some_and(|state| matches!(state, TCP_SYN_SENT | TCP_SYN_RECV))
+}
+
 /// Is a connect() under way, as far as can be told?
 fn is_under_way(fd: BorrowedFd<'_>) -> bool {
     tcp_state(fd).is_none_or(|state| matches!(state, TCP_SYN_SENT | TCP_SYN_RECV))
