@@ -109,6 +109,8 @@ impl Receive {
         let cut = if taken < len { libc::MSG_TRUNC } else { 0 };
         let reported = if self.flags & libc::MSG_TRUNC != 0 { len } else { taken };
         match self.to {
+            // By socketcall(2) such a call is caught, too.
+            Destination::From { address: 0, .. } => {}
             Destination::From { address, len, .. } => {
                 return_address(caller.thread(), &memory, address, len, sender)?
             }
