@@ -33,6 +33,15 @@ pub(crate) unsafe fn check(message: &msghdr, is_local: impl FnMut() -> bool) -> 
     judge(bytes, Width::OWN, is_local)
 }
 
+/// Does one of the control messages name a device other than lo?
+///
+/// # Safety
+/// As for [`check`].
+pub(crate) unsafe fn names_a_device(message: &msghdr) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { check(message, || true) }.is_err()
+}
+
 /// As many bytes of control messages as a send to a token may have; a program with all that there are needs half of it.
 const MOST: usize = 512;
 

@@ -68,9 +68,15 @@ redhook::hook! {
                 // SAFETY: one part, the caller's.
                 unsafe { send_to_token(fd, &mut message_of(&mut part), token, destination, flags) }
             }
+            Ok(Verdict::Here(destination)) => {
+                let mut part = libc::iovec { iov_base: data.cast_mut(), iov_len: len };
+                // SAFETY: one part, the caller's.
+                unsafe { send_here(fd, &mut message_of(&mut part), destination, flags) }
+            }
             Ok(Verdict::To(encoded)) => {
                 let (address, address_len) = encoded.as_arguments();
-                let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
+                let flags = int(flags & !libc::MSG_FASTOPEN);
+                let arguments = [int(fd), at(data), len, flags, at(address), address_len as usize];
                 // SAFETY: the caller's own arguments but for the address, which is our copy.
                 returned(unsafe { pass::wait(libc::SYS_sendto, arguments) })
             }
@@ -111,12 +117,23 @@ redhook::hook! {
             Err(error) => return fail(error) as ssize_t,
             Ok(verdict) => verdict,
         };
-        if let Verdict::To(encoded) | Verdict::Unjudged(encoded) = &verdict {
-            let (address, len) = encoded.as_arguments();
-            copy.msg_name = address.cast_mut().cast();
-            copy.msg_namelen = len;
+        match &verdict {
+            Verdict::To(encoded) | Verdict::Unjudged(encoded) => {
+                let (address, len) = encoded.as_arguments();
+                copy.msg_name = address.cast_mut().cast();
+                copy.msg_namelen = len;
+            }
+            Verdict::ToPeer => {
+                copy.msg_name = core::ptr::null_mut();
+                copy.msg_namelen = 0;
+            }
+            Verdict::Pass | Verdict::Token(..) | Verdict::Here(_) => {}
         }
+        let opens_nothing = matches!(verdict, Verdict::To(_) | Verdict::ToPeer);
+        let flags = if opens_nothing { flags & !libc::MSG_FASTOPEN } else { flags };
         let arguments = [int(fd), at(&raw const copy), int(flags), 0, 0, 0];
+        // SAFETY: sendmsg(2) demands `msg_controllen` readable bytes at `msg_control`.
+        let names_a_device = unsafe { control::names_a_device(&copy) };
         match verdict {
             // The kernel takes an address of no length for none.
             Verdict::Pass if !copy.msg_name.is_null() && copy.msg_namelen > 0 => {
@@ -127,20 +144,22 @@ redhook::hook! {
                 // SAFETY: the caller's own message, in our copy.
                 unsafe { send_to_token(fd, &mut copy, token, destination, flags) }
             }
-            Verdict::Pass | Verdict::To(_) => {
+            Verdict::Here(destination) => {
+                // SAFETY: the caller's own message, in our copy.
+                unsafe { send_here(fd, &mut copy, destination, flags) }
+            }
+            // From a socket of ours a device would lead away; so the broker looks at the very socket that sends.
+            Verdict::Pass | Verdict::To(_) | Verdict::ToPeer if names_a_device && pass::filter_stands() => {
                 // SAFETY: the caller's own message but for the address, of which there is none, or our copy.
+                returned(unsafe { pass::wait_unjudged(libc::SYS_sendmsg, arguments) })
+            }
+            Verdict::Pass | Verdict::To(_) | Verdict::ToPeer => {
+                // SAFETY: as above.
                 returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
             }
             Verdict::Unjudged(_) => {
                 // SAFETY: as above.
                 returned(unsafe { pass::wait_unjudged(libc::SYS_sendmsg, arguments) })
-            }
-            Verdict::ToPeer => {
-                copy.msg_name = core::ptr::null_mut();
-                copy.msg_namelen = 0;
-                let arguments = [int(fd), at(&raw const copy), int(flags & !libc::MSG_FASTOPEN), 0, 0, 0];
-                // SAFETY: the caller's own message but for the address, on a socket that is connected now.
-                returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
             }
         }
     }
@@ -194,12 +213,16 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(sendmsg);
 }
 
-/// What a send may do.
+/// What a send may do. The kernel looks at the number anew, which may be another socket's by then: so what passes has no address, or one that may
+/// be sent to from any socket.
 enum Verdict {
     /// Go on as the program asked: to no address, or to one that is none of IP's. The latter has not been judged.
     Pass,
-    /// Go on to this address, the copy of the one that was judged.
+    /// Go on to this address, the copy of the one that was judged: a direct one, or one that goes nowhere. It opens no connection
+    /// (`MSG_FASTOPEN`): what is direct for datagrams need not be for a stream.
     To(Encoded),
+    /// Go on to this loopback address, by lo.
+    Here(SocketAddr),
     /// Go on to this token of the broker's, which stands for this address.
     Token(SocketAddr, IpAddr),
     /// Nobody can be asked about this address: the seccomp filter brings the call before the broker.
@@ -303,16 +326,26 @@ unsafe fn send_to_token(
         return fail(libc::EMSGSIZE) as ssize_t;
     }
     // SAFETY: the caller's promise.
-    let mut control = match unsafe { control::Pinned::new(fd, message, token.ip()) } {
+    unsafe { send_here(fd, message, token, flags) }
+}
+
+/// Sends to loopback, by lo: nothing leaves the machine, whatever the socket is bound to, and whatever socket the number means by now. Those that
+/// send no datagrams over IP ignore the control message that says so.
+///
+/// # Safety
+/// As sendmsg(2) demands of `message`, but for its address.
+unsafe fn send_here(fd: c_int, message: &mut msghdr, to: SocketAddr, flags: c_int) -> ssize_t {
+    // SAFETY: the caller's promise.
+    let mut control = match unsafe { control::Pinned::new(fd, message, to.ip()) } {
         Ok(control) => control,
         Err(error) => return fail(error) as ssize_t,
     };
     control.attach(message);
-    let encoded = Encoded::new(token);
+    let encoded = Encoded::new(to);
     let (address, len) = encoded.as_arguments();
     message.msg_name = address.cast_mut().cast();
     message.msg_namelen = len;
-    let arguments = [int(fd), at(&raw const *message), int(flags), 0, 0, 0];
+    let arguments = [int(fd), at(&raw const *message), int(flags & !libc::MSG_FASTOPEN), 0, 0, 0];
     // SAFETY: the caller's own message but for address and control messages, which are ours.
     returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
 }
@@ -352,6 +385,7 @@ unsafe fn length(message: &msghdr) -> usize {
 
 /// Judges a send to `address`.
 fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
+    let opens = flags & libc::MSG_FASTOPEN != 0;
     let destination = match address {
         // To an IPv6 socket that is no address at all; and the kernel then takes a mapped peer for an IPv6 address.
         Given::Unspecified(_) if is_v6_datagram(fd) => {
@@ -360,15 +394,18 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         Given::Unreadable | Given::Other | Given::Unspecified(None) => {
             return check_connected(fd, flags).map(|()| Verdict::Pass);
         }
+        // The kernel opens no stream so (since Linux 4.11).
+        Given::Unspecified(_) if opens && connect::kind(fd) == Ok(Kind::Stream) => {
+            return Err(libc::EOPNOTSUPP);
+        }
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
-    let opens = flags & libc::MSG_FASTOPEN != 0;
     if sockaddr::is_local(destination) && !(opens && connect::kind(fd) == Ok(Kind::Stream)) {
         transfer::check(fd, flags)?;
         return if socket::leaves_loopback(fd) {
             Err(libc::ENETUNREACH)
         } else {
-            Ok(Verdict::To(Encoded::new(destination)))
+            Ok(Verdict::Here(destination))
         };
     }
     if let Some(token) = flows::token(fd, destination) {

@@ -9,8 +9,8 @@ use presocks_proto::frame::{DeviceValue, Reply, Request};
 
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
-use crate::sys;
 use crate::ticket::{Ticket, report_gone};
+use crate::{socket, sys};
 
 redhook::hook! {
     // setsockopt(2). Changes: the options that are looked at. Passes: every other one. Errno: `ENODEV`, `EPERM`; `ENETUNREACH` for a device
@@ -35,6 +35,7 @@ redhook::hook! {
             return fail(error);
         }
         if is_another_device(kind, copy) {
+            socket::note_device();
             return set_device(fd, (level, name), copy).map_or_else(fail, |()| 0);
         }
         let arguments = [int(fd), int(level), int(name), at(copy.as_ptr()), read, 0];

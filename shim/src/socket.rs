@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use core::net::SocketAddr;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_loopback, is_not_loopback, refused};
@@ -54,10 +55,31 @@ pub(crate) fn stays_here(fd: c_int) -> bool {
     peer(fd).is_some_and(|peer| is_loopback(peer.ip()) || is_own(peer.ip().to_canonical()))
 }
 
+/// Has this process, or one that it was forked from, bound a socket to a device other than lo, or found one that was?
+static HAS_DEVICE: AtomicBool = AtomicBool::new(false);
+
+/// A socket of this process may be bound to a device from now on.
+pub(crate) fn note_device() {
+    HAS_DEVICE.store(true, Ordering::Relaxed);
+}
+
+/// May there be a socket in this process whose packets for a loopback address would leave the machine?
+pub(crate) fn may_leave() -> bool {
+    HAS_DEVICE.load(Ordering::Relaxed)
+}
+
 /// Would a packet of this socket for a loopback address leave the machine? So it does when the socket is bound to another device, sends by
 /// another (ip(7), `IP_UNICAST_IF`), or carries a source route, whose first stop is where the packet goes. What is no socket
 /// is the kernel's to refuse.
 pub(crate) fn leaves_loopback(fd: c_int) -> bool {
+    let leaves = is_led_away(fd);
+    if leaves {
+        note_device();
+    }
+    leaves
+}
+
+fn is_led_away(fd: c_int) -> bool {
     let bound = match sys::option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) {
         // Linux before 5.0 tells the name, or nothing.
         Err(libc::ENOPROTOOPT) => sys::option_len(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE) != Ok(0),
