@@ -317,17 +317,19 @@ pub(crate) fn return_address(
     memory.write(len, &(address.len() as u32).to_ne_bytes())
 }
 
-/// The bytes of all parts, one after the other, at most [`MOST_DATA`].
+/// The bytes of all parts, one after the other, without the first `skipped` ones; at most [`MOST_DATA`].
 ///
 /// # Errors
 /// `EFAULT`.
-pub(crate) fn gather(thread: i32, parts: &[Span]) -> io::Result<Vec<u8>> {
+pub(crate) fn gather(thread: i32, parts: &[Span], mut skipped: u64) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
     for part in parts {
-        let room = (MOST_DATA - data.len()).min(usize::try_from(part.len).unwrap_or(usize::MAX));
+        let passed = skipped.min(part.len);
+        skipped -= passed;
+        let room = (MOST_DATA - data.len()).min(usize::try_from(part.len - passed).unwrap_or(usize::MAX));
         let start = data.len();
         data.resize(start + room, 0);
-        read(thread, part.at, data.get_mut(start..).unwrap_or(&mut []))?;
+        read(thread, part.at.wrapping_add(passed), data.get_mut(start..).unwrap_or(&mut []))?;
     }
     Ok(data)
 }
@@ -344,4 +346,23 @@ pub(crate) fn scatter(memory: &Memory, parts: &[Span], mut data: &[u8]) -> io::R
         data = later;
     }
     Ok(all - data.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_gathered_from_its_parts_from_any_place_on() {
+        let all = *b"presocks";
+        let at = std::hint::black_box(&all).as_ptr().expose_provenance() as u64;
+        let parts = [Span { at, len: 3 }, Span { at: 8, len: 0 }, Span { at: at + 3, len: 5 }];
+        let thread = rustix::thread::gettid().as_raw_pid();
+        for skipped in 0..=all.len() {
+            assert_eq!(gather(thread, &parts, skipped as u64).unwrap(), all[skipped..], "{skipped}");
+        }
+        assert_eq!(gather(thread, &parts, 100).unwrap(), []);
+        let much = [Span { at, len: 8 }; MOST_DATA / 8 + 1];
+        assert_eq!(gather(thread, &much, 8).unwrap().len(), MOST_DATA);
+    }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Installed {
     pub(crate) listener: RawFd,
     /// Programs no longer gain privileges (`no_new_privs`, prctl(2)).
     pub(crate) forbids_privileges: bool,
+    /// The kernel holds back signals that are not fatal while a call waits for the broker.
+    pub(crate) holds_signals: bool,
 }
 
 /// Why there is no backstop: which call the kernel, or a filter around us, refused.
@@ -50,15 +52,19 @@ impl fmt::Display for Denied {
 pub(crate) fn install(filter: &[sock_filter]) -> io::Result<Installed> {
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     let killable = flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
-    with_privilege(killable, filter).or_else(|error| match error.raw_os_error() {
+    let holding = |holds_signals| {
+        move |(listener, forbids_privileges)| Installed { listener, forbids_privileges, holds_signals }
+    };
+    with_privilege(killable, filter).map(holding(true)).or_else(|error| match error.raw_os_error() {
         // Linux before 5.19 cannot wait so; signals then interrupt a call that waits for us.
-        Some(libc::EINVAL) => with_privilege(flags, filter),
+        Some(libc::EINVAL) => with_privilege(flags, filter).map(holding(false)),
         _ => Err(error),
     })
 }
 
-fn with_privilege(flags: c_ulong, filter: &[sock_filter]) -> io::Result<Installed> {
-    let installed = |forbids_privileges| move |listener| Installed { listener, forbids_privileges };
+/// The listener, and whether programs no longer gain privileges.
+fn with_privilege(flags: c_ulong, filter: &[sock_filter]) -> io::Result<(RawFd, bool)> {
+    let installed = |forbids_privileges| move |listener| (listener, forbids_privileges);
     seccomp(flags, filter).map(installed(false)).or_else(|error| match error.raw_os_error() {
         Some(libc::EACCES) => {
             rustix::thread::set_no_new_privs(true)?;

@@ -6,7 +6,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 /// The listener of a session's filter.
-pub(crate) struct Listener(OwnedFd);
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    holds_signals: bool,
+}
 
 /// A call that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +43,21 @@ const ERESTARTSYS: i32 = 512;
 
 impl Listener {
     /// Takes the descriptor that installing the filter gave.
-    pub(crate) fn new(fd: OwnedFd) -> Self {
+    /// `holds_signals`: the filter was installed such that the kernel holds back signals while a call waits.
+    pub(crate) fn new(fd: OwnedFd, holds_signals: bool) -> Self {
         const SYNC_WAKE_UP: libc::c_ulong = 1;
-        let listener = Self(fd);
+        let listener = Self { fd, holds_signals };
         // Caller and broker take turns, and the scheduler may know it. Linux before 6.6 has no such flag.
         // SAFETY: the flags are the argument itself.
         unsafe {
-            libc::ioctl(listener.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP);
+            libc::ioctl(listener.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP);
         }
         listener
+    }
+
+    /// Does the kernel hold back signals that are not fatal while a call waits? Else they interrupt it, and it may be made again.
+    pub(crate) fn holds_signals(&self) -> bool {
+        self.holds_signals
     }
 
     /// The next call that waits. Only to be called when the listener is readable; `None` if the caller has just gone away.
@@ -60,7 +69,7 @@ impl Listener {
         let mut notification = MaybeUninit::<libc::seccomp_notif>::zeroed();
         // SAFETY: room for a notification.
         let result = unsafe {
-            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, notification.as_mut_ptr())
+            libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, notification.as_mut_ptr())
         };
         if result != 0 {
             let error = io::Error::last_os_error();
@@ -83,7 +92,7 @@ impl Listener {
     /// Does the call still wait? If so, its thread has been the one of that number all along.
     pub(crate) fn waits(&self, id: u64) -> bool {
         // SAFETY: the id is read.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
     }
 
     /// Answers a call. One that waits no more needs no answer.
@@ -96,12 +105,12 @@ impl Listener {
             Answer::Interrupted => response.error = -ERESTARTSYS,
         }
         // SAFETY: a response.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
     }
 }
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

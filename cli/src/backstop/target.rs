@@ -67,11 +67,21 @@ impl Thread {
         }
     }
 
+    /// # Errors
+    /// Those of fcntl(2).
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// pidfd_getfd(2): the program's descriptor, as one of ours for the same open file.
     ///
     /// # Errors
     /// Those of pidfd_getfd(2): `EBADF` when the program has none of that number, `EPERM` when we may not look.
     pub(crate) fn descriptor(&self, number: RawFd) -> io::Result<OwnedFd> {
+        // Not for rustix to see, which takes these for a mistake of ours.
+        if number < 0 {
+            return Err(Errno::BADF.into());
+        }
         Ok(pidfd_getfd(&self.0, number, PidfdGetfdFlags::empty())?)
     }
 }
@@ -97,6 +107,35 @@ pub(crate) fn process_of(thread: i32) -> io::Result<i32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).map_err(|_| Errno::SRCH)?;
     let process = field(&status, "Tgid:").and_then(|text| text.parse().ok());
     Ok(process.ok_or(Errno::SRCH)?)
+}
+
+/// May we do for a thread what takes a privilege in the network? We may if it has all those that we have (`CAP_NET_ADMIN`, `CAP_NET_RAW`;
+/// capabilities(7)), in the same user namespace.
+pub(crate) fn is_as_privileged(thread: i32) -> bool {
+    const NETWORK: u64 = 1 << 12 | 1 << 13;
+    let privileges = |thread: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+        field(&status, "CapEff:").and_then(|set| u64::from_str_radix(set, 16).ok()).map(|set| set & NETWORK)
+    };
+    let namespace = |thread: &str| std::fs::read_link(format!("/proc/{thread}/ns/user")).ok();
+    let thread = thread.to_string();
+    match (privileges("self"), privileges(&thread)) {
+        (Some(0), _) => true,
+        (Some(ours), Some(theirs)) => {
+            ours & !theirs == 0 && namespace("self").is_some() && namespace("self") == namespace(&thread)
+        }
+        _ => false,
+    }
+}
+
+/// tgkill(2): a signal for this very thread, as the kernel sends it for a call that has failed.
+pub(crate) fn signal(thread: i32, signal: i32) {
+    let Ok(process) = process_of(thread) else { return };
+    #[allow(unsafe_code, reason = "rustix has no such call")]
+    // SAFETY: numbers. One of a thread that is gone, or that may not be signalled, is refused.
+    unsafe {
+        libc::syscall(libc::SYS_tgkill, process, thread, signal);
+    }
 }
 
 /// The signals that a thread would act on, were it not held in a call that only a fatal one ends (proc(5)).
@@ -167,6 +206,13 @@ mod tests {
             Thread::open(own_thread()).unwrap().descriptor(99_999).unwrap_err().raw_os_error(),
             Some(libc::EBADF)
         );
+        let none = Thread::open(own_thread()).unwrap().descriptor(-1);
+        assert_eq!(none.unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn a_thread_of_ours_is_as_privileged_as_we_are() {
+        assert!(is_as_privileged(own_thread()));
     }
 
     #[test]

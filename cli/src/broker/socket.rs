@@ -10,11 +10,10 @@ pub(super) mod source;
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread;
 
-use presocks_abi::control::{Family, PIN_ROOM, pin};
 use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, Kind, is_not_loopback};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -127,7 +126,7 @@ impl Socket {
         if address.ip().is_loopback() && address.is_ipv6() && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
         }
-        match connect_at_once(self.fd.as_fd(), address) {
+        match connect_at_once(self.fd.as_fd(), Encoded::new(address).as_bytes()) {
             Ok(()) => return Ok(()),
             Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
@@ -244,25 +243,46 @@ impl Socket {
     }
 }
 
-/// connect() that does not wait, blocking though the socket may be.
-fn connect_at_once(socket: BorrowedFd<'_>, address: SocketAddr) -> rustix::io::Result<()> {
+/// connect() that does not wait, blocking though the socket may be; `address` is in the kernel's layout.
+///
+/// # Errors
+/// Those of connect(2).
+pub(super) fn connect_at_once(socket: BorrowedFd<'_>, address: &[u8]) -> rustix::io::Result<()> {
     let flags = fcntl_getfl(socket)?;
-    let was_blocking = !flags.contains(OFlags::NONBLOCK);
+    // On a connected socket it does not wait in any case.
+    let was_blocking = !flags.contains(OFlags::NONBLOCK) && peer_of(socket).is_none();
     // The flag is shared with the program; it is only touched around the call, while the program waits in its own.
     if was_blocking {
         fcntl_setfl(socket, flags | OFlags::NONBLOCK)?;
     }
-    let result = connect(socket, &address);
+    let result = connect_to(socket, address);
     if was_blocking {
         fcntl_setfl(socket, flags)?;
     }
     result
 }
 
+/// connect(2) to an address of any family, in the kernel's layout.
+///
+/// # Errors
+/// Those of connect(2).
+pub(super) fn connect_to(socket: BorrowedFd<'_>, address: &[u8]) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    let len = libc::socklen_t::try_from(address.len()).unwrap_or_default();
+    #[allow(unsafe_code, reason = "rustix takes no bytes for an address")]
+    // SAFETY: an address and its length.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), len) };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
 /// Gives an unconnected IPv6 socket its functions back ([`MAPPED_BROADCAST`]) before the kernel connects it; or what the kernel says to the next
 /// connect() wherever it goes: how the last one has ended.
 pub(super) fn restore(socket: BorrowedFd<'_>) -> Option<rustix::io::Result<()>> {
-    match connect_at_once(socket, MAPPED_BROADCAST) {
+    match connect_at_once(socket, Encoded::new(MAPPED_BROADCAST).as_bytes()) {
         // It goes nowhere; or it is on its way, for the kernel to say.
         Err(Errno::NETUNREACH | Errno::ALREADY | Errno::ISCONN) => None,
         // Somebody forbids it.
@@ -461,39 +481,6 @@ pub(super) fn set_option_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value:
     // SAFETY: a value and its length.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// sendto(2) to an address of this machine, by lo whatever the socket is bound to: who binds it meanwhile leads nothing away.
-///
-/// # Errors
-/// Those of sendmsg(2).
-pub(super) fn send_here(fd: BorrowedFd<'_>, data: &[u8], flags: i32, to: SocketAddr) -> io::Result<usize> {
-    use std::os::fd::AsRawFd as _;
-    let family = if to.ip().to_canonical().is_ipv4() { Family::V4 } else { Family::V6 };
-    let mut control = [0_u64; PIN_ROOM / 8];
-    let mut bytes = [0; PIN_ROOM];
-    let own = own_address(fd).map(|own| own.ip().to_canonical());
-    let source = if let Some(IpAddr::V4(own)) = own { own } else { Ipv4Addr::UNSPECIFIED };
-    let control_len = pin(&mut bytes, 0, family, source).map_err(io::Error::from_raw_os_error)?;
-    for (word, bytes) in control.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = bytes.try_into().map_or(0, u64::from_ne_bytes);
-    }
-    let address = Encoded::new(to);
-    let (name, name_len) = address.as_arguments();
-    let mut part = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
-    #[allow(unsafe_code, reason = "rustix has no way to send this control message")]
-    // SAFETY: a message header is integers and pointers, for which zero is a value.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_name = name.cast_mut().cast();
-    message.msg_namelen = name_len;
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = control_len;
-    #[allow(unsafe_code, reason = "rustix has no way to send this control message")]
-    // SAFETY: all that the header points to lives until the call is over, and is of the length that it says; the kernel only reads it.
-    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]

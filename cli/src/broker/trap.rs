@@ -1,13 +1,37 @@
 //! Calls that the backstop has caught: what becomes of each (`crate::backstop`).
 //!
 //! The second way in, beside tickets, and to the same ends: a connect is handed over by `connect::serve`, datagrams and names are what
-//! they are for the shim. What is no business of ours continues in the kernel, which then reads the program's memory anew; everything that
-//! would leave the machine is done here, on what was read, or refused. Nothing in this module waits but the tasks that it starts.
+//! they are for the shim. Nothing in this module waits but the tasks that it starts.
+//!
+//! # Which calls continue
+//!
+//! When a call continues, the kernel looks at everything anew: at the descriptor's number, which another thread may have made another socket's by
+//! then, and at the program's memory. So a call continues only if it is harmless whatever socket the number means in the end. Never for what the
+//! socket is at the moment: that is out of date when the answer is given.
+//!
+//! - A call without an address, and without a control message that names a device, goes to the socket's peer. Each socket's peer is one that the
+//!   socket may speak to.
+//! - An address of another family than IP leads nowhere from an IP socket. It continues if the socket is a Unix or netlink socket: only the kernel can
+//!   do such a call with the program's own credentials (`SO_PEERCRED`, `SCM_CREDENTIALS`), directory and descriptors.
+//! - What sends nothing: to receive, to bind, to listen, to ask for a name, to set an option to a value that leads nothing astray.
+//!
+//! Each `Continue` below says which of these it is. Every other call is done here, on the descriptor that was taken over and the address that was read, or
+//! refused.
+//!
+//! What this leaves open is memory that a thread changes while another one's call waits: the header of a sendmsg() without an address, the value of
+//! an option, the arguments of a socketcall(). For an address of another family it takes both, other memory and another socket at the number. Only a
+//! program that wants to get out does that (SECURITY.md).
 
 mod connect;
 mod datagram;
 mod listen;
+mod loopback;
+mod message;
+mod payload;
 mod receive;
+mod send;
+mod stream;
+mod wait;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +39,7 @@ use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use presocks_abi::sockaddr::{self, Given};
+use presocks_abi::sockaddr::{self, Encoded, Given};
 use presocks_abi::socket::Kind;
 use presocks_abi::{option, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -26,7 +50,7 @@ use tokio::task::spawn_local;
 
 use super::readiness::{until_closed, watch};
 use super::report::Program;
-use super::socket::{dissolve, leaves_loopback, peer_of, restore};
+use super::socket::{connect_at_once, connect_to, dissolve, kind, peer_of};
 use super::{ACCEPT_PAUSE, Broker, device, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
@@ -108,6 +132,15 @@ struct Taken {
     kind: Kind,
 }
 
+impl Taken {
+    /// # Errors
+    /// Those of fcntl(2).
+    fn try_clone(&self) -> io::Result<Self> {
+        let (thread, fd) = (self.thread.try_clone()?, self.fd.try_clone()?);
+        Ok(Self { thread, fd, domain: self.domain, kind: self.kind })
+    }
+}
+
 /// How a call ends that a signal interrupts. With a limit it is not made anew (signal(7)), or it would have no end.
 fn interrupted(limit: Option<Duration>) -> Answer {
     if limit.is_some() { Answer::Errno(libc::EINTR) } else { Answer::Interrupted }
@@ -122,6 +155,10 @@ fn now(answer: Answer) -> Judged {
 
 fn errno(errno: i32) -> Judged {
     now(Answer::Errno(errno))
+}
+
+fn outcome(result: rustix::io::Result<()>) -> Judged {
+    now(result.map_or_else(|error| Answer::Errno(error.raw_os_error()), |()| Answer::Value(0)))
 }
 
 impl Caller {
@@ -191,8 +228,8 @@ impl Caller {
             return Err(Errno::SRCH.into());
         }
         let domain = i32::from(sockopt::socket_domain(&fd)?.as_raw());
-        let protocol = super::socket::protocol(fd.as_fd())?;
-        Ok(Taken { thread, fd, domain, kind: Kind::new(domain, protocol) })
+        let kind = kind(fd.as_fd())?;
+        Ok(Taken { thread, fd, domain, kind })
     }
 
     /// The caller's memory, to write results to.
@@ -240,11 +277,12 @@ impl Address {
 fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
     match call {
         Call::Socket { domain, kind, protocol } => {
+            // Continue: it sends nothing.
             now(socket::refused(domain, kind, protocol).map_or(Answer::Continue, Answer::Errno))
         }
         Call::Connect { fd, address } => judge_connect(caller, fd, address),
         Call::SendTo { .. } | Call::SendMessage { .. } | Call::SendMessages { .. } => {
-            datagram::judge(caller, call, layout)
+            send::judge(caller, call, layout)
         }
         Call::ReceiveFrom { .. } | Call::ReceiveMessage { .. } | Call::ReceiveMessages { .. } => {
             receive::judge(caller, call, layout)
@@ -254,7 +292,7 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
         Call::Bind { fd, address } => listen::judge_bind(caller, fd, address),
         Call::Listen { fd, backlog } => listen::judge(caller, fd, backlog),
         Call::OwnName { fd, address, len } => listen::own_name(caller, fd, address, len),
-        // The kernel refuses it, as there is our listener already (EBUSY), whatever else it may find wrong.
+        // Continue: the kernel refuses it, as there is our listener already (EBUSY), whatever else it may find wrong.
         Call::Supervise => {
             caller.broker.report.has_no_listener(&caller.program());
             now(Answer::Continue)
@@ -264,67 +302,74 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
 
 fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
     let address = caller.address(address)?;
-    match address.given() {
-        Given::Unreadable => errno(libc::EINVAL),
-        Given::Other if sockaddr::is_resolver(address.bytes()) => errno(libc::ECONNREFUSED),
-        Given::Other => now(Answer::Continue),
-        Given::Unspecified(_) => {
-            let taken = caller.take(fd)?;
-            match taken.kind {
-                Kind::Stream => {
-                    caller.broker.attempts.forget(&taken.fd);
-                    dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6)?;
-                    now(Answer::Value(0))
-                }
-                Kind::Datagram => {
-                    rustix::net::connect_unspec(&taken.fd)?;
-                    now(Answer::Value(0))
-                }
-                Kind::NotIp | Kind::Refused => now(Answer::Continue),
-            }
+    if address.given() == Given::Other && sockaddr::is_resolver(address.bytes()) {
+        return errno(libc::ECONNREFUSED);
+    }
+    let taken = caller.take(fd)?;
+    match (address.given(), taken.kind) {
+        // Continue: from an IP socket such an address leads nowhere.
+        (Given::Other, Kind::NotIp) => now(Answer::Continue),
+        (Given::Ip(_) | Given::Other, Kind::Refused) => errno(libc::ENETUNREACH),
+        (Given::Ip(destination), Kind::Stream) => judge_stream(caller, taken, destination),
+        (Given::Ip(destination), Kind::Datagram) => match datagram::connect(caller, &taken, destination) {
+            Ok(()) => now(Answer::Value(0)),
+            Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
+        },
+        (Given::Unspecified(_), Kind::Stream) => {
+            caller.broker.attempts.forget(&taken.fd);
+            dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6)?;
+            now(Answer::Value(0))
         }
-        Given::Ip(destination) => {
-            let taken = caller.take(fd)?;
-            match taken.kind {
-                Kind::NotIp => now(Answer::Continue),
-                Kind::Refused => errno(libc::ENETUNREACH),
-                Kind::Datagram => match datagram::connect(caller, &taken, destination) {
-                    Ok(()) => now(Answer::Value(0)),
-                    Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
-                },
-                Kind::Stream => judge_stream(caller, taken, destination),
-            }
+        // No address for such a socket, or none that leads anywhere: what the kernel says to it, on the descriptor that was taken. Only TCP could wait.
+        (Given::Unreadable | Given::Other, Kind::Stream) => {
+            outcome(connect_at_once(taken.fd.as_fd(), address.bytes()))
         }
+        (Given::Unspecified(_) | Given::Unreadable, Kind::Datagram | Kind::NotIp | Kind::Refused)
+        | (Given::Ip(_), Kind::NotIp)
+        | (Given::Other, Kind::Datagram) => outcome(connect_to(taken.fd.as_fd(), address.bytes())),
     }
 }
 
-/// As the shim's criteria have it.
+/// What a destination is to a TCP or MPTCP socket: the shim's criteria.
+enum Destination {
+    /// For the kernel to refuse, whatever the address.
+    OfAnotherFamily,
+    /// Loopback, but for port 53.
+    Local,
+    /// An IPv4-mapped address, and the socket is for IPv6 only.
+    OutOfReach,
+    Elsewhere,
+}
+
+impl Destination {
+    fn of(taken: &Taken, destination: SocketAddr) -> rustix::io::Result<Self> {
+        let family = if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
+        Ok(if family != taken.domain {
+            Self::OfAnotherFamily
+        } else if sockaddr::is_local(destination) {
+            Self::Local
+        } else if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
+            Self::OutOfReach
+        } else {
+            Self::Elsewhere
+        })
+    }
+}
+
 fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> Judged {
-    let family = if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
-    if family != taken.domain {
-        // For the kernel to refuse, whatever the address.
-        let result = rustix::net::connect(&taken.fd, &nowhere(destination));
-        return errno(result.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error));
-    }
-    if sockaddr::is_local(destination) {
-        let socket = taken.fd.as_fd();
-        if leaves_loopback(socket) {
-            return errno(libc::ENETUNREACH);
+    match Destination::of(&taken, destination)? {
+        Destination::OfAnotherFamily => {
+            let refused = connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes());
+            errno(refused.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error))
         }
-        // How it ends in the kernel, which may dissolve it, nobody tells us; so what that leaves undone is done before the next.
-        let outcome = if destination.is_ipv6() { restore(socket) } else { None };
-        return now(match outcome {
-            None => Answer::Continue,
-            Some(Ok(())) => Answer::Value(0),
-            Some(Err(error)) => Answer::Errno(error.raw_os_error()),
-        });
+        Destination::Local => loopback::connect(caller, taken, destination),
+        Destination::OutOfReach => errno(libc::ENETUNREACH),
+        Destination::Elsewhere => {
+            connect::serve(Rc::clone(caller), taken, destination);
+            Ok(None)
+        }
     }
-    if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
-        return errno(libc::ENETUNREACH);
-    }
-    connect::serve(Rc::clone(caller), taken, destination);
-    Ok(None)
 }
 
 /// Loopback's port 0 in the destination's family.
@@ -338,6 +383,7 @@ fn nowhere(destination: SocketAddr) -> SocketAddr {
 /// What the program asked for, as the shim shows it.
 fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     if caller.broker.peers.borrow().is_empty() && caller.broker.bindings.has_none() {
+        // Continue: it sends nothing.
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;
@@ -345,13 +391,15 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
         let cookie = sockopt::socket_cookie(&taken.fd).ok()?;
         ticket::peer(&caller.broker, cookie, actual)
     });
+    // Continue: as above.
     let Some(asked) = asked else { return now(Answer::Continue) };
-    let encoded = sockaddr::Encoded::new(sockaddr::in_family(asked, taken.domain));
+    let encoded = Encoded::new(sockaddr::in_family(asked, taken.domain));
     call::return_address(caller.thread(), &caller.memory()?, address, len, encoded.as_bytes())?;
     now(Answer::Value(0))
 }
 
 fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span) -> Judged {
+    // Continue: by socketcall(2) other options are caught, too. They send nothing, and lead nothing astray.
     let Some(kind) = option::kind(level, name) else { return now(Answer::Continue) };
     let mut bytes = [0; option::MAX_LEN];
     let value = value.read_into(caller.thread(), &mut bytes)?;
@@ -359,6 +407,7 @@ fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span
         return errno(error);
     }
     if !option::is_another_device(kind, value) {
+        // Continue: to any socket the value does no harm.
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;

@@ -6,7 +6,7 @@
 use std::env;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::UnixStream;
 
@@ -61,7 +61,7 @@ pub(super) struct Backstop<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// The filter stands; the listener's number. It waits for a byte before it goes on.
-    Caught { listener: RawFd, forbids_privileges: bool },
+    Caught { listener: RawFd, forbids_privileges: bool, holds_signals: bool },
     /// seccomp(2) refused it.
     NotCaught(i32),
     /// execve(2) refused it.
@@ -71,7 +71,9 @@ enum Progress {
 impl Progress {
     fn to_bytes(self) -> [u8; 12] {
         let words = match self {
-            Self::Caught { listener, forbids_privileges } => [1, listener, forbids_privileges.into()],
+            Self::Caught { listener, forbids_privileges, holds_signals } => {
+                [1, listener, i32::from(forbids_privileges) | i32::from(holds_signals) << 1]
+            }
             Self::NotCaught(errno) => [2, errno, 0],
             Self::NotExecuted => [3, 0, 0],
         };
@@ -86,7 +88,9 @@ impl Progress {
         let mut words = bytes.chunks_exact(4).map(|word| word.try_into().map_or(0, i32::from_ne_bytes));
         let mut next = || words.next().unwrap_or(0);
         match (next(), next(), next()) {
-            (1, listener, flag) => Self::Caught { listener, forbids_privileges: flag != 0 },
+            (1, listener, flags) => {
+                Self::Caught { listener, forbids_privileges: flags & 1 != 0, holds_signals: flags & 2 != 0 }
+            }
             (2, errno, _) => Self::NotCaught(errno),
             _ => Self::NotExecuted,
         }
@@ -188,6 +192,7 @@ impl Command {
                 Ok(installed) => Progress::Caught {
                     listener: installed.listener,
                     forbids_privileges: installed.forbids_privileges,
+                    holds_signals: installed.holds_signals,
                 },
                 Err(error) => Progress::NotCaught(error.raw_os_error().unwrap_or(libc::EINVAL)),
             };
@@ -219,8 +224,9 @@ fn attend(
     let mut progress = [0; 12];
     while command.read_exact(&mut progress).is_ok() {
         match (Progress::from_bytes(progress), backstop) {
-            (Progress::Caught { listener: number, forbids_privileges }, Some(backstop)) => {
-                listener = Some(take(process, number, backstop.filter).map_err(Failure::Backstop)?);
+            (Progress::Caught { listener: number, forbids_privileges, holds_signals }, Some(backstop)) => {
+                let taken = take(process, number, backstop.filter).map_err(Failure::Backstop)?;
+                listener = Some(Listener::new(taken, holds_signals));
                 (backstop.stands)(forbids_privileges);
                 command.write_all(&[1]).map_err(Failure::Start)?;
             }
@@ -234,7 +240,7 @@ fn attend(
 }
 
 /// Takes the listener over, and makes sure that we may look into the process: without that no call could be judged.
-fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<Listener, Denied> {
+fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<OwnedFd, Denied> {
     let denied =
         |call| move |error: io::Error| Denied { call, errno: error.raw_os_error().unwrap_or(libc::EPERM) };
     if !has_own_proc() {
@@ -245,7 +251,7 @@ fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<Listener,
     // What we have it has at the same place, as our copy.
     let somewhere = filter.as_ptr().expose_provenance() as u64;
     read(process, somewhere, &mut [0; 1]).map_err(denied("process_vm_readv"))?;
-    Ok(Listener::new(listener))
+    Ok(listener)
 }
 
 /// Becomes the command, within another session, with this process's environment, less `without`; returns only if it cannot.

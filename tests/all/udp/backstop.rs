@@ -92,3 +92,25 @@ for place in ('10.88.0.2', 7000), ('10.88.0.2', 7001):
     run.success().stdout_is("True\nb'again' True\n".repeat(2));
     scene.lab.assert_no_leak();
 }
+
+/// `tests/programs/udp_calls.c` in this build, after these words: messages and their control messages, many at once, to several places.
+#[track_caller]
+fn calls_as_ever(build: Build, before: &[&str]) {
+    if missing(build.needs()) {
+        return;
+    }
+    let Some(scene) = Scene::set() else { return };
+    let program = build.of(&scene.lab, "udp_calls", &[]);
+    let words: Vec<&Path> = before.iter().map(Path::new).chain([program.as_path()]).collect();
+    scene.same_bare_and_wrapped(&words, &[&scene.embedded]);
+}
+
+#[test]
+fn a_static_program_calls_as_ever() {
+    calls_as_ever(Build::Static, &[]);
+}
+
+#[test]
+fn a_static_32_bit_program_calls_as_ever() {
+    calls_as_ever(Build::Narrow, &[]);
+}

@@ -11,7 +11,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use presocks_abi::sockaddr::in_family;
+use presocks_abi::sockaddr::{Encoded, in_family};
 use presocks_abi::socket::may_leave;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
@@ -100,7 +100,7 @@ fn give_port_back(socket: BorrowedFd<'_>, loopback: SocketAddr) -> io::Result<()
     listen(&end, 1)?;
     let mut at = loopback;
     at.set_port(own_address(end.as_fd()).map_or(0, |own| own.port()));
-    match connect_at_once(socket, at) {
+    match connect_at_once(socket, Encoded::new(at).as_bytes()) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         // It listens, say, or another thread connects it.
         Err(error) => return Err(error.into()),

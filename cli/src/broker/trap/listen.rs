@@ -21,6 +21,7 @@ use crate::broker::socket::own_address;
 
 pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
     let address = caller.address(address)?;
+    // Continue, here and below: bind() sends nothing.
     let Given::Ip(wanted) = address.given() else { return now(Answer::Continue) };
     // It is the broker that would bind it, with what privileges that has.
     let is_privileged = (1..1024).contains(&wanted.port());
@@ -39,6 +40,7 @@ pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
 }
 
 pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
+    // Continue, here and below: listen() sends nothing.
     let Some(Taken { thread, fd, .. }) = stream(caller, fd)? else { return now(Answer::Continue) };
     let caller = Rc::clone(caller);
     spawn_local(async move {
@@ -55,6 +57,7 @@ pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
 }
 
 pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -> Judged {
+    // Continue, here and below: getsockname() sends nothing.
     let Some(Taken { thread, fd, domain, .. }) = stream(caller, fd)? else { return now(Answer::Continue) };
     let caller = Rc::clone(caller);
     spawn_local(async move {

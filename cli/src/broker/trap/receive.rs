@@ -48,8 +48,10 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
         Call::ReceiveFrom { fd, flags, .. }
         | Call::ReceiveMessage { fd, flags, .. }
         | Call::ReceiveMessages { fd, flags, .. } => (fd, flags),
-        _ => return now(Answer::Continue),
+        // Not called for any other.
+        _ => return errno(libc::ENOSYS),
     };
+    // Continue: it sends nothing.
     let Some(taken) = redirected(caller, fd, flags)? else { return now(Answer::Continue) };
     let to = match call {
         Call::ReceiveFrom { data, address, len, .. } => Destination::From { data, address, len },
@@ -59,7 +61,7 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
         Call::ReceiveMessages { headers, .. } => {
             Destination::First(Header::read(caller.thread(), headers, layout)?, headers + layout.sent())
         }
-        _ => return now(Answer::Continue),
+        _ => return errno(libc::ENOSYS),
     };
     let receive = Receive { taken, layout, flags, to };
     let may_wait = flags & libc::MSG_DONTWAIT == 0
