@@ -82,11 +82,12 @@ impl Pinned {
     }
 }
 
-/// Does a send to `address`, or to the socket's peer, go to loopback?
+/// Does a send to `address`, or to the socket's peer, go to loopback? Without either it goes nowhere, but another thread may connect the socket before
+/// the kernel looks.
 pub(crate) fn is_local(fd: c_int, address: Given) -> bool {
     let goes_to_loopback = match address {
         Given::Ip(destination) | Given::Unspecified(Some(destination)) => is_loopback(destination.ip()),
-        _ => false,
+        _ => socket::peer(fd).is_none(),
     };
     // The peer counts in any case: to an IPv6 socket AF_UNSPEC is no address.
     goes_to_loopback || socket::stays_here(fd)

@@ -25,7 +25,7 @@ use super::wait::{Stop, Wait};
 use super::{Address, Caller, Taken};
 use crate::broker::datagram::{self, Place, Sent, place};
 use crate::broker::device::stays_here;
-use crate::broker::socket::{leaves_loopback, option, own_address};
+use crate::broker::socket::{leaves_loopback, option, own_address, peer_of};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///
@@ -48,10 +48,14 @@ pub(super) async fn send(
     let socket = taken.fd.as_fd();
     message.is_not_routed()?;
     let destination = destination(taken, message.address.as_ref());
-    // The peer counts in any case: to an IPv6 socket AF_UNSPEC is no address.
+    // The peer counts in any case: to an IPv6 socket AF_UNSPEC is no address. Without an address and a peer it goes nowhere, but another thread may connect
+    // the socket before the kernel looks.
     let is_local = || {
-        matches!(destination, Destination::Ip(to) if is_loopback(to.ip()))
-            || stays_here(&caller.broker, socket)
+        let is_here = match destination {
+            Destination::Ip(to) => is_loopback(to.ip()),
+            Destination::Peer | Destination::Unknown(_) => peer_of(socket).is_none(),
+        };
+        is_here || stays_here(&caller.broker, socket)
     };
     if message.names_a_device() && is_local() {
         return Err(Stop::errno(libc::ENETUNREACH));
