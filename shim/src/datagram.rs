@@ -295,7 +295,16 @@ fn connect_locally(fd: c_int, destination: SocketAddr, why: NoTicket) -> c_int {
         let _ = sys::dissolve(fd);
         flows::forget();
     }
-    connect::pass(fd, destination)
+    connect::pass(fd, with_a_port(destination))
+}
+
+/// Nobody is at port 0, nor at another that is closed. But getpeername(2) hides a peer there, by which it is known what is connected to this machine.
+fn with_a_port(mut local: SocketAddr) -> SocketAddr {
+    const DISCARD: u16 = 9;
+    if local.port() == 0 {
+        local.set_port(DISCARD);
+    }
+    local
 }
 
 /// A message of one part.

@@ -162,6 +162,43 @@ static void devices(endpoint far) {
     close(fd);
 }
 
+/* To getpeername() a datagram socket that is connected to port 0 has no peer, nor has a stream that nobody has answered yet. */
+static void hidden_peers(void) {
+    static const char *const places[] = {"127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"};
+    int device = (int)if_nametoindex(DEVICE), in_network_order = (int)htonl((unsigned)device);
+    for (int i = 0; i < 3; i++) {
+        endpoint nowhere = parse_endpoint(places[i]);
+        int is_v6 = nowhere.address.ss_family == AF_INET6, fd = udp(nowhere.address.ss_family);
+        GIVES("connected to port 0", 0, connect_to(fd, &nowhere));
+        FAILS("... and then bound to a device", ENODEV, setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, DEVICE, sizeof DEVICE));
+        FAILS("... and then sending by a device", ENODEV,
+              setsockopt(fd, is_v6 ? IPPROTO_IPV6 : IPPROTO_IP, is_v6 ? IPV6_UNICAST_IF : IP_UNICAST_IF, &in_network_order, sizeof in_network_order));
+        union { struct cmsghdr header; char bytes[CMSG_SPACE(sizeof(struct in_pktinfo))]; } control = {0};
+        struct in_pktinfo by = {.ipi_ifindex = device};
+        struct iovec part = {"leak", 4};
+        struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof by), .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO};
+        memcpy(CMSG_DATA(&control.header), &by, sizeof by);
+        FAILS("... a message by a device", ENETUNREACH, sendmsg(fd, &message, 0));
+        if (write(fd, "leak", 4) < 0)
+            errno = 0;
+        close(fd);
+    }
+    for (int i = 0; i < 2; i++) {
+        int family = i ? AF_INET6 : AF_INET, waiting[3], answer = 0;
+        endpoint full;
+        int listener = loopback_listener(family, &full);
+        listen(listener, 0);
+        for (int n = 0; n < 3; n++)
+            waiting[n] = tcp(family, SOCK_NONBLOCK), answer = connect_to(waiting[n], &full);
+        check("a stream is not answered", answer == -1 && errno == EINPROGRESS && !poll_one(waiting[2], POLLOUT, 0), "it is");
+        FAILS("... and then bound to a device", ENODEV, setsockopt(waiting[2], SOL_SOCKET, SO_BINDTODEVICE, DEVICE, sizeof DEVICE));
+        for (int n = 0; n < 3; n++)
+            close(waiting[n]);
+        close(listener);
+    }
+}
+
 /* bind() to a link-local address binds to its device, though it fails. Of an MPTCP socket it binds the TCP socket within, and does not tell. */
 static void devices_within(void) {
     static const char *const places[] = {"[::1]:9", "[::ffff:127.0.0.1]:9"};
@@ -227,6 +264,7 @@ int main(int argc, char **argv) {
     long_addresses("IPv6", endpoint_of("open6"));
     groups();
     devices(endpoint_of("open"));
+    hidden_peers();
     devices_within();
     source_routes();
     sources();

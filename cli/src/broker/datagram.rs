@@ -174,15 +174,14 @@ pub(super) fn connect(
     datagrams.flows.borrow_mut().forget_peer(cookie);
     let serving = |chain| datagrams.of_chain(chain).ok().filter(|all| !all.is_refused());
     let (via, is_served) = match place {
+        // Nobody is there, but getpeername(2) hides such a peer, by which it is known what is connected to this machine.
+        Place::Local if destination.port() == 0 => return connect_to_sink(broker, socket, destination),
         Place::Local | Place::Direct => return connect_there(broker, socket, destination),
         Place::Unknown if serving(0).is_some() => return Err(Errno::HOSTUNREACH.into()),
         Place::Resolver => (None, false),
         Place::Behind(chain) if let Some(all) = serving(chain) => (Some(chain), all.is_served()),
         Place::Behind(_) | Place::Refused(_) | Place::Unknown => {
-            let is_gate = |address| datagrams.is_gate(address);
-            let sink = broker.sinks.connect(is_gate, socket, destination)?;
-            broker.peers.borrow_mut().insert(cookie, destination, sink);
-            return Ok(Connected::Sink(sink));
+            return connect_to_sink(broker, socket, destination);
         }
     };
     let address = connect_to_gate(broker, socket, destination, via)?;
@@ -193,6 +192,18 @@ pub(super) fn connect(
     }
     let is_open = is_served && datagrams.are_alike(&broker.settings.routes);
     Ok(Connected::Gate { address, is_open })
+}
+
+/// Where nothing may be sent.
+fn connect_to_sink(
+    broker: &Broker,
+    socket: BorrowedFd<'_>,
+    destination: SocketAddr,
+) -> io::Result<Connected> {
+    let is_gate = |address| broker.datagrams.is_gate(address);
+    let sink = broker.sinks.connect(is_gate, socket, destination)?;
+    broker.peers.borrow_mut().insert(sockopt::socket_cookie(socket)?, destination, sink);
+    Ok(Connected::Sink(sink))
 }
 
 /// Where the program asked for: as it would itself, but with nothing between the look at its device and the connect (`device`).
