@@ -7,6 +7,7 @@ mod bindings;
 mod chain;
 mod children;
 mod connect;
+mod connecting;
 mod datagram;
 mod destination;
 mod device;
@@ -35,7 +36,6 @@ mod trap;
 mod watchdog;
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -57,6 +57,7 @@ use crate::route::explain::Local;
 use crate::settings::Settings;
 use bindings::Bindings;
 use chain::Chains;
+use connecting::Connecting;
 use datagram::Datagrams;
 use dns::upstream::Upstreams;
 use isolation::Mark;
@@ -83,8 +84,7 @@ struct Broker {
     authorities: Authorities,
     kerberos: gssapi::Turns,
     mark: Mark,
-    /// Cookies of the sockets that are being connected.
-    connecting: RefCell<HashSet<u64>>,
+    connecting: Connecting,
     relays: Relays,
     sinks: Sinks,
     datagrams: Datagrams,
@@ -121,7 +121,7 @@ pub(crate) fn run(
         authorities: Authorities::default(),
         kerberos: gssapi::Turns::default(),
         mark: Mark::new()?,
-        connecting: RefCell::default(),
+        connecting: Connecting::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
         datagrams,

@@ -5,12 +5,14 @@
 //! Anything that does not decode is an error for the receiver; nothing is guessed.
 //! `layout` says where the fields lie.
 
+mod device;
 mod layout;
 
 use core::net::{IpAddr, SocketAddr};
 
 use crate::name::Name;
 use crate::session::Secret;
+pub use device::DeviceValue;
 use layout::Fields;
 
 /// Length of every frame in bytes.
@@ -18,9 +20,6 @@ pub const LEN: usize = 312;
 
 /// Most addresses in one reply.
 pub const MAX_ADDRESSES: usize = 15;
-
-/// Most bytes of a device's name (`IFNAMSIZ`).
-const MAX_DEVICE: usize = 16;
 
 /// An encoded frame.
 pub type Frame = [u8; LEN];
@@ -115,31 +114,14 @@ pub enum Request {
     /// A stream socket's getsockname(), the socket attached. Answer: [`Reply::Direct`], or [`Reply::Address`] with where the proxy listens for it, or
     /// where its connection comes from as its peer sees it.
     OwnAddress,
-}
-
-/// A device's name or number, as an option has it. The kernel reads no more of it than this holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceValue {
-    len: u8,
-    bytes: [u8; MAX_DEVICE],
-}
-
-impl DeviceValue {
-    /// The value, cut as the kernel cuts it.
-    #[must_use]
-    pub fn new(value: &[u8]) -> Self {
-        let mut bytes = [0; MAX_DEVICE];
-        for (to, from) in bytes.iter_mut().zip(value) {
-            *to = *from;
-        }
-        Self { len: u8::try_from(value.len().min(MAX_DEVICE)).unwrap_or_default(), bytes }
-    }
-
-    /// The value.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
-    }
+    /// How the connect ends that is under way on the socket with this cookie, in another process or for another thread. Answer: [`Reply::Done`] with its errno,
+    /// or 0, or `ENOENT` when none is under way. As long as it is waited for, the attempt goes on.
+    Await {
+        /// The socket's `SO_COOKIE`.
+        cookie: u64,
+        /// Is the answer to come at once? Then `EINPROGRESS` says that one is under way.
+        is_impatient: bool,
+    },
 }
 
 /// What the broker answers.
@@ -285,6 +267,11 @@ impl Request {
                 fields.number = backlog.cast_unsigned();
             }
             Self::OwnAddress => fields.operation = 12,
+            Self::Await { cookie, is_impatient } => {
+                fields.operation = 13;
+                fields.family = (*is_impatient).into();
+                fields.cookie = *cookie;
+            }
         }
         fields.encode()
     }
@@ -326,6 +313,7 @@ impl Request {
             10 => Ok(Self::Bind { address: fields.socket_address()? }),
             11 => Ok(Self::Listen { backlog: fields.number.cast_signed() }),
             12 => Ok(Self::OwnAddress),
+            13 => Ok(Self::Await { cookie: fields.cookie, is_impatient: fields.flag()? }),
             _ => Err(Malformed::NotAFrame),
         }
     }

@@ -236,7 +236,7 @@ pub(super) async fn listen(
 
 /// Is it the broker's business that this socket listens? Not on loopback.
 fn may_listen(broker: &Broker, socket: &Socket, own: SocketAddr) -> bool {
-    !own.ip().to_canonical().is_loopback() && !broker.connecting.borrow().contains(&socket.cookie())
+    !own.ip().to_canonical().is_loopback() && !broker.connecting.has(socket.cookie())
 }
 
 /// The connection beside which the program listens, if it goes by a proxy.

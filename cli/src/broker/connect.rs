@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use super::connecting::GivenUp;
 use super::destination::{Addressed, Route, permit, route, target};
 use super::failure::Failure;
 use super::gssapi::{self, Use};
@@ -26,7 +27,7 @@ use super::{Broker, bindings, path, relay, resolver};
 use crate::args::Bind;
 use crate::route::NoDatagrams;
 
-/// Connects; the errno for the program, 0 for success. `None` when the program has given the attempt up.
+/// Connects; the errno for the program, 0 for success. `None` when nobody is left to be told.
 pub(super) async fn serve(
     broker: &Rc<Broker>,
     socket: Socket,
@@ -35,8 +36,14 @@ pub(super) async fn serve(
     given_up: impl Future<Output = GivenUp>,
 ) -> Option<i32> {
     // The shim has looked already, but two threads may have looked at once.
-    let outcome = match Turn::take(broker, socket.cookie()) {
-        Some(_turn) => connect(broker, &socket, destination, program, given_up).await,
+    let outcome = match broker.connecting.begin(socket.cookie()) {
+        Some(turn) => {
+            let outcome = connect(broker, &socket, destination, program, turn.given_up(given_up)).await;
+            if let Some(errno) = outcome {
+                turn.end(errno);
+            }
+            outcome
+        }
         None => Some(libc::EALREADY),
     };
     socket.close().await;
@@ -64,7 +71,7 @@ async fn connect(
             biased;
             why = given_up => {
                 return match why {
-                    GivenUp::Gone => {
+                    GivenUp::Left => {
                         socket.reset();
                         None
                     }
@@ -106,35 +113,6 @@ async fn connect(
             failure.errno()
         }
     })
-}
-
-/// Why an attempt is no longer wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GivenUp {
-    /// Nobody is left who could be told. The socket may live on, and must not be left within a handshake.
-    Gone,
-    /// The program dissolves the socket, and uses it for something else: from now on it is not touched.
-    Dissolved,
-}
-
-/// While it lives, nobody else connects the socket with this cookie.
-struct Turn<'a> {
-    broker: &'a Broker,
-    cookie: u64,
-}
-
-impl<'a> Turn<'a> {
-    fn take(broker: &'a Broker, cookie: u64) -> Option<Self> {
-        let is_free = broker.connecting.borrow_mut().insert(cookie);
-        // Lazily: a turn that is made must also end, and would end the other task's.
-        is_free.then(|| Self { broker, cookie })
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.broker.connecting.borrow_mut().remove(&self.cookie);
-    }
 }
 
 /// What became of an attempt, and by which proxies it was made; when it has succeeded, how a program may listen beside it.

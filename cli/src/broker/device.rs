@@ -33,7 +33,7 @@ pub(super) fn set(
     }
     let cookie = sockopt::socket_cookie(socket)?;
     // A SYN that is not answered is sent again, and would leave by the device.
-    let is_connecting = broker.connecting.borrow().contains(&cookie) || awaits_syn_ack(socket);
+    let is_connecting = broker.connecting.has(cookie) || awaits_syn_ack(socket);
     if is_connecting || stays_here(broker, socket) {
         return Err(Errno::NODEV.into());
     }

@@ -18,7 +18,8 @@ use tokio_seqpacket::ancillary::OwnedAncillaryMessage;
 
 use super::Broker;
 use super::bindings;
-use super::connect::{self, GivenUp};
+use super::connect;
+use super::connecting::GivenUp;
 use super::datagram::{self, Connected, Opened, Sent};
 use super::device;
 use super::failure::Failure;
@@ -136,6 +137,16 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
                 _ = is_given_up(&ticket) => return,
             }
         }
+        (Request::Await { cookie, is_impatient: true }, _) => {
+            let is_under_way = broker.connecting.has(cookie);
+            Reply::Done { errno: if is_under_way { libc::EINPROGRESS } else { libc::ENOENT } }
+        }
+        (Request::Await { cookie, is_impatient: false }, _) => {
+            match broker.connecting.end(cookie, is_given_up(&ticket)).await {
+                Some(errno) => Reply::Done { errno },
+                None => return,
+            }
+        }
         (
             Request::Connect { .. }
             | Request::DatagramConnect { .. }
@@ -164,7 +175,9 @@ fn is_meant(request: &Request, socket: BorrowedFd<'_>) -> bool {
         | Request::DatagramDissolve => is(&[Kind::Datagram]),
         Request::Device { .. } | Request::Bind { .. } => is(&[Kind::Stream, Kind::Datagram]),
         Request::Connect { .. } | Request::Listen { .. } | Request::OwnAddress => true,
-        Request::Resolve { .. } | Request::Reverse { .. } | Request::Peer { .. } => true,
+        Request::Resolve { .. } | Request::Reverse { .. } | Request::Peer { .. } | Request::Await { .. } => {
+            true
+        }
     }
 }
 
@@ -176,7 +189,7 @@ async fn is_given_up(ticket: &UnixSeqpacket) -> GivenUp {
     let _ = until_closed(ticket.as_async_fd(), Interest::READABLE, look).await;
     let mut polled = [PollFd::new(ticket, PollFlags::empty())];
     let is_held = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|told| told == 0);
-    if is_held { GivenUp::Dissolved } else { GivenUp::Gone }
+    if is_held { GivenUp::Dissolved } else { GivenUp::Left }
 }
 
 async fn receive(ticket: &UnixSeqpacket) -> io::Result<([u8; frame::LEN + 1], usize, Option<OwnedFd>)> {

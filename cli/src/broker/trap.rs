@@ -317,6 +317,7 @@ fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
         },
         (Given::Unspecified(_), Kind::Stream) => {
             caller.broker.attempts.forget(&taken.fd);
+            caller.broker.connecting.dissolve(sockopt::socket_cookie(&taken.fd)?);
             dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6)?;
             now(Answer::Value(0))
         }

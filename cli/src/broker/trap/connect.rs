@@ -23,7 +23,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
-use crate::broker::connect::{self, GivenUp};
+use crate::broker::connect;
+use crate::broker::connecting::GivenUp;
 use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
 use crate::broker::socket::Socket;
@@ -177,7 +178,7 @@ fn join_or_begin(
             tokio::select! {
                 biased;
                 () = own.abandoned.notified() => GivenUp::Dissolved,
-                () = has_ended(&thread) => GivenUp::Gone,
+                () = has_ended(&thread) => GivenUp::Left,
             }
         };
         let outcome = match Socket::new(fd) {

@@ -142,5 +142,5 @@ impl Stream<'_> {
 
 fn is_being_connected(caller: &Caller, socket: &OwnedFd) -> bool {
     let cookie = sockopt::socket_cookie(socket);
-    cookie.is_ok_and(|cookie| caller.broker.connecting.borrow().contains(&cookie))
+    cookie.is_ok_and(|cookie| caller.broker.connecting.has(cookie))
 }

@@ -1,0 +1,215 @@
+//! The connects that are under way, by the cookies of their sockets: one at a time for each. Whoever has a copy of the socket can wait for the
+//! end with a ticket of their own, and then keeps the attempt going as much as those who began it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+/// Why an attempt ends before it is done, or a wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// Nobody waits for it any more.
+    Left,
+    /// The program has dissolved the socket's association (`AF_UNSPEC`).
+    Dissolved,
+}
+
+/// All that are under way.
+#[derive(Default)]
+pub(super) struct Connecting(RefCell<HashMap<u64, Rc<Attempt>>>);
+
+#[derive(Default)]
+struct Attempt {
+    /// How many others wait.
+    others: Cell<usize>,
+    other_left: Notify,
+    dissolved: Notify,
+    outcome: Cell<Option<i32>>,
+    ended: Notify,
+}
+
+impl Connecting {
+    /// Begins an attempt; `None` while another one is under way on this socket.
+    pub(super) fn begin(&self, cookie: u64) -> Option<Turn<'_>> {
+        let mut all = self.0.borrow_mut();
+        if all.contains_key(&cookie) {
+            return None;
+        }
+        let attempt = Rc::<Attempt>::default();
+        all.insert(cookie, Rc::clone(&attempt));
+        Some(Turn { connecting: self, cookie, attempt })
+    }
+
+    /// Is an attempt under way?
+    pub(super) fn has(&self, cookie: u64) -> bool {
+        self.0.borrow().contains_key(&cookie)
+    }
+
+    /// Ends an attempt, as the program has dissolved the socket.
+    pub(super) fn dissolve(&self, cookie: u64) {
+        if let Some(attempt) = self.0.borrow().get(&cookie) {
+            attempt.dissolved.notify_one();
+        }
+    }
+
+    /// Waits for the end of the attempt on this socket: its errno, 0 for success, `ENOENT` when there is none. `None` when it has ended without
+    /// one, or nobody waits here any more.
+    pub(super) async fn end(&self, cookie: u64, given_up: impl Future<Output = GivenUp>) -> Option<i32> {
+        let found = self.0.borrow().get(&cookie).map(Rc::clone);
+        let Some(attempt) = found else { return Some(libc::ENOENT) };
+        let _other = Other::of(&attempt);
+        let mut ended = std::pin::pin!(attempt.ended.notified());
+        tokio::select! {
+            biased;
+            () = &mut ended => return attempt.outcome.get(),
+            why = given_up => match why {
+                GivenUp::Left => return None,
+                GivenUp::Dissolved => attempt.dissolved.notify_one(),
+            },
+        }
+        ended.await;
+        attempt.outcome.get()
+    }
+}
+
+/// An attempt, for as long as it is under way.
+pub(super) struct Turn<'a> {
+    connecting: &'a Connecting,
+    cookie: u64,
+    attempt: Rc<Attempt>,
+}
+
+impl Turn<'_> {
+    /// Ready when there is no use in going on: `by_first` says so of those who began it.
+    pub(super) async fn given_up(&self, by_first: impl Future<Output = GivenUp>) -> GivenUp {
+        let by_all = async {
+            let why = by_first.await;
+            while why == GivenUp::Left && self.attempt.others.get() > 0 {
+                self.attempt.other_left.notified().await;
+            }
+            why
+        };
+        tokio::select! {
+            biased;
+            () = self.attempt.dissolved.notified() => GivenUp::Dissolved,
+            why = by_all => why,
+        }
+    }
+
+    /// Ends it: the others are told.
+    pub(super) fn end(self, errno: i32) {
+        self.attempt.outcome.set(Some(errno));
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.connecting.0.borrow_mut().remove(&self.cookie);
+        self.attempt.ended.notify_waiters();
+    }
+}
+
+/// Counts as one that waits while it lives.
+struct Other<'a>(&'a Attempt);
+
+impl<'a> Other<'a> {
+    fn of(attempt: &'a Attempt) -> Self {
+        attempt.others.update(|others| others + 1);
+        Self(attempt)
+    }
+}
+
+impl Drop for Other<'_> {
+    fn drop(&mut self) {
+        self.0.others.update(|others| others - 1);
+        self.0.other_left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
+    use super::*;
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn one_attempt_at_a_time_is_under_way_on_a_socket() {
+        let connecting = Connecting::default();
+        let turn = connecting.begin(7).unwrap();
+        assert!(connecting.begin(7).is_none() && connecting.has(7) && !connecting.has(8));
+        turn.end(0);
+        assert!(!connecting.has(7) && connecting.begin(7).is_some());
+    }
+
+    #[test]
+    fn others_are_told_how_it_ends_and_that_there_is_none() {
+        run(async {
+            let connecting = Rc::new(Connecting::default());
+            assert_eq!(connecting.end(7, pending()).await, Some(libc::ENOENT));
+            let turn = connecting.begin(7).unwrap();
+            let other = spawn_local({
+                let connecting = Rc::clone(&connecting);
+                async move { connecting.end(7, pending()).await }
+            });
+            yield_now().await;
+            turn.end(libc::ECONNREFUSED);
+            assert_eq!(other.await.unwrap(), Some(libc::ECONNREFUSED));
+        });
+    }
+
+    #[test]
+    fn it_goes_on_for_as_long_as_anybody_waits() {
+        run(async {
+            let connecting = Rc::new(Connecting::default());
+            let turn = connecting.begin(7).unwrap();
+            let leave = Rc::new(Notify::new());
+            let other = spawn_local({
+                let (connecting, leave) = (Rc::clone(&connecting), Rc::clone(&leave));
+                let left = async move {
+                    leave.notified().await;
+                    GivenUp::Left
+                };
+                async move { connecting.end(7, left).await }
+            });
+            yield_now().await;
+            let mut given_up = std::pin::pin!(turn.given_up(ready(GivenUp::Left)));
+            tokio::select! {
+                biased;
+                _ = &mut given_up => panic!("given up while another waits"),
+                () = yield_now() => {}
+            }
+            leave.notify_one();
+            assert_eq!(given_up.await, GivenUp::Left);
+            assert_eq!(other.await.unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn it_ends_for_all_when_anybody_dissolves_the_socket() {
+        run(async {
+            let connecting = Rc::new(Connecting::default());
+            let turn = connecting.begin(7).unwrap();
+            let other = spawn_local({
+                let connecting = Rc::clone(&connecting);
+                async move { connecting.end(7, ready(GivenUp::Dissolved)).await }
+            });
+            yield_now().await;
+            assert_eq!(turn.given_up(pending()).await, GivenUp::Dissolved);
+            turn.end(libc::EPIPE);
+            assert_eq!(other.await.unwrap(), Some(libc::EPIPE));
+
+            let turn = connecting.begin(7).unwrap();
+            connecting.dissolve(7);
+            assert_eq!(turn.given_up(ready(GivenUp::Left)).await, GivenUp::Dissolved);
+        });
+    }
+}
