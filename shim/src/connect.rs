@@ -132,8 +132,7 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
 /// Does the kernel refuse this connect, wherever it goes?
 fn is_for_the_kernel(fd: c_int, destination: SocketAddr) -> bool {
     let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
-    let is_connected = || sys::peer_address(fd, &mut [0; sockaddr::MAX_LEN]).is_ok();
-    family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) || is_connected()
+    family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) || sys::is_connected(fd)
 }
 
 /// The real connect() on an address that we made.
@@ -249,7 +248,7 @@ fn again(pending: Pending, fd: c_int) -> c_int {
 
 /// Waits for the answer. After a signal or a timeout the connect goes on, as connect(2) and socket(7) have it.
 fn finish(pending: Pending, fd: c_int) -> Result<(), Errno> {
-    let answer = pending.wait().map_err(|error| {
+    let answer = pending.wait(fd).map_err(|error| {
         await_start(fd);
         if error == libc::EAGAIN { libc::EINPROGRESS } else { error }
     })?;

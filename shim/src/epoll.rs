@@ -218,8 +218,9 @@ unsafe fn take_out(events: *mut epoll_event, ready: c_int) -> Taken {
         let event = match owner(event.u64) {
             None => Some(event),
             Some((number, place, turn)) => pending::numbered(number, turn).and_then(|pending| {
-                is_known = true;
-                failure_seen(pending, place)
+                let event = failure_seen(pending, place);
+                is_known |= pending.may_end();
+                event
             }),
         };
         if let (Some(event), Some(to)) = (event, events.get_mut(kept)) {
@@ -359,6 +360,14 @@ pub(crate) fn unmask(slot: &Slot) {
     }
 }
 
+/// Puts another ticket into the epoll sets, in the place of one that the program has closed. Under a claim.
+pub(crate) fn mask_again(slot: &Slot) {
+    for registration in slot.registrations().iter().filter(|registration| registration.set().is_some()) {
+        // Without memory for it the program sees no event, as then.
+        let _ = stand_in(slot, registration);
+    }
+}
+
 /// Leaves the epoll sets as they are, for another process that has them. Under a claim.
 pub(crate) fn forget(slot: &Slot) {
     slot.registrations().iter().for_each(Registration::clear);
@@ -402,6 +411,10 @@ fn control(
 
 /// Registers the ticket in the set, and the program's registration in the slot. Under a claim.
 fn enter(slot: &Slot, epoll: c_int, fd: c_int, event: epoll_event) -> Result<(), Errno> {
+    // A set of a thread with a table of its own: nobody else could take the ticket out of it.
+    if !slot.may_end() {
+        return Err(libc::ENOSPC);
+    }
     let free = slot.registrations().iter().find(|registration| registration.set().is_none());
     let registration = free.ok_or(libc::ENOSPC)?;
     registration.fd.store(fd, Ordering::Relaxed);

@@ -5,6 +5,7 @@
 //! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked (see `claim`): for a few system calls,
 //! never across a wait.
 
+mod elsewhere;
 mod owner;
 mod slot;
 mod sweep;
@@ -17,6 +18,7 @@ use crate::claim::{Phase, Use};
 use crate::errno::Errno;
 use crate::sys;
 use crate::ticket::{Outcome, Ticket};
+use slot::Seen;
 pub(crate) use slot::Slot;
 pub(crate) use sweep::{before_a_wait, sweep};
 pub(crate) use table::{any, may_be};
@@ -50,7 +52,7 @@ pub(crate) fn state(fd: c_int) -> State {
     }
     match sys::cookie(fd).ok().and_then(table::find) {
         None => State::Ordinary,
-        Some(pending) => pending.refresh(),
+        Some(pending) => pending.look(Some(fd)),
     }
 }
 
@@ -125,18 +127,22 @@ impl Pending {
         self.slot.cookie()
     }
 
-    /// Waits for the answer as connect() on a blocking socket does, and returns it: an errno, 0 for success. The slot does not know it yet.
+    /// Waits for the answer as connect() on the blocking socket `fd` does, and returns it: an errno, 0 for success. The slot does not know it yet.
     ///
     /// # Errors
     /// `EINTR` and `EAGAIN` as [`Ticket::wait`]; the connect goes on.
-    pub(crate) fn wait(self) -> Result<Errno, Errno> {
-        let Some(ticket) = self.slot.ticket().and_then(Ticket::from_number) else {
-            return Ok(libc::ENETUNREACH);
+    pub(crate) fn wait(self, fd: c_int) -> Result<Errno, Errno> {
+        let outcome = match self.slot.ticket().and_then(Ticket::from_number) {
+            Some(ticket) => {
+                let outcome = ticket.wait();
+                let _ = ticket.into_number();
+                outcome
+            }
+            None => self.await_end().map_or(Ok(Outcome::Broken), |ticket| ticket.wait()),
         };
-        let outcome = ticket.wait();
-        let _ = ticket.into_number();
         Ok(match outcome? {
-            Outcome::Reply(Reply::Done { errno }) => errno,
+            Outcome::Reply(Reply::Done { errno: libc::ENOENT }) if sys::is_connected(fd) => 0,
+            Outcome::Reply(Reply::Done { errno }) if errno != libc::ENOENT => errno,
             Outcome::Reply(_) | Outcome::NotYet | Outcome::Broken => libc::ENETUNREACH,
         })
     }
@@ -149,7 +155,12 @@ impl Pending {
         }
     }
 
-    /// The ticket's descriptor; `None` when the program has closed it under us.
+    /// May the calling thread end it? Not one with a table of descriptors of its own.
+    pub(crate) fn may_end(self) -> bool {
+        self.slot.may_end()
+    }
+
+    /// The ticket's descriptor; `None` when it is not here: another thread has it, in a table of its own.
     pub(crate) fn ticket(self) -> Option<c_int> {
         self.slot.ticket()
     }
@@ -157,10 +168,22 @@ impl Pending {
     /// Takes the answer in if it has come. Success gives the epoll sets the program's registrations back; a failure is kept, and
     /// the ticket shows it there, for whoever asks.
     pub(crate) fn refresh(self) -> State {
-        match self.claimed(|phase| self.slot.settle(phase)) {
-            Some(Phase::Waiting) => State::Waiting(self),
-            Some(Phase::Failed) => State::Failed(self),
-            Some(Phase::Free) | None => State::Ordinary,
+        self.look(None)
+    }
+
+    /// As [`Pending::refresh`]; `by` is a number that means the socket, if one is known.
+    fn look(self, by: Option<c_int>) -> State {
+        let mut seen = None;
+        let phase = self.claimed(|phase| {
+            let (next, what) = self.slot.look(phase, by);
+            seen = Some(what);
+            next
+        });
+        match (seen, phase) {
+            (Some(Seen::Waiting), _) | (None, Some(Phase::Waiting)) => State::Waiting(self),
+            (Some(Seen::Failed), _) | (None, Some(Phase::Failed)) => State::Failed(self),
+            (Some(Seen::NoTicket), _) => self.look_without_ticket(by),
+            (Some(Seen::Ordinary), _) | (None, _) => State::Ordinary,
         }
     }
 
@@ -176,30 +199,38 @@ impl Pending {
 
     /// Ends the slot after a failure: the error, which only the first to ask gets. `None` for the others.
     pub(crate) fn take_error(self) -> Option<Errno> {
-        let mut errno = None;
-        self.claimed(|phase| match phase {
-            Phase::Failed => {
-                errno = Some(self.slot.errno());
-                self.slot.end();
-                Phase::Free
-            }
-            other => other,
+        let mut taken = None;
+        self.claimed(|phase| {
+            let (next, errno) = self.slot.take_error(phase);
+            taken = errno;
+            next
         });
-        errno
+        taken
     }
 
     /// Takes a connect out that the program dissolves: when this returns, the broker touches the socket no more.
     pub(crate) fn dissolve(self) {
-        if let Some(ticket) = self.slot.ticket().and_then(Ticket::from_number) {
-            ticket.call_off();
-            let _ = ticket.into_number();
+        match self.slot.ticket().and_then(Ticket::from_number) {
+            Some(ticket) => {
+                ticket.call_off();
+                let _ = ticket.into_number();
+            }
+            // It is in another table of descriptors.
+            None => {
+                if let Some(ticket) = self.await_end() {
+                    ticket.call_off();
+                }
+            }
         }
         self.abandon();
     }
 
     /// Takes a connect out that could not be started, or whose failure was forgotten.
     pub(crate) fn abandon(self) {
-        self.claimed(|_| {
+        self.claimed(|phase| {
+            if !self.slot.may_end() {
+                return phase;
+            }
             self.slot.end();
             Phase::Free
         });

@@ -119,21 +119,24 @@ pub(crate) fn wait(
     let mut sweep = pending::before_a_wait();
     let result = with_scratch(fds.len(), |copy| {
         loop {
-            let mut failed = 0;
+            let (mut failed, mut is_elsewhere) = (0, false);
             for (entry, copy) in fds.iter_mut().zip(copy.iter_mut()) {
                 entry.revents = 0;
                 *copy = stand_in(entry);
                 failed += c_int::from(entry.revents != 0);
+                is_elsewhere |= copy.fd < 0 && entry.fd >= 0 && entry.revents == 0;
             }
             let left = if failed > 0 { Some(NO_TIME) } else { deadline.left() };
-            let shorter = sweep.and_then(|due| shorter(left, due));
+            let short = if is_elsewhere { sweep.or(Some(ELSEWHERE)) } else { sweep };
+            let shorter = short.and_then(|due| shorter(left, due));
             let ready = real(copy, shorter.or(left));
             if ready < 0 {
                 return ready;
             }
             if ready == 0 && shorter.is_some() {
-                pending::sweep();
-                sweep = None;
+                if sweep.take().is_some() {
+                    pending::sweep();
+                }
                 continue;
             }
             let mut answered = false;
@@ -168,7 +171,7 @@ fn stand_in(entry: &mut pollfd) -> pollfd {
     }
     match pending::state(entry.fd) {
         State::Ordinary => plain,
-        // A ticket that the program has closed: the next look settles it.
+        // A ticket that is not here: the broker is asked from time to time.
         State::Waiting(slot) => {
             slot.ticket().map_or(nothing, |ticket| pollfd { fd: ticket, events: libc::POLLIN, revents: 0 })
         }
@@ -203,6 +206,9 @@ pub(crate) fn with_scratch<T>(count: usize, work: impl FnOnce(&mut [pollfd]) -> 
     // SAFETY: as above, and every entry has just been written.
     Ok(work(unsafe { core::slice::from_raw_parts_mut(start, count) }))
 }
+
+/// How often to ask, in milliseconds, about a connect whose ticket another thread has in a table of its own.
+const ELSEWHERE: u64 = 50;
 
 const NO_TIME: timespec = timespec { tv_sec: 0, tv_nsec: 0 };
 const NANOSECONDS: i64 = 1_000_000_000;

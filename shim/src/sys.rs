@@ -196,6 +196,11 @@ pub(crate) fn peer_address(fd: c_int, address: &mut [u8]) -> Result<usize, Errno
     unsafe { pass::call(libc::SYS_getpeername, arguments) }.map(|_| len as usize)
 }
 
+/// getpeername(2): is there a peer?
+pub(crate) fn is_connected(fd: c_int) -> bool {
+    peer_address(fd, &mut [0; presocks_abi::sockaddr::MAX_LEN]).is_ok()
+}
+
 /// sendmsg(2): one packet, with a descriptor attached by `SCM_RIGHTS` where there is one.
 pub(crate) fn send_packet(fd: c_int, packet: &[u8], attached: Option<c_int>) -> Result<(), Errno> {
     // struct cmsghdr, the descriptor, and the padding that CMSG_SPACE asks for (cmsg(3)).

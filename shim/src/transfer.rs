@@ -116,7 +116,7 @@ pub(crate) fn check(fd: c_int, flags: c_int) -> Result<(), Errno> {
         if flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(fd) != Ok(false) {
             return Err(libc::EAGAIN);
         }
-        let answer = pending.wait()?;
+        let answer = pending.wait(fd)?;
         // We run in a signal handler, on top of whoever would take the answer in.
         if let State::Waiting(_) = pending.refresh() {
             return if answer == 0 { Ok(()) } else { Err(answer) };

@@ -120,6 +120,7 @@ programs! { same_bare_and_wrapped;
     a_call_leaves_nothing_behind_that_passes_the_filter: "leftovers",
     counts_and_lengths_beyond_what_is_there_are_cut_or_refused_as_the_kernel_does: "lenient",
     pending_sockets_whose_copies_others_close_connect: "closers",
+    a_pending_socket_is_pending_in_every_table_of_descriptors: "tables",
     a_socket_that_is_dissolved_tells_those_that_wait_for_its_connect: "dissolving",
 }
 

@@ -16,6 +16,18 @@ use crate::ticket::{Outcome, Ticket};
 /// The answer was success: kept until the slot is free, for a process that is forked in between.
 const SUCCESS: Errno = -1;
 
+/// The answer was a failure, and somebody was told who may not end the slot.
+const TOLD: Errno = -2;
+
+/// What a look at a slot has found.
+pub(super) enum Seen {
+    Ordinary,
+    Waiting,
+    Failed,
+    /// The ticket is not here.
+    NoTicket,
+}
+
 /// One connect that is under way, or has failed and not yet been asked why.
 pub(crate) struct Slot {
     pub(super) claim: Claimable,
@@ -86,8 +98,7 @@ impl Slot {
         self.is_handed_on.load(Ordering::Relaxed)
     }
 
-    /// The errno of a failure.
-    pub(super) fn errno(&self) -> Errno {
+    fn errno(&self) -> Errno {
         self.errno.load(Ordering::Relaxed)
     }
 
@@ -106,7 +117,7 @@ impl Slot {
         &self.registrations
     }
 
-    /// The ticket's descriptor; `None` when the program has closed it under us.
+    /// The ticket's descriptor; `None` when it is not here: the program has closed it under us, or it is another thread's.
     pub(crate) fn ticket(&self) -> Option<c_int> {
         let fd = self.ticket.load(Ordering::Relaxed);
         (sys::cookie(fd) == Ok(self.ticket_cookie.load(Ordering::Relaxed))).then_some(fd)
@@ -117,47 +128,93 @@ impl Slot {
         sys::cookie(fd) == Ok(self.cookie())
     }
 
-    /// Under a claim: takes the answer in if it has come; the next phase.
-    pub(super) fn settle(&self, phase: Phase) -> Phase {
-        if phase != Phase::Waiting {
-            return phase;
-        }
+    /// Under a claim: takes the answer in if it has come; what the socket is, and the next phase. `by` is a number that means the socket, if one is known.
+    pub(super) fn look(&self, phase: Phase, by: Option<c_int>) -> (Phase, Seen) {
         // A process that was forked while its parent was just here finds the answer, but no ticket.
-        let known = self.errno();
-        let errno = if known != 0 { known } else { self.answer() };
+        let errno = match self.errno() {
+            0 => match self.answer(by) {
+                Some(errno) => errno,
+                None => return (phase, Seen::NoTicket),
+            },
+            known => known,
+        };
         self.errno.store(errno, Ordering::Relaxed);
         match errno {
-            0 => Phase::Waiting,
-            SUCCESS => {
+            0 => (Phase::Waiting, Seen::Waiting),
+            SUCCESS | TOLD if self.may_end() => {
                 self.end();
-                Phase::Free
+                (Phase::Free, Seen::Ordinary)
             }
-            _ => Phase::Failed,
+            SUCCESS | TOLD => (phase, Seen::Ordinary),
+            _ => (Phase::Failed, Seen::Failed),
         }
     }
 
-    /// What the ticket says: 0 for nothing yet, [`SUCCESS`], or an errno.
-    fn answer(&self) -> Errno {
-        let outcome = self.ticket().and_then(Ticket::from_number).map(|ticket| {
-            let outcome = ticket.peek();
-            let _ = ticket.into_number();
-            outcome
-        });
-        match outcome {
-            Some(Outcome::NotYet) => 0,
-            Some(Outcome::Reply(Reply::Done { errno: 0 })) => SUCCESS,
-            Some(Outcome::Reply(Reply::Done { errno })) => errno,
-            // No answer that can be believed; or the program has closed the ticket, and will never hear one.
-            Some(Outcome::Reply(_) | Outcome::Broken) | None => {
-                self.reset_socket();
+    /// Under a claim: the error of a failure, for the first who asks, and the next phase.
+    pub(super) fn take_error(&self, phase: Phase) -> (Phase, Option<Errno>) {
+        let errno = self.errno();
+        if phase != Phase::Failed || errno == TOLD {
+            return (phase, None);
+        }
+        if self.may_end() {
+            self.end();
+            return (Phase::Free, Some(errno));
+        }
+        self.errno.store(TOLD, Ordering::Relaxed);
+        (phase, Some(errno))
+    }
+
+    /// Under a claim: nothing will be heard of this connect any more, so it has failed.
+    pub(super) fn fail(&self, by: Option<c_int>) -> Phase {
+        self.reset_socket(by);
+        self.errno.store(libc::ENETUNREACH, Ordering::Relaxed);
+        Phase::Failed
+    }
+
+    /// Under a claim: this ticket will bring the answer, in the place of one that is no more. It comes back if that is still there.
+    pub(super) fn renew(&self, ticket: Ticket) -> Result<(), Ticket> {
+        let Ok(ticket_cookie) = sys::cookie(ticket.number()) else { return Err(ticket) };
+        if self.ticket().is_some() {
+            return Err(ticket);
+        }
+        self.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
+        self.ticket.store(ticket.into_number(), Ordering::Relaxed);
+        epoll::mask_again(self);
+        Ok(())
+    }
+
+    /// May the calling thread end the slot? Where there is no telling whose its descriptors are, it may.
+    pub(crate) fn may_end(&self) -> bool {
+        self.owner.is_us() != Some(false)
+    }
+
+    /// What the ticket says: 0 for nothing yet, [`SUCCESS`], or an errno; `None` when it is not here.
+    fn answer(&self, by: Option<c_int>) -> Option<Errno> {
+        let ticket = self.ticket().and_then(Ticket::from_number)?;
+        let outcome = ticket.peek();
+        let _ = ticket.into_number();
+        Some(match outcome {
+            Outcome::NotYet => 0,
+            Outcome::Reply(Reply::Done { errno: 0 }) => SUCCESS,
+            // It had ended when this ticket was opened.
+            Outcome::Reply(Reply::Done { errno: libc::ENOENT }) if self.is_connected(by) => SUCCESS,
+            Outcome::Reply(Reply::Done { errno: libc::ENOENT }) => libc::ENETUNREACH,
+            Outcome::Reply(Reply::Done { errno }) => errno,
+            // No answer that can be believed.
+            Outcome::Reply(_) | Outcome::Broken => {
+                self.reset_socket(by);
                 libc::ENETUNREACH
             }
-        }
+        })
+    }
+
+    fn is_connected(&self, by: Option<c_int>) -> bool {
+        sys::is_connected(by.unwrap_or_else(|| self.fd()))
     }
 
     /// Nobody will finish the handshake, or tell us of it: the socket must not carry the program's bytes into it.
-    fn reset_socket(&self) {
-        let fd = self.fd();
+    pub(super) fn reset_socket(&self, by: Option<c_int>) {
+        let fd = by.unwrap_or_else(|| self.fd());
         if self.is_socket(fd) {
             // Both may fail only on a socket that is closed already, which is what they are for.
             let _ = sys::dissolve(fd);
