@@ -9,7 +9,9 @@
 //! epoll_wait when another one starts to connect.
 #![allow(unsafe_code)]
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+mod registration;
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use libc::{c_int, epoll_event, sigset_t, timespec};
 
@@ -18,6 +20,7 @@ use crate::errno::{Errno, fail};
 use crate::pending::{self, Pending, REGISTRATIONS, SLOTS, Slot, State};
 use crate::poll::{self, Deadline};
 use crate::{errno, fdinfo, session, sys};
+pub(crate) use registration::Registration;
 
 redhook::hook! {
     // epoll_ctl(2). Changes: a pending socket's registration is kept for later, the ticket registered instead. Passes: everything
@@ -256,59 +259,6 @@ fn failure_event(slot: &Slot, registration: &Registration) -> Option<epoll_event
         (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP | libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
     let always = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
     (!is_closed).then_some(epoll_event { events: given.events & asked | always, u64: given.u64 })
-}
-
-/// One registration of a pending socket in one epoll set, as the program made it.
-pub(crate) struct Registration {
-    /// The set's number plus one; 0: not in use. So a table of these is all zero, and takes no room in the file.
-    set: AtomicI32,
-    fd: AtomicI32,
-    events: AtomicU32,
-    data: AtomicU64,
-    /// A failure was shown, once was enough, and the ticket is out of the set.
-    is_spent: AtomicBool,
-}
-
-impl Registration {
-    pub(crate) const fn new() -> Self {
-        Self {
-            set: AtomicI32::new(0),
-            fd: AtomicI32::new(0),
-            events: AtomicU32::new(0),
-            data: AtomicU64::new(0),
-            is_spent: AtomicBool::new(false),
-        }
-    }
-
-    fn is(&self, epoll: c_int, fd: c_int) -> bool {
-        self.in_set(epoll) && self.fd.load(Ordering::Relaxed) == fd
-    }
-
-    /// The epoll set's number, if the registration is in use.
-    fn set(&self) -> Option<c_int> {
-        self.set.load(Ordering::Relaxed).checked_sub(1).filter(|set| *set >= 0)
-    }
-
-    fn put_in(&self, epoll: c_int) {
-        self.set.store(epoll.saturating_add(1), Ordering::Relaxed);
-    }
-
-    fn clear(&self) {
-        self.set.store(0, Ordering::Relaxed);
-    }
-
-    fn in_set(&self, epoll: c_int) -> bool {
-        self.set() == Some(epoll)
-    }
-
-    fn set_event(&self, event: epoll_event) {
-        self.events.store(event.events, Ordering::Relaxed);
-        self.data.store(event.u64, Ordering::Relaxed);
-    }
-
-    fn event(&self) -> epoll_event {
-        epoll_event { events: self.events.load(Ordering::Relaxed), u64: self.data.load(Ordering::Relaxed) }
-    }
 }
 
 /// Takes a socket that is about to connect out of the epoll sets that hold it already.
