@@ -108,6 +108,10 @@ impl Socket {
     /// Those of connect(2), and those of [`source`]. After `EISCONN` the socket is as before, and after `ECONNABORTED` it is what its program has made of
     /// it meanwhile: neither is ours to touch. Else see [`Socket::reset`].
     pub(super) async fn connect(&self, address: SocketAddr) -> Result<(), NotConnected> {
+        // The kernel refuses it, and whatever follows here would end the listening.
+        if self.has_port() && tcp_state(self.as_fd()) == Some(TCP_LISTEN) {
+            return Err(Errno::ISCONN.into());
+        }
         // By another device than lo the packets for a loopback address would leave the machine.
         if address.ip().to_canonical().is_loopback() && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
@@ -404,6 +408,7 @@ const TCP_ESTABLISHED: u8 = 1;
 const TCP_SYN_SENT: u8 = 2;
 const TCP_SYN_RECV: u8 = 3;
 const TCP_CLOSE: u8 = 7;
+const TCP_LISTEN: u8 = 10;
 /// Our own end has been sent: `TCP_FIN_WAIT1`, `TCP_FIN_WAIT2`, `TCP_TIME_WAIT`, `TCP_LAST_ACK`, `TCP_CLOSING`.
 const TCP_SHUT: [u8; 5] = [4, 5, 6, 9, 11];
 
