@@ -1,7 +1,7 @@
 /*
- * Calls at random, on sockets at random, to destinations at random: whatever they answer, nothing may leave. The same seed makes the same
- * calls. With `killing=1` the broker, which is this program's parent, is killed half-way. With `listening=1` sockets listen, too, and are bound to what
- * others say of themselves.
+ * Random calls on random sockets to random destinations: whatever they return, nothing may leave. The same seed makes the same calls. With
+ * `killing=1` the broker, which is this program's parent, is killed half-way. With `listening=1` sockets also listen and are bound to the addresses
+ * that other sockets report. With `threads=N`, N threads share the sockets: a descriptor changes its meaning under another thread's call.
  */
 #include "portable.h"
 #include <net/if.h>
@@ -11,8 +11,12 @@
 
 #define SOCKETS 8
 #define CALLS 1500
+#define MOST_THREADS 8
 
-static uint64_t state;
+static __thread uint64_t state;
+static int sockets[SOCKETS];
+static int is_killing, is_listening, is_shared;
+static uint64_t seed;
 
 static unsigned below(unsigned limit) {
     state ^= state << 13, state ^= state >> 7, state ^= state << 17;
@@ -22,13 +26,18 @@ static unsigned below(unsigned limit) {
 static const char *const places[] = {
     "10.88.0.2:4", "10.88.0.2:7000", "10.77.0.1:9", "10.77.0.1:53", "192.0.2.53:53", "192.0.2.7:9", "255.255.255.255:9", "224.0.0.251:5353",
     "198.18.7.7:80", "127.0.0.1:9", "127.0.0.53:53", "0.0.0.0:9", "[fd88::2]:4", "[fd77::1]:9", "[2001:db8::53]:53", "[::1]:9", "[::]:9",
-    "[::ffff:10.88.0.2]:4", "[::ffff:127.0.0.1]:9", "[ff02::1]:9", "[fe80::1]:9",
+    "[::ffff:10.88.0.2]:4", "[::ffff:127.0.0.1]:9", "[ff02::1]:9", "[fe80::1]:9", "0.1.2.3:9",
+};
+
+/* To be bound to: of this machine, and of none. */
+static const char *const own[] = {
+    "10.77.0.2:0", "[fd77::2]:0", "203.0.113.9:0", "[2001:db8:113::9]:0", "[::1]:0", "127.0.0.1:0",
 };
 
 static unsigned device;
 
-static endpoint somewhere(void) {
-    endpoint place = parse_endpoint(places[below(sizeof places / sizeof *places)]);
+static endpoint one_of(const char *const *list, size_t count) {
+    endpoint place = parse_endpoint(list[below((unsigned)count)]);
     if (place.address.ss_family == AF_INET6 && below(2))
         ((struct sockaddr_in6 *)&place.address)->sin6_scope_id = device;
     if (!below(16))
@@ -36,6 +45,15 @@ static endpoint somewhere(void) {
     if (!below(16))
         place.length = below(sizeof place.address);
     return place;
+}
+
+static endpoint somewhere(void) {
+    return one_of(places, sizeof places / sizeof *places);
+}
+
+static void bind_somewhere(int fd) {
+    endpoint at = below(2) ? somewhere() : one_of(own, sizeof own / sizeof *own);
+    bind(fd, (void *)&at.address, at.length);
 }
 
 static int any_socket(void) {
@@ -118,31 +136,56 @@ static void listen_somehow(int fd, int other) {
     }
 }
 
-int main(int argc, char **argv) {
-    (void)argc;
-    start(argv);
-    signal(SIGPIPE, SIG_IGN);
-    state = strtoull(argument("seed"), NULL, 10);
-    device = if_nametoindex("cable");
-    int is_killing = atoi(argument("killing")), is_listening = atoi(argument("listening")), sockets[SOCKETS];
-    for (int i = 0; i < SOCKETS; i++)
-        sockets[i] = any_socket();
+/* With threads a number is never free: closing it would let a file of libc's take it, and the storm would write into that. */
+static void make_anew(int *fd) {
+    int made = any_socket();
+    if (!is_shared) {
+        close(*fd), *fd = made;
+    } else if (made >= 0) {
+        dup2(made, *fd), close(made);
+    }
+}
+
+static void *storm(void *thread) {
+    unsigned number = (unsigned)(uintptr_t)thread;
+    state = seed + number * 7919;
     for (int call = 0; call < CALLS; call++) {
         int *fd = &sockets[below(SOCKETS)], flags = MSG_NOSIGNAL | (below(8) ? MSG_DONTWAIT : 0) | (below(4) ? 0 : MSG_FASTOPEN);
         endpoint to = somewhere();
-        if (is_killing && call == CALLS / 2)
+        if (is_killing && !number && call == CALLS / 2)
             kill(getppid(), SIGKILL);
         switch (below(is_listening ? 13 : 10)) {
-        case 0: close(*fd), *fd = any_socket(); break;
+        case 0: make_anew(fd); break;
         case 1: case 2: connect_to(*fd, &to); break;
         case 3: case 4: sendto(*fd, "storm", 5, flags, (void *)&to.address, to.length); break;
         case 5: send_any_message(*fd, flags); break;
         case 6: if (write(*fd, "storm", 5) < 0) errno = 0; break;
         case 7: send(*fd, "storm", 5, flags); break;
-        case 8: bind(*fd, (void *)&to.address, to.length); break;
+        case 8: bind_somewhere(*fd); break;
         case 9: set_any_option(*fd); break;
         default: listen_somehow(*fd, sockets[below(SOCKETS)]);
         }
     }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    (void)argc;
+    start(argv);
+    signal(SIGPIPE, SIG_IGN);
+    state = seed = strtoull(argument("seed"), NULL, 10);
+    device = if_nametoindex("cable");
+    is_killing = atoi(argument("killing")), is_listening = atoi(argument("listening"));
+    int threads = argument("threads") ? atoi(argument("threads")) : 1;
+    is_shared = threads > 1;
+    for (int i = 0; i < SOCKETS; i++)
+        sockets[i] = any_socket();
+    pthread_t others[MOST_THREADS];
+    for (int i = 1; i < threads && i < MOST_THREADS; i++)
+        if (pthread_create(&others[i], NULL, storm, (void *)(uintptr_t)i))
+            give_up("no thread");
+    storm(NULL);
+    for (int i = 1; i < threads && i < MOST_THREADS; i++)
+        pthread_join(others[i], NULL);
     return done();
 }

@@ -1,6 +1,8 @@
 //! Calls at random on sockets at random: the proof that no path of the shim, the filter or the broker ends in a direct connection. The seeds are
 //! fixed, so that a failure comes again.
 
+use std::time::{Duration, Instant};
+
 use presocks_tests::Build;
 use presocks_tests::proxy::scripted::Script;
 use presocks_tests::proxy::{Embedded, UnixDoor, Upstream};
@@ -120,4 +122,29 @@ fn nothing_leaves_of_programs_for_which_the_proxy_listens() {
     let is_bind = |received: &[u8]| received.windows(4).any(|bytes| matches!(bytes, [5, 2, 0, 1 | 3 | 4]));
     let binds = proxy.connections().iter().filter(|connection| is_bind(&connection.received)).count();
     assert!(binds > 0, "nobody had the proxy listen, and so nothing is proved");
+}
+
+/// Threads that share the sockets: a call is judged, and its descriptor then means another socket. Where threads race, a seed does not repeat a run, so
+/// more runs see more: PRESOCKS_STORM_SECONDS says for how long to go on with new seeds.
+#[test]
+fn nothing_leaves_of_three_threads_that_share_their_sockets() {
+    let builds = [Build::Shared, Build::Static, Build::Narrow];
+    let Some(stage) = stage_for(&builds) else { return };
+    let proxy = Embedded::open(&stage.lab);
+    let seconds = std::env::var("PRESOCKS_STORM_SECONDS").map_or(0, |text| text.parse().unwrap());
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let more = (1000..).take_while(|_| Instant::now() < end);
+    for seed in SEEDS.into_iter().chain(more) {
+        for (build, is_root) in builds.iter().flat_map(|build| [(build, true), (build, false)]) {
+            let program = build.of(&stage.lab, "storm", &[]);
+            let own = [program.into(), format!("seed={seed}").into(), "threads=3".into()];
+            let words = own.into_iter().chain(["killing=0", "listening=0"].map(Into::into));
+            let run = stage.lab.presocks(words.chain(arguments(&stage))).proxy(&proxy);
+            let run = run.options(["-q", "--timeout", "2"]);
+            let run = if is_root { run } else { run.ordinary_user() };
+            run.run().success();
+            let leaked = stage.lab.leaked();
+            assert!(leaked.is_empty(), "seed {seed}, {build:?}, root: {is_root}:\n{}", leaked.join("\n"));
+        }
+    }
 }
