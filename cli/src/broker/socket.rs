@@ -49,10 +49,14 @@ impl Socket {
     /// # Errors
     /// `EBADF` for what is neither TCP nor MPTCP: by now the program's number means something else; and those of getsockopt(2).
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let bound = own_address(fd.as_fd()).ok_or(Errno::BADF)?;
+        let mut bound = own_address(fd.as_fd()).ok_or(Errno::BADF)?;
         let domain = if bound.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-        if Kind::new(domain, protocol(fd.as_fd())?) != Kind::Stream {
+        let protocol = protocol(fd.as_fd())?;
+        if Kind::new(domain, protocol) != Kind::Stream {
             return Err(Errno::BADF.into());
+        }
+        if protocol == libc::IPPROTO_MPTCP && source::is_left_over(fd.as_fd(), bound) {
+            bound = source::any_like(bound);
         }
         let cookie = sockopt::socket_cookie(&fd)?;
         Ok(Self { fd, bound, cookie, lifted: Lifted::default(), moved: Cell::default() })

@@ -111,6 +111,20 @@ fn give_port_back(socket: BorrowedFd<'_>, loopback: SocketAddr) -> io::Result<()
     Ok(())
 }
 
+/// Is this the loopback address of an MPTCP connection that is no more? The kernel lets a socket keep it, while another has lost it. It is not in the way any
+/// longer then: what can be bound anew is bound to any.
+pub(super) fn is_left_over(socket: BorrowedFd<'_>, own: SocketAddr) -> bool {
+    own.ip().to_canonical().is_loopback() && bind(socket, &any_like(own)).is_ok()
+}
+
+/// Any address, and no port, as a socket with this address has it.
+pub(super) fn any_like(own: SocketAddr) -> SocketAddr {
+    match own {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
 /// Loopback as a socket with this address has it.
 fn loopback_like(own: SocketAddr) -> SocketAddr {
     let family = if own.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
@@ -132,6 +146,7 @@ fn routes_loopback() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::{connect, connect_unspec, ipproto};
     use std::net::TcpListener;
 
     fn socket_at(own: &str) -> rustix::fd::OwnedFd {
@@ -165,6 +180,23 @@ mod tests {
         let error = rebind(socket.as_fd(), "127.0.0.1:0".parse().unwrap()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
         assert_eq!(own_address(socket.as_fd()), Some(([127, 0, 0, 5], port).into()));
+    }
+
+    #[test]
+    fn an_mptcp_socket_forgets_the_address_of_its_last_connection() {
+        let listener = TcpListener::bind("127.0.0.5:0").unwrap();
+        let flags = SocketFlags::CLOEXEC;
+        let Ok(socket) = socket_with(AddressFamily::INET, SocketType::STREAM, flags, Some(ipproto::MPTCP))
+        else {
+            return;
+        };
+        connect(&socket, &listener.local_addr().unwrap()).unwrap();
+        let own = own_address(socket.as_fd()).unwrap();
+        assert!(!is_left_over(socket.as_fd(), own));
+        connect_unspec(&socket).unwrap();
+        let own = own_address(socket.as_fd()).unwrap();
+        assert_eq!(is_left_over(socket.as_fd(), own), !own.ip().is_unspecified());
+        assert!(own_address(socket.as_fd()).unwrap().ip().is_unspecified());
     }
 
     #[test]
