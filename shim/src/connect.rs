@@ -9,7 +9,7 @@
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass; `datagram` for a datagram socket |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | a datagram socket | `datagram` |
-//! | loopback, but for port 53 | pass; where a process has bound sockets to devices, the broker connects it |
+//! | loopback, but for port 53 | pass; where a process has bound sockets to devices, the broker connects it, or nobody |
 //! | connected already, or of the other family | pass, to an address that goes nowhere: 0, `EISCONN` or `EAFNOSUPPORT`, as the kernel has it |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
 //! | TCP or MPTCP | hand it to the broker |
@@ -107,15 +107,12 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     match kind(fd) {
         Ok(Kind::Datagram) => datagram::connect(fd, destination),
         _ if sockaddr::is_local(destination) && socket::leaves_loopback(fd) => fail(libc::ENETUNREACH),
-        // Another thread may make the number that of a socket which is bound to a device. The broker looks at the very socket that it connects.
+        // Another thread may make the number that of a socket which is bound to a device. The broker looks at the very socket that it connects;
+        // without it nobody does, and the connect is refused.
         _ if sockaddr::is_local(destination) && socket::may_leave() && pass::filter_stands() => {
             let encoded = Encoded::new(destination);
             // SAFETY: pointer and length are those of `encoded`.
-            match unsafe { pass::wait_caught(libc::SYS_connect, arguments(fd, &encoded)) } {
-                // The broker is gone, and nobody binds a socket to a device.
-                Err(libc::ENOSYS) => pass(fd, destination),
-                result => returned(result) as c_int,
-            }
+            returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
         }
         _ if sockaddr::is_local(destination) => pass(fd, destination),
         Err(error) => fail(error),

@@ -108,22 +108,13 @@ pub(crate) unsafe fn call_unjudged(number: c_long, arguments: [usize; 6]) -> Res
     unsafe { enter(number, arguments, &NOTHING) }
 }
 
-/// As [`call_unjudged`], and a cancellation point.
-///
-/// # Safety
-/// As for [`call`].
-pub(crate) unsafe fn wait_caught(number: c_long, arguments: [usize; 6]) -> Result<usize, Errno> {
-    // SAFETY: the caller's promise.
-    cancellable(|| unsafe { enter(number, arguments, &NOTHING) })
-}
-
 /// As [`call_unjudged`], and a cancellation point. `ENETUNREACH` when the broker is gone, which is said.
 ///
 /// # Safety
 /// As for [`call`].
 pub(crate) unsafe fn wait_unjudged(number: c_long, arguments: [usize; 6]) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
-    let result = unsafe { wait_caught(number, arguments) };
+    let result = cancellable(|| unsafe { enter(number, arguments, &NOTHING) });
     result.map_err(|error| if error == libc::ENOSYS { ticket::report_gone() } else { error })
 }
 

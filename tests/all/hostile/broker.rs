@@ -94,6 +94,36 @@ fn the_status_is_the_commands_when_the_broker_was_killed() {
     }
 }
 
+/// Connects to itself by loopback, before the broker is killed and afterwards; with a word, it binds another socket to the device first.
+const UNATTENDED: &str = "
+import errno, os, socket, sys, time
+listener = socket.create_server(('127.0.0.1', 0))
+def connect():
+    return errno.errorcode.get(socket.socket().connect_ex(listener.getsockname()), 'ok')
+if len(sys.argv) > 1:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())
+before = connect()
+broker = os.getppid()
+os.kill(broker, 9)
+while os.getppid() == broker:
+    time.sleep(0.01)
+print(before, connect())";
+
+#[test]
+fn loopback_needs_no_broker_unless_a_socket_of_the_program_is_bound_to_a_device() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    for (words, expected) in [(&[][..], "ok ok\n"), (&["cable"], "ok ENETUNREACH\n")] {
+        let command = ["python3", "-c", UNATTENDED].iter().chain(words);
+        let run = lab.presocks(command).proxy("socks5://127.0.0.1:1").options(["-q"]).run();
+        run.success().stdout_is(expected);
+    }
+    lab.assert_no_leak();
+}
+
 #[test]
 fn a_request_to_end_that_reaches_the_broker_too_leaves_the_network_to_those_that_remain() {
     if missing(&["curl", "microsocks"]) {
