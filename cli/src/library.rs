@@ -42,7 +42,7 @@ pub(crate) fn materialise() -> Result<OsString, String> {
         }
     }
     Err(format!(
-        "there is no directory for the shim library (only you may be able to write it, programs must be able to \
+        "there is no directory for the shim library (only you and root may be able to write it, programs must be able to \
          run from it, no space or colon in its path; set XDG_RUNTIME_DIR to one):{complaints}"
     ))
 }

@@ -129,7 +129,8 @@ struct Line {
     #[arg(long, value_name = "WHEN")]
     backstop: Option<Backstop>,
 
-    /// Print nothing but COMMAND's own output, and that the backstop cannot be had
+    /// Print nothing but COMMAND's own output, and what must not be missed: that less is caught than was asked for, or
+    /// that the broker hangs
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
 
