@@ -8,7 +8,7 @@ use presocks_abi::control::{Family, PIN_ROOM, Width, descriptors, judge, pin};
 use presocks_abi::socket::is_loopback;
 
 use crate::errno::Errno;
-use crate::leniency::MOST_CONTROL;
+use crate::kernel_limits::MOST_CONTROL;
 use crate::sockaddr::Given;
 use crate::{pending, socket};
 

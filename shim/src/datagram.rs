@@ -17,7 +17,7 @@ use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 
 use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
-use crate::leniency::{self, MOST_PARTS};
+use crate::kernel_limits::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
@@ -179,7 +179,7 @@ redhook::hook! {
             let header = unsafe { &(*message).msg_hdr };
             !header.msg_name.is_null() || header.msg_controllen > 0
         };
-        let looked_at = leniency::readable(messages.cast_const(), count as usize) as c_uint;
+        let looked_at = kernel_limits::readable(messages.cast_const(), count as usize) as c_uint;
         if messages.is_null() || !(0..looked_at).any(says_where) {
             if let Err(error) = check_connected(fd, flags) {
                 return fail(error);

@@ -33,7 +33,7 @@
 //! | `ticket`, `session` | the way to the broker |
 //! | `pass` | calls that the seccomp filter lets go, and cancellation in them |
 //! | `refuse` | how a function is refused as a whole |
-//! | `sys`, `sockaddr`, `errno`, `fdinfo`, `descriptors`, `leniency` | system calls, socket addresses, errno, registrations in epoll sets, what is open, how much of its arguments the kernel reads |
+//! | `sys`, `sockaddr`, `errno`, `fdinfo`, `descriptors`, `kernel_limits` | system calls, socket addresses, errno, registrations in epoll sets, what is open, how much of its arguments the kernel reads |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
 
 // redhook calls the real function when a hook unwinds: that would be a direct connection.
@@ -61,7 +61,7 @@ mod gethostid;
 mod getnameinfo;
 mod getnet;
 mod idn;
-mod leniency;
+mod kernel_limits;
 mod listen;
 mod pass;
 mod pending;

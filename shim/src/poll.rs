@@ -11,7 +11,7 @@ use libc::{c_int, c_short, nfds_t, pollfd, sigset_t, size_t, timespec};
 
 use crate::errno::{Errno, fail};
 use crate::pending::{self, State};
-use crate::{leniency, sys};
+use crate::{kernel_limits, sys};
 
 redhook::hook! {
     // poll(2). Changes: pending sockets are not ready before their far end is connected. Passes: calls without one. Errno:
@@ -96,7 +96,7 @@ pub(crate) fn resolve() {
 /// `fds` is null or has `count` entries that nobody else uses during the call.
 unsafe fn while_pending<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
     // What the kernel refuses unread is not read here.
-    if !pending::any() || fds.is_null() || leniency::is_too_many(count) {
+    if !pending::any() || fds.is_null() || kernel_limits::is_too_many(count) {
         return None;
     }
     // SAFETY: the caller's promise; there are no more than the kernel reads.

@@ -7,7 +7,7 @@
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t, timespec};
 
 use crate::errno::fail;
-use crate::leniency::{self, MOST_PARTS};
+use crate::kernel_limits::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::{errno, flows, transfer};
@@ -100,7 +100,7 @@ redhook::hook! {
         }
         let mut rooms = [0_u8; MOST_PARTS];
         if !messages.is_null() {
-            let looked_at = leniency::readable(messages.cast_const(), (count as usize).min(MOST_PARTS));
+            let looked_at = kernel_limits::readable(messages.cast_const(), (count as usize).min(MOST_PARTS));
             for (place, room) in (0..looked_at).zip(&mut rooms) {
                 // SAFETY: recvmmsg(2) demands `count` message headers.
                 let header = unsafe { messages.add(place) };

@@ -7,7 +7,7 @@
 use libc::{c_int, c_short, pollfd, sigset_t, timespec, timeval};
 
 use crate::errno::fail;
-use crate::leniency::cut_to_table;
+use crate::kernel_limits::cut_to_table;
 use crate::pending;
 use crate::poll::{self, Deadline};
 
