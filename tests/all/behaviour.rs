@@ -134,7 +134,7 @@ programs! { same_through_ipv6_proxy;
     fast_open_goes_through_an_ipv6_proxy: "fastopen",
 }
 
-/// What presocks does not do as the kernel does it (README, limits): the program may fail, but nothing leaks.
+/// What presocks does not do as the kernel does it (docs/limits.md): the program may fail, but nothing leaks.
 #[test]
 fn a_pending_socket_that_outlives_its_program_or_its_number_leaks_nothing() {
     leaks_nothing("orphaned");

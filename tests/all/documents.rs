@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use presocks_tests::{Lab, binary, missing};
 
-const DOCUMENTS: [&str; 4] = ["README.md", "SECURITY.md", "docs/configuration.md", "docs/errors.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "SECURITY.md", "docs/configuration.md", "docs/errors.md", "docs/limits.md"];
 
 /// In the place of `presocks`: says where its command would connect to. What runs without a command, or takes proxychains' flags, is another test's.
 const EXPLAIN: &str = r#"
