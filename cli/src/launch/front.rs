@@ -210,7 +210,10 @@ impl<'a> Front<'a> {
     fn wait_alone(&self, child: Pid) -> io::Result<Exit> {
         // A process that ends closes its descriptors first and gives its children away later.
         process::await_end(self.broker);
-        self.relay_held();
+        // Who killed the broker has relayed them already.
+        if !self.is_killed {
+            self.relay_held();
+        }
         loop {
             match process::next_change(child) {
                 Ok(Some((_, Change::Exited(status)))) => return Ok(Exit::command(status)),
