@@ -22,9 +22,8 @@ pub(super) struct Connecting(RefCell<HashMap<u64, Rc<Attempt>>>);
 
 #[derive(Default)]
 struct Attempt {
-    /// How many others wait.
-    others: Cell<usize>,
-    other_left: Notify,
+    /// Those who wait beside who began it.
+    others: Rc<Waiters>,
     dissolved: Notify,
     outcome: Cell<Option<i32>>,
     ended: Notify,
@@ -59,7 +58,7 @@ impl Connecting {
     pub(super) async fn end(&self, cookie: u64, given_up: impl Future<Output = GivenUp>) -> Option<i32> {
         let found = self.0.borrow().get(&cookie).map(Rc::clone);
         let Some(attempt) = found else { return Some(libc::ENOENT) };
-        let _other = Other::of(&attempt);
+        let _other = attempt.others.enter();
         let mut ended = std::pin::pin!(attempt.ended.notified());
         tokio::select! {
             biased;
@@ -86,8 +85,8 @@ impl Turn<'_> {
     pub(super) async fn given_up(&self, by_first: impl Future<Output = GivenUp>) -> GivenUp {
         let by_all = async {
             let why = by_first.await;
-            while why == GivenUp::Left && self.attempt.others.get() > 0 {
-                self.attempt.other_left.notified().await;
+            if why == GivenUp::Left {
+                self.attempt.others.all_left().await;
             }
             why
         };
@@ -111,20 +110,35 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Counts as one that waits while it lives.
-struct Other<'a>(&'a Attempt);
+/// Those who wait for something that goes on for as long as anybody does.
+#[derive(Default)]
+pub(super) struct Waiters {
+    count: Cell<usize>,
+    one_left: Notify,
+}
 
-impl<'a> Other<'a> {
-    fn of(attempt: &'a Attempt) -> Self {
-        attempt.others.update(|others| others + 1);
-        Self(attempt)
+impl Waiters {
+    /// One more, for as long as what this returns lives.
+    pub(super) fn enter(self: &Rc<Self>) -> Waiter {
+        self.count.update(|count| count + 1);
+        Waiter(Rc::clone(self))
+    }
+
+    /// Ready when nobody waits.
+    pub(super) async fn all_left(&self) {
+        while self.count.get() > 0 {
+            self.one_left.notified().await;
+        }
     }
 }
 
-impl Drop for Other<'_> {
+/// Counts as one that waits while it lives.
+pub(super) struct Waiter(Rc<Waiters>);
+
+impl Drop for Waiter {
     fn drop(&mut self) {
-        self.0.others.update(|others| others - 1);
-        self.0.other_left.notify_one();
+        self.0.count.update(|count| count - 1);
+        self.0.one_left.notify_one();
     }
 }
 

@@ -222,6 +222,7 @@ impl Socket {
         let socket = self.as_fd();
         if with_options_kept(socket, || dissolve(socket, self.is_v6())).is_err() {
             // Some kernels dissolve no socket in which a thread waits, and none that speaks TLS (`TCP_ULP`). Then it is of no use to anybody.
+            // Where this is refused, too, it is not connected, and carries nothing.
             let _ = shutdown(&self.fd, Shutdown::Both);
         }
         self.lifted.put_back(socket);
@@ -240,6 +241,7 @@ impl Socket {
             // Where no thread can be had it is closed here.
             let close = move || drop((self, closed));
             if thread::Builder::new().spawn(close).is_ok() {
+                // An error is what is waited for: the thread has dropped its end.
                 let _ = is_closed.await;
             }
         }

@@ -13,18 +13,18 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::net::sockopt::{self, Timeout};
+use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::wait::manner;
 use super::{Caller, TICK, Taken, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
 use crate::broker::connect;
-use crate::broker::connecting::GivenUp;
+use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
 use crate::broker::socket::Socket;
@@ -43,6 +43,7 @@ impl Attempts {
     /// The program dissolves the socket's association, and its caller does that next: what is under way, or waits to be told, is no longer its business, and
     /// touches the socket no more.
     pub(super) fn forget(&self, socket: &OwnedFd) {
+        // No socket has the cookie 0.
         let cookie = sockopt::socket_cookie(socket).unwrap_or_default();
         if let Some(attempt) = self.0.borrow_mut().remove(&cookie) {
             attempt.abandoned.notify_one();
@@ -57,8 +58,7 @@ struct Attempt {
     outcome: Cell<Option<i32>>,
     ended: Notify,
     /// Callers that wait for it.
-    waiting: Cell<usize>,
-    left: Notify,
+    callers: Rc<Waiters>,
     delivered: Cell<bool>,
     abandoned: Notify,
 }
@@ -83,6 +83,7 @@ pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr)
 /// A call and the attempt that it waits for.
 struct Joined {
     attempt: Rc<Attempt>,
+    waiter: Waiter,
     /// Was the attempt there before it?
     is_second: bool,
     is_blocking: bool,
@@ -93,19 +94,19 @@ impl Joined {
     /// # Errors
     /// As [`join_or_begin`].
     fn new(caller: &Caller, taken: Taken, destination: SocketAddr) -> Result<Self, i32> {
-        let is_blocking = fcntl_getfl(&taken.fd).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
-        let limit = sockopt::socket_timeout(&taken.fd, Timeout::Send).ok().flatten().filter(|_| is_blocking);
+        let (is_blocking, limit) = manner(&taken.fd);
+        let limit = limit.filter(|_| is_blocking);
         let (attempt, is_second) = join_or_begin(caller, taken, destination, is_blocking)?;
-        Ok(Self { attempt, is_second, is_blocking, limit })
+        let waiter = attempt.callers.enter();
+        Ok(Self { attempt, waiter, is_second, is_blocking, limit })
     }
 }
 
 async fn outcome(caller: &Caller, joined: Result<Joined, i32>) -> Option<i32> {
-    let Joined { attempt, is_second, is_blocking, limit } = match joined {
+    let Joined { attempt, waiter: _waiter, is_second, is_blocking, limit } = match joined {
         Ok(joined) => joined,
         Err(errno) => return Some(errno),
     };
-    let _waiting = Waiting::on(&attempt);
     let started = Instant::now();
     loop {
         let timed_out = async {
@@ -163,8 +164,7 @@ fn join_or_begin(
         destination,
         outcome: Cell::default(),
         ended: Notify::new(),
-        waiting: Cell::default(),
-        left: Notify::new(),
+        callers: Rc::default(),
         delivered: Cell::default(),
         abandoned: Notify::new(),
     });
@@ -188,9 +188,7 @@ fn join_or_begin(
         drop(thread);
         own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
         own.ended.notify_waiters();
-        while own.waiting.get() > 0 {
-            own.left.notified().await;
-        }
+        own.callers.all_left().await;
         if !own.delivered.get() && outcome.is_some() {
             sleep(REMEMBERED).await;
         }
@@ -222,22 +220,5 @@ impl Attempt {
             }
             ended.await;
         }
-    }
-}
-
-/// Counts as a caller that waits while it lives.
-struct Waiting<'a>(&'a Attempt);
-
-impl<'a> Waiting<'a> {
-    fn on(attempt: &'a Attempt) -> Self {
-        attempt.waiting.update(|waiting| waiting + 1);
-        Self(attempt)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.update(|waiting| waiting - 1);
-        self.0.left.notify_one();
     }
 }

@@ -58,9 +58,9 @@ pub(super) struct Wait {
 impl Wait {
     /// For a call with these flags that sends, or connects.
     pub(super) fn new(socket: &OwnedFd, flags: i32) -> Self {
-        let is_blocking = fcntl_getfl(socket).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+        let (is_blocking, limit) = manner(socket);
         Self {
-            limit: sockopt::socket_timeout(socket, Timeout::Send).ok().flatten(),
+            limit,
             started: Instant::now(),
             may_wait: is_blocking && flags & libc::MSG_DONTWAIT == 0,
             was_in_vain: false,
@@ -110,6 +110,13 @@ impl Wait {
             }
         }
     }
+}
+
+/// Does a call that sends or connects wait on this socket, and for how long at most (`SO_SNDTIMEO`)? One that does not tell is taken not to wait,
+/// and to have no limit.
+pub(super) fn manner(socket: &OwnedFd) -> (bool, Option<Duration>) {
+    let is_blocking = fcntl_getfl(socket).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+    (is_blocking, sockopt::socket_timeout(socket, Timeout::Send).ok().flatten())
 }
 
 /// Also when the socket has failed. Where it cannot be watched, the next tick tells.
