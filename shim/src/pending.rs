@@ -116,10 +116,7 @@ impl Pending {
     /// # Errors
     /// `ENETUNREACH` when the broker cannot be told.
     pub(crate) fn send(self, request: &Request, socket: c_int) -> Result<(), Errno> {
-        let ticket = self.slot.ticket().and_then(Ticket::from_number).ok_or(libc::ENETUNREACH)?;
-        let result = ticket.send(request, Some(socket));
-        let _ = ticket.into_number();
-        result
+        self.slot.with_ticket(|ticket| ticket.send(request, Some(socket))).unwrap_or(Err(libc::ENETUNREACH))
     }
 
     /// The socket's `SO_COOKIE`.
@@ -132,14 +129,9 @@ impl Pending {
     /// # Errors
     /// `EINTR` and `EAGAIN` as [`Ticket::wait`]; the connect goes on.
     pub(crate) fn wait(self, fd: c_int) -> Result<Errno, Errno> {
-        let outcome = match self.slot.ticket().and_then(Ticket::from_number) {
-            Some(ticket) => {
-                let outcome = ticket.wait();
-                let _ = ticket.into_number();
-                outcome
-            }
-            None => self.await_end().map_or(Ok(Outcome::Broken), |ticket| ticket.wait()),
-        };
+        let outcome = self.slot.with_ticket(Ticket::wait);
+        let outcome =
+            outcome.unwrap_or_else(|| self.await_end().map_or(Ok(Outcome::Broken), |ticket| ticket.wait()));
         Ok(match outcome? {
             Outcome::Reply(Reply::Done { errno: libc::ENOENT }) if sys::is_connected(fd) => 0,
             Outcome::Reply(Reply::Done { errno }) if errno != libc::ENOENT => errno,
@@ -210,17 +202,10 @@ impl Pending {
 
     /// Takes a connect out that the program dissolves: when this returns, the broker touches the socket no more.
     pub(crate) fn dissolve(self) {
-        match self.slot.ticket().and_then(Ticket::from_number) {
-            Some(ticket) => {
-                ticket.call_off();
-                let _ = ticket.into_number();
-            }
-            // It is in another table of descriptors.
-            None => {
-                if let Some(ticket) = self.await_end() {
-                    ticket.call_off();
-                }
-            }
+        let is_here = self.slot.with_ticket(Ticket::call_off).is_some();
+        // Else it is in another table of descriptors.
+        if !is_here && let Some(ticket) = self.await_end() {
+            ticket.call_off();
         }
         self.abandon();
     }

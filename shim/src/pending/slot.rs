@@ -1,5 +1,6 @@
 //! One connect: its socket, its ticket, and what has become of it.
 
+use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use libc::c_int;
@@ -123,6 +124,12 @@ impl Slot {
         (sys::cookie(fd) == Ok(self.ticket_cookie.load(Ordering::Relaxed))).then_some(fd)
     }
 
+    /// Does something with the ticket, which stays the slot's; `None` when it is not here.
+    pub(super) fn with_ticket<T>(&self, act: impl FnOnce(&Ticket) -> T) -> Option<T> {
+        let ticket = ManuallyDrop::new(self.ticket().and_then(Ticket::from_number)?);
+        Some(act(&ticket))
+    }
+
     /// Does this number still mean our socket?
     pub(crate) fn is_socket(&self, fd: c_int) -> bool {
         sys::cookie(fd) == Ok(self.cookie())
@@ -190,9 +197,7 @@ impl Slot {
 
     /// What the ticket says: 0 for nothing yet, [`SUCCESS`], or an errno; `None` when it is not here.
     fn answer(&self, by: Option<c_int>) -> Option<Errno> {
-        let ticket = self.ticket().and_then(Ticket::from_number)?;
-        let outcome = ticket.peek();
-        let _ = ticket.into_number();
+        let outcome = self.with_ticket(Ticket::peek)?;
         Some(match outcome {
             Outcome::NotYet => 0,
             Outcome::Reply(Reply::Done { errno: 0 }) => SUCCESS,

@@ -1,7 +1,7 @@
 //! Connects whose sockets the program has closed are ended: the broker hears of it when their tickets are closed, and lets go of everything.
 //!
 //! A number that no longer means the socket is not enough: there may be a copy under another one. Nobody tells who has copies, so all
-//! descriptors of the process are looked through, at once for all connects in question. That takes a microsecond for each descriptor, so it is
+//! descriptors of the process are looked through, at once for all connects in question. That takes a system call for each descriptor, so it is
 //! done when enough sockets were closed, or some time has gone by.
 
 use core::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
