@@ -183,13 +183,12 @@ impl Socket {
 
     /// Has its program shut it (shutdown(2)), whatever its peer has done?
     pub(super) fn is_shut(&self) -> bool {
-        let is_shut_for_reading = || {
-            let mut polled = [PollFd::new(&self.fd, PollFlags::RDHUP)];
-            poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|told| told > 0)
-        };
+        // Asked first: when the peer's end arrives in between, the state is another one.
+        let mut polled = [PollFd::new(&self.fd, PollFlags::RDHUP)];
+        let has_ended =
+            poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|told| told > 0);
         match tcp_state(self.as_fd()) {
-            // The peer's end would have led to another state.
-            Some(TCP_ESTABLISHED) => is_shut_for_reading(),
+            Some(TCP_ESTABLISHED) => has_ended,
             Some(state) => TCP_SHUT.contains(&state),
             None => false,
         }

@@ -160,6 +160,22 @@ fn what_its_program_shuts_is_told_from_what_its_peer_ends() {
 }
 
 #[test]
+fn a_peer_that_ends_at_this_very_moment_is_not_taken_for_its_program() {
+    for _ in 0..500 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (programs, socket) = socket((AddressFamily::INET, None));
+        run(socket.connect(socket.reach(listener.local_addr().unwrap()).unwrap())).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| shutdown(&peer, Shutdown::Write).unwrap());
+            while rustix::net::recv(&programs, &mut [0], rustix::net::RecvFlags::DONTWAIT).is_err() {
+                assert!(!socket.is_shut());
+            }
+        });
+    }
+}
+
+#[test]
 fn the_address_this_host_is_loopback() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_programs, socket) = socket((AddressFamily::INET, None));
