@@ -23,7 +23,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use presocks_tests::{Build, Invocation, missing};
+use presocks_tests::proxy::Upstream as _;
+use presocks_tests::{Build, Invocation, binary, missing};
 
 use crate::behaviour::stage::Stage;
 
@@ -76,4 +77,23 @@ pub(crate) fn same_bare_and_wrapped(stage: &Stage, program: &[&Path]) {
         assert!(outcome.status.success() && outcome.stdout() == expected, "{}", outcome.report());
     }
     stage.lab.assert_no_leak();
+}
+
+/// Runs a static `tests/programs/NAME.c` bare, and wrapped as on kernels that do not hold signals back for the broker.
+#[track_caller]
+fn same_on_older_kernels(name: &'static str) {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    let program = Build::Static.of(&stage.lab, name, &[]);
+    let outer = Build::Static.of(&stage.lab, "outer", &[]);
+    let expected = bare(&stage, &[&program]);
+    let url = stage.proxy.url();
+    let words = [outer.to_str().unwrap(), "killable", binary::presocks().to_str().unwrap(), "-p", &url];
+    let words = words.map(Into::into).into_iter().chain([program.into()]).chain(arguments(&stage));
+    stage.lab.bare(words).run().success().stdout_is(expected);
+    stage.lab.assert_no_leak();
+}
+
+/// A program and the words before it.
+pub(crate) fn after<'a>(before: &[&'a str], program: &'a Path) -> Vec<&'a Path> {
+    before.iter().copied().map(Path::new).chain([program]).collect()
 }

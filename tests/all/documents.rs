@@ -11,10 +11,12 @@ const DOCUMENTS: [&str; 5] =
 
 /// In the place of `presocks`: says where its command would connect to. What runs without a command, or takes proxychains' flags, is another test's.
 const EXPLAIN: &str = r#"
+set -o pipefail
+exec 3>&1
 presocks() {
     case " $* " in *" --serve "* | *" --demo "* | *" --proxychains "* | *" --print-config "* | *" --explain "*) return 0 ;; esac
     "$PRESOCKS" --explain www.example:443 "$@" > /dev/null || { echo "refused: presocks $*" >&2; exit 9; }
-    echo explained
+    echo explained >&3
 }
 "#;
 

@@ -22,7 +22,7 @@ struct Scene {
 
 impl Scene {
     fn set() -> Option<Self> {
-        if missing(&["sh", "microsocks"]) || missing(Build::Static.needs()) {
+        if missing(&["bash", "sh", "microsocks"]) || missing(Build::Static.needs()) {
             return None;
         }
         let lab = Lab::new();

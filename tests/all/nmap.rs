@@ -54,7 +54,7 @@ fn nmap_waits_for_many_silent_ports_in_vain_and_keeps_nothing_of_them() {
     );
     let outcome = lab.presocks(["sh", "-c", &scan]).proxy(&proxy).options(["-q"]).run();
     outcome.success().stdout_has("Ignored State: filtered (600)");
-    patience::wait_until("all connections to end", || proxy.connections().iter().all(|one| one.over));
     assert!(proxy.connections().len() > DESCRIPTORS, "they have not come so far");
+    patience::wait_until("all connections to end", || proxy.connections().iter().all(|one| one.over));
     lab.assert_no_leak();
 }

@@ -49,6 +49,7 @@ int main(int argc, char **argv) {
     FAILS("a broken pipe that nobody minds", EPIPE, push(0));
     pid_t child = fork();
     if (!child) {
+        alarm(WATCHDOG_SECONDS);
         signal(SIGPIPE, SIG_DFL);
         push(0);
         /* The signal may come a little later than the answer. */

@@ -180,6 +180,20 @@ __attribute__((unused)) static int socket_error(int fd) {
 }
 
 /* poll() on one descriptor: the events seen, 0 at the time-out, -1 on error. */
+/* connect() with AF_UNSPEC. */
+__attribute__((unused)) static int dissolve(int fd) {
+    struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+    return connect(fd, &nothing, sizeof nothing);
+}
+
+/* How a child has ended. */
+__attribute__((unused)) static int status_of(pid_t child) {
+    int status = -1;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    return status;
+}
+
 __attribute__((unused)) static int poll_one(int fd, int events, int timeout_ms) {
     struct pollfd one = {.fd = fd, .events = (short)events};
     int count = poll(&one, 1, timeout_ms);

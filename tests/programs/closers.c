@@ -45,23 +45,18 @@ static void all_connect(const char *name) {
     all_are_connected(name);
 }
 
-static int status_of(pid_t child) {
-    int status = -1;
-    waitpid(child, &status, 0);
-    return status;
-}
-
-static void closed_by_a_child(void) {
+/* `shares_memory`: after vfork(). */
+static void closed_by_a_child(int shares_memory, const char *closes, const char *connects) {
     begin_all();
-    pid_t child = fork();
+    pid_t child = shares_memory ? vfork() : fork();
     if (!child) {
         close_all();
         look_about();
         _exit(0);
     }
-    GIVES("a child closes its copies", 0, status_of(child));
+    GIVES(closes, 0, status_of(child));
     look_about();
-    all_connect("the parent's connect");
+    all_connect(connects);
 }
 
 static void closed_by_the_parent(void) {
@@ -110,19 +105,6 @@ static void closed_by_a_child_with_the_same_set(void) {
     GIVES("and tells of all", SOCKETS, told);
     close(epoll);
     all_are_connected("what was in a set is connected");
-}
-
-static void closed_after_vfork(void) {
-    begin_all();
-    pid_t child = vfork();
-    if (!child) {
-        close_all();
-        look_about();
-        _exit(0);
-    }
-    GIVES("a vfork child closes its copies", 0, status_of(child));
-    look_about();
-    all_connect("its parent's connect");
 }
 
 static void *closes_with_descriptors_of_its_own(void *unused) {
@@ -195,10 +177,10 @@ int main(int argc, char **argv) {
     (void)argc;
     start(argv);
     held = endpoint_of("held");
-    closed_by_a_child();
+    closed_by_a_child(0, "a child closes its copies", "the parent's connect");
     closed_by_the_parent();
     closed_by_a_child_with_the_same_set();
-    closed_after_vfork();
+    closed_by_a_child(1, "a vfork child closes its copies", "its parent's connect");
     closed_by_a_thread();
     closed_while_under_way();
     copies_are_left();

@@ -57,12 +57,6 @@ __attribute__((unused)) static int nothing_comes(int fd) {
     return poll_one(fd, POLLIN, A_WHILE_MS) == 0;
 }
 
-/* Ends a connect(2). */
-__attribute__((unused)) static int dissolve(int fd) {
-    struct sockaddr none = {.sa_family = AF_UNSPEC};
-    return connect(fd, &none, sizeof none);
-}
-
 /* The port that the socket has, 0 for none. */
 __attribute__((unused)) static int port_of(int fd) {
     endpoint own = {.length = sizeof own.address};

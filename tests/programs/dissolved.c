@@ -16,10 +16,6 @@ static int is_looked_up(void) {
     return error;
 }
 
-static int dissolve(int fd) {
-    return connect(fd, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr));
-}
-
 static int send_byte(int fd) {
     return (int)send(fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }

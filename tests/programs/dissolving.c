@@ -35,11 +35,6 @@ static void is_told(const char *name, const waiter *told) {
     check(name, told->result == -1 && (told->error == EPIPE || told->error == ECONNRESET), "returned %d, errno %s", told->result, strerrorname_np(told->error));
 }
 
-static int dissolve(int fd) {
-    struct sockaddr nothing = {.sa_family = AF_UNSPEC};
-    return connect(fd, &nothing, sizeof nothing);
-}
-
 static void is_as_new(const char *name, int fd, endpoint open) {
     int result = connect_to(fd, &open);
     check(name, result == 0 && peer_is(fd, &open) && echoes(fd), SAW(result));
@@ -107,6 +102,7 @@ static void beside_a_process(endpoint open) {
     int fd = begin_and_block(), status = -1;
     pid_t child = fork();
     if (!child) {
+        alarm(WATCHDOG_SECONDS);
         own->fd = fd;
         waits_in_connect(own);
         _exit(0);

@@ -2,8 +2,7 @@
  * Arguments that are longer than what they describe, as the kernel takes them: it cuts a count to a limit of its own, or refuses it, before it reads.
  * All that a call may read lies at the end of a page; the next page is not there.
  */
-#include "check.h"
-#include <sys/epoll.h>
+#include "watched.h"
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -16,13 +15,6 @@ static void *at_the_edge(size_t size) {
     if (memory == MAP_FAILED || mprotect(memory + whole, page, PROT_NONE))
         give_up("mmap: %s", strerror(errno));
     return memory + whole - size;
-}
-
-static int begin(const endpoint *to) {
-    int fd = tcp(AF_INET, SOCK_NONBLOCK);
-    if (connect_to(fd, to) != -1 || errno != EINPROGRESS)
-        check("a connect begins", 0, "errno %s", strerrorname_np(errno));
-    return fd;
 }
 
 /* As many old programs do: the count is what getdtablesize() says, the set an ordinary one. */
@@ -156,10 +148,10 @@ int main(int argc, char **argv) {
     fflush(stdout);
     pid_t child = fork();
     if (child) {
-        int status = -1;
-        waitpid(child, &status, 0);
+        int status = status_of(child);
         return !WIFEXITED(status) || WEXITSTATUS(status);
     }
+    alarm(WATCHDOG_SECONDS);
     check("the table of descriptors may be larger than a set", getdtablesize() > FD_SETSIZE, "%d", getdtablesize());
     selects(&held, getdtablesize());
     selects(&held, 0x7fffffff);

@@ -16,13 +16,6 @@ static int one_connection(void) {
     return good;
 }
 
-static int status_of(pid_t child) {
-    int status = -1;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    return status;
-}
-
 static void storm(void) {
     pid_t children[STORM];
     int good = 0;

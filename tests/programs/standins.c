@@ -86,12 +86,6 @@ static int connects(struct in_addr address) {
     return good;
 }
 
-static int status_of(pid_t child) {
-    int status = -1;
-    waitpid(child, &status, 0);
-    return status;
-}
-
 static void in_other_processes(char *self) {
     struct in_addr address;
     char text[64];

@@ -25,12 +25,6 @@ static void close_the_rest(void) {
     close_range(500, ~0U, 0);
 }
 
-static int status_of(pid_t child) {
-    int status = -1;
-    waitpid(child, &status, 0);
-    return status;
-}
-
 /* What `fd` shows while its connect is under way, and that nothing can be read or written; 0 when all is well. */
 static int is_pending(int fd) {
     fd_set set;

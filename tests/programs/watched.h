@@ -4,14 +4,14 @@
 #include "check.h"
 #include <sys/epoll.h>
 
-static int begin(const endpoint *to) {
+__attribute__((unused)) static int begin(const endpoint *to) {
     int fd = tcp(AF_INET, SOCK_NONBLOCK);
     if (connect_to(fd, to) != -1 || errno != EINPROGRESS)
         check("a connect begins", 0, "errno %s", strerrorname_np(errno));
     return fd;
 }
 
-static int add(int epoll, int fd, uint64_t data) {
+__attribute__((unused)) static int add(int epoll, int fd, uint64_t data) {
     struct epoll_event event = {.events = EPOLLOUT, .data.u64 = data};
     return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
 }

@@ -1,20 +1,16 @@
 //! Calls that the broker makes in a caught program's stead are as the kernel would have made them: the errno for an address that the socket knows
 //! nothing of, what waits and for how long, and what a signal does to it.
 
-use std::path::Path;
+use presocks_tests::{Build, missing};
 
-use presocks_tests::proxy::Upstream as _;
-use presocks_tests::{Build, binary, missing};
-
-use super::{arguments, bare, same_bare_and_wrapped, stage_for};
+use super::{after, same_bare_and_wrapped, same_on_older_kernels, stage_for};
 
 /// `tests/programs/NAME.c` in this build, after these words.
 #[track_caller]
 fn is_as_ever(name: &'static str, build: Build, before: &[&str]) {
     let Some(stage) = stage_for(&[build]) else { return };
     let program = build.of(&stage.lab, name, &[]);
-    let words: Vec<&Path> = before.iter().map(Path::new).chain([program.as_path()]).collect();
-    same_bare_and_wrapped(&stage, &words);
+    same_bare_and_wrapped(&stage, &after(before, &program));
 }
 
 #[test]
@@ -64,15 +60,7 @@ fn a_broken_pipe_has_its_signal() {
 
 #[test]
 fn a_broken_pipe_has_its_signal_on_older_kernels() {
-    let Some(stage) = stage_for(&[Build::Static]) else { return };
-    let program = Build::Static.of(&stage.lab, "broken", &[]);
-    let outer = Build::Static.of(&stage.lab, "outer", &[]);
-    let expected = bare(&stage, &[&program]);
-    let url = stage.proxy.url();
-    let words = [outer.to_str().unwrap(), "killable", binary::presocks().to_str().unwrap(), "-p", &url];
-    let words = words.map(Into::into).into_iter().chain([program.into()]).chain(arguments(&stage));
-    stage.lab.bare(words).run().success().stdout_is(expected);
-    stage.lab.assert_no_leak();
+    same_on_older_kernels("broken");
 }
 
 #[test]

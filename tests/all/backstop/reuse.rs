@@ -1,18 +1,15 @@
 //! A call is made on a number, and the number may be another socket's by the time that the call is done.
 
-use std::path::Path;
-
 use presocks_tests::Build;
 
-use super::{stage_for, wrapped};
+use super::{after, stage_for, wrapped};
 
 /// `tests/programs/reused.c` in this build, after these words.
 #[track_caller]
 fn leads_nothing_away(build: Build, before: &[&str]) {
     let Some(stage) = stage_for(&[build]) else { return };
     let program = build.of(&stage.lab, "reused", &[]);
-    let words: Vec<&Path> = before.iter().map(Path::new).chain([program.as_path()]).collect();
-    wrapped(&stage, &words).run().success();
+    wrapped(&stage, &after(before, &program)).run().success();
     stage.lab.assert_no_leak();
 }
 

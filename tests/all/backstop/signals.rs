@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use presocks_tests::lab::ORIGIN;
 use presocks_tests::origin::Service;
-use presocks_tests::proxy::Upstream as _;
 use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
-use presocks_tests::{Build, Lab, binary, missing};
+use presocks_tests::{Build, Lab, missing};
 
-use super::{arguments, bare, same_bare_and_wrapped, stage_for};
+use super::{same_bare_and_wrapped, same_on_older_kernels, stage_for};
 
 #[test]
 fn signals_restart_or_interrupt_a_connect_as_ever() {
@@ -20,15 +19,7 @@ fn signals_restart_or_interrupt_a_connect_as_ever() {
 
 #[test]
 fn signals_restart_or_interrupt_a_connect_on_older_kernels() {
-    let Some(stage) = stage_for(&[Build::Static]) else { return };
-    let program = Build::Static.of(&stage.lab, "alarms", &[]);
-    let outer = Build::Static.of(&stage.lab, "outer", &[]);
-    let expected = bare(&stage, &[&program]);
-    let url = stage.proxy.url();
-    let words = [outer.to_str().unwrap(), "killable", binary::presocks().to_str().unwrap(), "-p", &url];
-    let words = words.map(Into::into).into_iter().chain([program.into()]).chain(arguments(&stage));
-    stage.lab.bare(words).run().success().stdout_is(expected);
-    stage.lab.assert_no_leak();
+    same_on_older_kernels("alarms");
 }
 
 #[test]

@@ -8,6 +8,9 @@ use presocks_tests::proxy::Upstream;
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::{Invocation, Lab, binary, missing};
 
+/// getent's status when it finds nothing.
+const UNKNOWN: i32 = 2;
+
 /// A lab whose client has no line with its own name, which is "client", in /etc/hosts, and a proxy that takes whatever it is asked for.
 struct Scene {
     lab: Lab,
@@ -40,9 +43,10 @@ impl Scene {
         let words = ["env", "-i", "getent", database, name];
         let [hooked, caught] = [&words[2..], &words].map(|words| {
             let run = self.presocks(words).run();
-            run.stderr_is("");
             let first = |line: &str| line.split_whitespace().next().unwrap().to_owned();
-            run.stdout().lines().map(first).collect::<Vec<_>>()
+            let found = run.stdout().lines().map(first).collect::<Vec<_>>();
+            run.code(if found.is_empty() { UNKNOWN } else { 0 }).stderr_is("");
+            found
         });
         assert_eq!(hooked, caught, "{database} {name}");
         hooked
@@ -81,7 +85,9 @@ fn the_machines_own_addresses_have_its_name() {
     let Some(scene) = Scene::set(&["getent", "dig"]) else { return };
     let name = |address: &str| {
         let run = scene.presocks(&["getent", "hosts", address]).run();
-        run.stdout().split_whitespace().nth(1).map(str::to_owned)
+        let found = run.stdout().split_whitespace().nth(1).map(str::to_owned);
+        run.code(if found.is_some() { 0 } else { UNKNOWN });
+        found
     };
     for (address, expected) in [
         ("127.0.0.2", "client"),

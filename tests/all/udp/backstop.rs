@@ -1,10 +1,9 @@
 //! Datagrams of programs that the shim cannot see: static, musl, Go, with a cleared environment.
 
-use std::path::Path;
-
 use presocks_tests::{Build, missing};
 
 use super::scene::Scene;
+use crate::backstop::after;
 
 /// `tests/programs/udp_plain.c` in this build, after these words.
 #[track_caller]
@@ -14,8 +13,7 @@ fn talks_as_ever(build: Build, before: &[&str]) {
     }
     let Some(scene) = Scene::set() else { return };
     let program = build.of(&scene.lab, "udp_plain", &[]);
-    let words: Vec<&Path> = before.iter().map(Path::new).chain([program.as_path()]).collect();
-    scene.same_bare_and_wrapped(&words, &[&scene.dante, &scene.embedded]);
+    scene.same_bare_and_wrapped(&after(before, &program), &[&scene.dante, &scene.embedded]);
 }
 
 #[test]
@@ -101,8 +99,7 @@ fn calls_as_ever(build: Build, before: &[&str]) {
     }
     let Some(scene) = Scene::set() else { return };
     let program = build.of(&scene.lab, "udp_calls", &[]);
-    let words: Vec<&Path> = before.iter().map(Path::new).chain([program.as_path()]).collect();
-    scene.same_bare_and_wrapped(&words, &[&scene.embedded]);
+    scene.same_bare_and_wrapped(&after(before, &program), &[&scene.embedded]);
 }
 
 #[test]
