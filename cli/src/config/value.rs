@@ -119,7 +119,8 @@ pub(crate) struct Seconds(pub(crate) Duration);
 impl Seconds {
     /// Ten years.
     const MOST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-    const NO_TIME: &str = "not a time: write seconds above 0, as 5 or 0.5";
+    const NO_TIME: &str =
+        "not a time: write seconds above 0, as 5 or 0.5, or a unit behind them: 500ms, 5s, 2m, 1h";
     const TOO_LONG: &str = "too long a time: ten years, 315360000 seconds, are the most";
 
     /// This time.
@@ -134,9 +135,13 @@ impl Seconds {
         }
     }
 
-    /// Reads `5` or `0.5`.
+    /// Reads `5` or `0.5`, seconds; or a number with its unit, `5s`, `500ms`, `2m`, `1h`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        Self::from_float(text.parse().unwrap_or(f64::NAN)).map_err(str::to_owned)
+        const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+        let in_unit = |(unit, seconds)| Some((text.strip_suffix(unit)?.trim_end(), seconds));
+        let (number, seconds) = UNITS.into_iter().find_map(in_unit).unwrap_or((text, 1.0));
+        let number: f64 = number.parse().unwrap_or(f64::NAN);
+        Self::from_float(number * seconds).map_err(str::to_owned)
     }
 
     fn from_float(seconds: f64) -> Result<Self, &'static str> {
@@ -162,6 +167,10 @@ impl Visitor<'_> for SecondsVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("seconds, as 5 or 0.5")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
+        Seconds::parse(text).map_err(E::custom)
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Seconds, E> {
@@ -234,7 +243,12 @@ mod tests {
     #[test]
     fn times_are_positive_seconds() {
         assert_eq!(Seconds::parse("0.5"), Ok(Seconds(Duration::from_millis(500))));
-        for wrong in ["0", "-1", "", "x", "-inf", "NaN", "1e-300"] {
+        for (text, time) in
+            [("5s", 5_000), ("0.5 s", 500), ("250ms", 250), ("2m", 120_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(Seconds::parse(text), Ok(Seconds(Duration::from_millis(time))), "{text}");
+        }
+        for wrong in ["0", "-1", "", "x", "-inf", "NaN", "1e-300", "s", "0ms", "5sec", "5d", "s5"] {
             assert_eq!(Seconds::parse(wrong), Err(Seconds::NO_TIME.to_owned()), "{wrong}");
         }
     }
