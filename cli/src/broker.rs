@@ -19,6 +19,7 @@ mod hosts;
 mod isolation;
 mod names;
 mod negotiate;
+mod other_proxy;
 mod path;
 mod peers;
 mod pipelining;
@@ -62,6 +63,7 @@ use datagram::Datagrams;
 use dns::upstream::Upstreams;
 use isolation::Mark;
 use names::Names;
+use other_proxy::OtherProxies;
 use peers::Peers;
 use relay::Relays;
 use report::Report;
@@ -81,6 +83,7 @@ struct Broker {
     peers: RefCell<Peers>,
     bindings: Bindings,
     chains: Chains,
+    other_proxies: OtherProxies,
     authorities: Authorities,
     kerberos: gssapi::Turns,
     mark: Mark,
@@ -111,6 +114,7 @@ pub(crate) fn run(
     let datagrams = Datagrams::new(&settings.routes);
     let names = Names::new(settings.routes.names());
     let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
+    let other_proxies = OtherProxies::new(&settings);
     let broker = Rc::new(Broker {
         settings,
         session,
@@ -118,6 +122,7 @@ pub(crate) fn run(
         peers: RefCell::default(),
         bindings: Bindings::default(),
         chains,
+        other_proxies,
         authorities: Authorities::default(),
         kerberos: gssapi::Turns::default(),
         mark: Mark::new()?,

@@ -14,6 +14,7 @@ mod permission;
 mod place;
 mod print;
 mod profile;
+mod proxy_variables;
 mod routes;
 mod value;
 
@@ -22,11 +23,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 pub(crate) use environment::VARIABLES;
-use environment::{EXCEPTIONS, Environment, PROFILE};
+use environment::{Environment, PROFILE};
 use place::{Format, Text};
 pub(crate) use place::{Place, Said};
 pub(crate) use print::print;
 pub(crate) use profile::{Isolate, Order, Profile, Rule};
+pub(crate) use proxy_variables::Taken;
 pub(crate) use routes::routes;
 pub(crate) use value::{List, Seconds, name_server};
 
@@ -52,6 +54,10 @@ pub(crate) struct Loaded {
     pub(crate) notes: Vec<String>,
     /// Variables that are not the command's to see.
     pub(crate) withheld: Vec<&'static str>,
+    /// Those of them that are set, name proxies for programs, and have not configured presocks.
+    pub(crate) taken: Vec<Taken>,
+    /// The variable that `-p env` would take the proxy from.
+    offered: Option<&'static str>,
 }
 
 /// Reads and merges all sources; `flags` are the strongest.
@@ -64,22 +70,20 @@ pub(crate) fn load(
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Loaded, String> {
     let environment = Environment(environment);
-    let mut loaded =
-        Loaded { profile: Profile::default(), listed: None, notes: Vec::new(), withheld: VARIABLES.to_vec() };
+    let mut loaded = Loaded {
+        profile: Profile::default(),
+        listed: None,
+        notes: Vec::new(),
+        withheld: VARIABLES.to_vec(),
+        taken: Vec::new(),
+        offered: proxy_variables::chosen(&environment),
+    };
     let file = file(wanted, &environment, &mut loaded)?;
     let merged = flags.beside(environment.profile()?).over(file);
-    let all_proxy = if merged.leaves_proxy_open() { environment.all_proxy()? } else { None };
-    let mut profile = match all_proxy {
-        Some(mut weakest) => {
-            loaded.withheld.extend(EXCEPTIONS);
-            if merged.leaves_exceptions_open() {
-                weakest.rules =
-                    Some(environment.no_proxy(&mut loaded.notes)?).filter(|rules| !rules.is_empty());
-            }
-            merged.over(weakest)
-        }
-        None => merged,
-    };
+    let (mut profile, used) = with_variables(merged, &environment, &mut loaded)?;
+    let (withheld, taken) = set_aside(profile.keep_proxy_env.as_ref(), &environment, &used);
+    loaded.withheld.extend(withheld);
+    loaded.taken = taken;
     profile.settle();
     loaded.notes.extend(passed_by(&profile));
     let paths = environment.paths();
@@ -101,6 +105,65 @@ pub(crate) fn load(
     }
     loaded.profile = profile;
     Ok(loaded)
+}
+
+/// The profile with the proxy of the environment, where it asks for that or leaves its proxy open; and the variables that have said something.
+fn with_variables(
+    mut profile: Profile,
+    environment: &Environment<'_>,
+    loaded: &mut Loaded,
+) -> Result<(Profile, Vec<&'static str>), String> {
+    let mut used = Vec::new();
+    let is_word = |said: &Said<String>| said.value == proxy_variables::WORD;
+    let is_declared = profile.proxies.contains_key(proxy_variables::WORD);
+    let is_default = profile.proxy.as_ref().is_some_and(|list| list.items.iter().any(is_word));
+    for said in profile.urls_mut().filter(|said| is_word(said) && !is_declared) {
+        let name = loaded.offered.ok_or_else(|| said.fault(proxy_variables::NONE))?;
+        *said = proxy_variables::url(environment, name)?;
+        used.push(name);
+    }
+    let mut weakest = Profile::default();
+    if let Some(name) = proxy_variables::all_proxy(environment).filter(|_| profile.leaves_proxy_open()) {
+        let url = proxy_variables::url(environment, name)?;
+        let place = url.place.clone();
+        weakest.proxy = Some(List { items: vec![url], place });
+        used.push(name);
+    } else if !is_default || used.is_empty() {
+        return Ok((profile, used));
+    }
+    // They are that proxy's exceptions.
+    used.extend(proxy_variables::EXCEPTIONS);
+    if profile.leaves_exceptions_open() {
+        weakest.rules = Some(environment.no_proxy(&mut loaded.notes)?).filter(|rules| !rules.is_empty());
+    }
+    Ok((profile.over(weakest), used))
+}
+
+/// The variables that are not the command's to see, as they name proxies; and those of them that are set and have not configured presocks. Where the
+/// user keeps them, those that have.
+fn set_aside(
+    keeps: Option<&Said<bool>>,
+    environment: &Environment<'_>,
+    used: &[&'static str],
+) -> (Vec<&'static str>, Vec<Taken>) {
+    match keeps {
+        Some(Said { value: true, .. }) => (used.to_vec(), Vec::new()),
+        Some(_) | None => (proxy_variables::TAKEN.to_vec(), proxy_variables::taken(environment, used)),
+    }
+}
+
+/// As [`load`] has it of the command's variables, within another session, which has a configuration of its own.
+///
+/// # Errors
+/// A variable is wrong.
+pub(crate) fn set_aside_within(
+    flags: &Profile,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<(Vec<&'static str>, Vec<Taken>), String> {
+    let environment = Environment(environment);
+    let keeps = flags.keep_proxy_env.clone().or(environment.keep_proxy_env()?);
+    let (set_aside, taken) = set_aside(keeps.as_ref(), &environment, &[]);
+    Ok((VARIABLES.into_iter().chain(set_aside).collect(), taken))
 }
 
 /// A note, where a proxy is named on the spot, and a file has it that only what rules say goes by it.

@@ -27,7 +27,7 @@ use crate::backstop::filter;
 use crate::backstop::install::{Denied, stands};
 use crate::broker;
 use crate::exit::{Exit, say};
-use crate::settings::{Settings, Talk};
+use crate::settings::{self, Settings, Talk};
 use crate::streams::Standard;
 use crate::{config, gssapi, library};
 use command::{Command, Failure, PRELOAD, Running};
@@ -47,7 +47,7 @@ const SHIM_PREFIX: &[u8] = b"libpresocks";
 /// Runs the command; how presocks is to exit.
 pub(crate) fn run(typed: Typed, streams: Standard) -> Exit {
     if let Some(outer) = outer_session() {
-        return run_within(&outer, &typed.command, streams);
+        return run_within(&outer, &typed, streams);
     }
     match prepare(typed, streams) {
         Ok(prepared) => prepared.start(),
@@ -247,7 +247,8 @@ fn outer_session() -> Option<Session> {
 }
 
 /// An inner broker's system calls would be caught by the outer session, or go out past it: so the outer one serves the command.
-fn run_within(outer: &Session, words: &[OsString], streams: Standard) -> Exit {
+fn run_within(outer: &Session, typed: &Typed, streams: Standard) -> Exit {
+    let words = typed.command.as_slice();
     if !stands(Pass::new(outer.pass()))
         && let Some(obstacle) = preflight::look(first(words))
     {
@@ -259,7 +260,14 @@ fn run_within(outer: &Session, words: &[OsString], streams: Standard) -> Exit {
     say(format_args!(
         "this runs under presocks already: the outer one's proxy and options serve the command, not these"
     ));
-    let error = command::replace(words, &config::VARIABLES, streams);
+    let (withheld, taken) = match config::set_aside_within(&typed.flags, &|name| env::var_os(name)) {
+        Ok(set_aside) => set_aside,
+        Err(why) => return Exit::ours(format_args!("{why}")),
+    };
+    if !outer.quiet && typed.flags.quiet.is_none() {
+        settings::say_taken(&taken);
+    }
+    let error = command::replace(words, &withheld, streams);
     let was_found = error.kind() != io::ErrorKind::NotFound;
     let name = first(words).to_string_lossy();
     Exit::not_executed(format_args!("cannot run {}: {error}", name.escape_debug()), was_found)

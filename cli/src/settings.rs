@@ -14,7 +14,7 @@ use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Bind, Typed, Udp};
 use crate::broker;
-use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Wanted};
+use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Taken, Wanted};
 use crate::exit::say;
 use crate::proxy::{Host, Place, Proxy, Read};
 use crate::route::explain::{Limits, Question};
@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) talk: Talk,
     /// Variables that are not the command's to see.
     pub(crate) withheld: Vec<&'static str>,
+    /// Those of them that name proxies for programs, are set, and have not configured presocks.
+    pub(crate) taken: Vec<Taken>,
 }
 
 /// How much is said on stderr.
@@ -70,7 +72,11 @@ impl Settings {
     /// What is missing or wrong, where, and what to do.
     pub(crate) fn new(typed: Typed) -> Result<(Self, Vec<OsString>), String> {
         let command = typed.command;
-        let (mut settings, _) = Self::configured(typed.flags, &typed.wanted)?;
+        let (mut settings, merged) = Self::configured(typed.flags, &typed.wanted)?;
+        // Who says that they are to go knows it.
+        if settings.talk != Talk::Quiet && merged.keep_proxy_env.is_none() {
+            say_taken(&settings.taken);
+        }
         let mut read = Read::new();
         for proxy in settings.routes.chains.iter_mut().flat_map(|chain| &mut chain.proxies) {
             let why = proxy.read_certificates(&mut read);
@@ -90,7 +96,7 @@ impl Settings {
         let mut loaded = config::load(flags, wanted, &|name| env::var_os(name))?;
         loaded.notes.extend(unknown_variables());
         let routes = config::routes(&loaded)?;
-        let Loaded { profile, notes, withheld, .. } = loaded;
+        let Loaded { profile, notes, withheld, taken, .. } = loaded;
         let merged = profile.clone();
         let talk = talk(&profile)?;
         if talk != Talk::Quiet {
@@ -117,6 +123,7 @@ impl Settings {
             backstop: profile.backstop.map_or(Backstop::Auto, |said| said.value),
             talk,
             withheld,
+            taken,
         };
         Ok((settings, merged))
     }
@@ -143,6 +150,17 @@ pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, Strin
         Limits { has_no_datagrams: settings.udp == Udp::Deny, is_isolated: settings.isolation.is_some() };
     let local = |name: &Name| broker::local(&settings.routes, name);
     Ok(question.answer(&settings.routes, &program, limits, local))
+}
+
+/// Says which variables the command does not get; exceptions alone would change nothing.
+pub(crate) fn say_taken(taken: &[Taken]) {
+    if taken.iter().any(Taken::names_one) {
+        let names: Vec<_> = taken.iter().map(|taken| taken.name).collect();
+        say(format_args!(
+            "removed from the command's environment, so that it uses no proxy of its own: {} (--keep-proxy-env keeps them)",
+            names.join(", ")
+        ));
+    }
 }
 
 /// A variable with a slip in its name would be passed over in silence.

@@ -50,7 +50,7 @@ fn the_stronger_source_wins() {
     let named = [
         fetch().proxy(&proxy).env("PRESOCKS_PROXY", nowhere).env("ALL_PROXY", nowhere),
         fetch().env("PRESOCKS_PROXY", proxy.url()).env("ALL_PROXY", nowhere),
-        fetch().env("ALL_PROXY", proxy.url()).env("all_proxy", nowhere),
+        fetch().env("all_proxy", proxy.url()).env("ALL_PROXY", nowhere),
     ];
     for fetch in named {
         fetch.run().success().stdout_is(http::HELLO);

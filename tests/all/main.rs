@@ -41,6 +41,7 @@ mod node;
 mod parallel;
 mod pipes;
 mod preflight;
+mod proxy_variables;
 mod python;
 mod recipes;
 mod relay;

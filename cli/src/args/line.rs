@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Parser as _;
+use clap::{ArgAction, Parser as _};
 
 use super::{Backstop, Bind, Mode, Typed, Udp};
 use crate::config::{Isolate, List, Order, Place, Profile, Rule, Said, Seconds, Wanted};
@@ -24,7 +24,8 @@ A proxy is
   socks5+unix:///run/tor/socks             (any of them at a Unix socket)
 
 What can be configured comes from options, PRESOCKS_ variables (PRESOCKS_PROXY, PRESOCKS_TIMEOUT, …), the profile, the
-configuration file, and ALL_PROXY or all_proxy with NO_PROXY, in this order.
+configuration file, and all_proxy or ALL_PROXY with no_proxy, in this order. -p env takes the proxy from https_proxy or
+http_proxy as well.
 
 Exit status: COMMAND's own; 125 when presocks fails, 126 when COMMAND cannot be executed, 127 when it is not found.
 
@@ -43,7 +44,7 @@ presocks --demo";
 #[derive(clap::Parser)]
 #[command(name = "presocks", version, about = ABOUT, after_help = AFTER, override_usage = USAGE)]
 struct Line {
-    /// The proxy, or its name in the configuration; once more for each that is behind it, a chain. A password here is seen by every
+    /// The proxy, its name in the configuration, or env for that of all_proxy, https_proxy or http_proxy; once more for each that is behind it, a chain. A password here is seen by every
     /// user of this machine (ps)
     #[arg(short, long, value_name = "URL", help_heading = "Proxies")]
     proxy: Vec<String>,
@@ -124,6 +125,11 @@ struct Line {
     #[arg(help_heading = "Where connections go")]
     bind: Option<Bind>,
 
+    /// Leave the variables by which programs are told of a proxy (https_proxy, …) in COMMAND's environment: programs that follow them
+    /// connect to that proxy
+    #[arg(long, help_heading = "Where connections go")]
+    keep_proxy_env: bool,
+
     /// Catch what LD_PRELOAD does not reach (static programs, Go, musl, a cleared environment) by a seccomp filter
     /// [default: auto]
     #[arg(long, value_name = "WHEN")]
@@ -131,12 +137,12 @@ struct Line {
 
     /// Print nothing but COMMAND's own output, and what must not be missed: that less is caught than was asked for, or
     /// that the broker hangs
-    #[arg(short, long, conflicts_with = "verbose")]
-    quiet: bool,
+    #[arg(short, long, conflicts_with = "verbose", action = ArgAction::Count)]
+    quiet: u8,
 
     /// Print a line for every connection: program, destination, outcome, time
-    #[arg(short, long)]
-    verbose: bool,
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
 
     /// Read this configuration: presocks' own (.toml), or one of proxychains, torsocks or Dante [default:
     /// ~/.config/presocks/config.toml]
@@ -236,8 +242,9 @@ impl Line {
             udp: said(self.udp, "--udp"),
             bind: said(self.bind, "--bind"),
             backstop: said(self.backstop, "--backstop"),
-            quiet: flag(self.quiet, "--quiet"),
-            verbose: flag(self.verbose, "--verbose"),
+            quiet: flag(self.quiet > 0, "--quiet"),
+            verbose: flag(self.verbose > 0, "--verbose"),
+            keep_proxy_env: flag(self.keep_proxy_env, "--keep-proxy-env"),
             ..Profile::default()
         };
         let wanted =
@@ -277,7 +284,7 @@ mod tests {
     fn every_word_after_the_flags_is_the_commands() {
         let line = line(&["-q", "-p", "socks5://h", "check", "-v", "--help", "-p"]);
         assert_eq!(line.command, ["check", "-v", "--help", "-p"]);
-        assert!(line.quiet && !line.verbose);
+        assert_eq!((line.quiet, line.verbose), (1, 0));
     }
 
     #[test]

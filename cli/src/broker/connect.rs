@@ -64,7 +64,13 @@ async fn connect(
         broker.bindings.connects(socket);
     }
     let started = Instant::now();
-    let (route, path, result) = match route(broker, destination, &|| program.names()) {
+    let route = route(broker, destination, &|| program.names());
+    if let Ok(Route::Chain(_, target) | Route::Direct(target, _)) = &route
+        && let Some(whose) = broker.other_proxies.at(target)
+    {
+        broker.report.connects_to_a_proxy(program, target, whose);
+    }
+    let (route, path, result) = match route {
         Err(failure) => (None, None, Err(failure)),
         Ok(route) => tokio::select! {
             // First: nothing more is done with a socket that is its program's again.

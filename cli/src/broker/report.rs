@@ -22,6 +22,7 @@ use tokio_seqpacket::UnixSeqpacket;
 use super::datagram::Refusal;
 use super::dns::upstream::Trouble;
 use super::failure::{Failure, Plain};
+use super::other_proxy::Whose;
 use crate::backstop::target::process_of;
 use crate::proxy::Proxy;
 use crate::settings::Talk;
@@ -32,6 +33,7 @@ const TARGET: u32 = u32::MAX - 1;
 const LISTENER: u32 = u32::MAX - 2;
 const FILTER: u32 = u32::MAX - 3;
 const SUPERVISOR: u32 = u32::MAX - 4;
+const OTHER_PROXY: u32 = u32::MAX - 5;
 /// Of no association, with the chain's and the failure's own numbers.
 const ASSOCIATION: u32 = 0x1000_0000;
 
@@ -161,6 +163,20 @@ impl Report {
                 self.say(format_args!("{destination}{via}: {failure}"));
             }
             _ => {}
+        }
+    }
+
+    /// A program connects to a proxy, as if it had been told to use that.
+    pub(super) fn connects_to_a_proxy(&self, program: &Program<'_>, target: &Target, whose: Whose) {
+        if self.talk != Talk::Quiet && self.is_new_of(&target.to_string(), OTHER_PROXY) {
+            let whose = match whose {
+                Whose::Ours => "presocks' own proxy".to_owned(),
+                Whose::Variable(name) => format!("the proxy that {name} named"),
+            };
+            self.say(format_args!(
+                "{program} connects to {target}, {whose}: it seems to have a proxy setting of its own (git config, .npmrc, \
+                 pip.conf, .wgetrc, …); under presocks it needs none"
+            ));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the environment says: `PRESOCKS_` variables, and `ALL_PROXY` with `NO_PROXY`.
+//! What the environment says: `PRESOCKS_` variables, and `NO_PROXY`. [`super::proxy_variables`] has those that name proxies.
 //!
 //! None of these variables reaches the command ([`VARIABLES`]): they name proxies and hold passwords.
 
@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::path::Paths;
 use super::place::{Place, Said};
 use super::profile::{Profile, Rule};
+use super::proxy_variables::EXCEPTIONS;
 use super::value::{List, Seconds};
 use crate::route::{Criteria, rule};
 
@@ -17,7 +18,7 @@ use crate::route::{Criteria, rule};
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);
 
 /// All that can configure presocks.
-pub(crate) const VARIABLES: [&str; 25] = [
+pub(crate) const VARIABLES: [&str; 24] = [
     CONFIG,
     PROFILE,
     "PRESOCKS_PROXY",
@@ -40,17 +41,14 @@ pub(crate) const VARIABLES: [&str; 25] = [
     "PRESOCKS_BACKSTOP",
     "PRESOCKS_QUIET",
     "PRESOCKS_VERBOSE",
-    "PRESOCKS_NO_CONFIG",
-    "ALL_PROXY",
-    "all_proxy",
+    KEEP_PROXY_ENV,
+    NO_CONFIG,
 ];
-
-/// They count where `ALL_PROXY` does, and go with it.
-pub(super) const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 pub(super) const CONFIG: &str = "PRESOCKS_CONFIG";
 pub(super) const PROFILE: &str = "PRESOCKS_PROFILE";
 pub(super) const NO_CONFIG: &str = "PRESOCKS_NO_CONFIG";
+pub(super) const KEEP_PROXY_ENV: &str = "PRESOCKS_KEEP_PROXY_ENV";
 
 impl Environment<'_> {
     /// The value of a variable.
@@ -99,19 +97,17 @@ impl Environment<'_> {
             backstop: self.one_of("PRESOCKS_BACKSTOP")?,
             quiet: self.parsed("PRESOCKS_QUIET", truth)?,
             verbose: self.parsed("PRESOCKS_VERBOSE", truth)?,
+            keep_proxy_env: self.keep_proxy_env()?,
             ..Profile::default()
         })
     }
 
-    /// The proxy of `ALL_PROXY`; `None` when there is none.
+    /// Whether the command keeps the variables that name proxies.
     ///
     /// # Errors
-    /// The variable is not UTF-8.
-    pub(super) fn all_proxy(&self) -> Result<Option<Profile>, String> {
-        let Some(name) = ["ALL_PROXY", "all_proxy"].into_iter().find(|name| self.path(name).is_some()) else {
-            return Ok(None);
-        };
-        Ok(Some(Profile { proxy: self.list(name, |_| false)?, ..Profile::default() }))
+    /// It is neither 1 nor 0.
+    pub(super) fn keep_proxy_env(&self) -> Result<Option<Said<bool>>, String> {
+        self.parsed(KEEP_PROXY_ENV, truth)
     }
 
     /// What `NO_PROXY` excepts. Entries that mean nothing here are left out, with a note: they are written for other programs.
@@ -119,8 +115,7 @@ impl Environment<'_> {
     /// # Errors
     /// The variable is not UTF-8.
     pub(super) fn no_proxy(&self, notes: &mut Vec<String>) -> Result<Vec<Said<Rule>>, String> {
-        // curl has the lower case first.
-        let Some(name) = ["no_proxy", "NO_PROXY"].into_iter().find(|name| self.path(name).is_some()) else {
+        let Some(name) = EXCEPTIONS.into_iter().find(|name| self.path(name).is_some()) else {
             return Ok(Vec::new());
         };
         let value = self.value(name)?.unwrap_or_default();

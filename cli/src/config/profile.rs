@@ -44,6 +44,7 @@ pub(crate) struct Profile {
     pub(crate) backstop: Option<Said<Backstop>>,
     pub(crate) quiet: Option<Said<bool>>,
     pub(crate) verbose: Option<Said<bool>>,
+    pub(crate) keep_proxy_env: Option<Said<bool>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) rewrite: BTreeMap<String, Said<String>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -203,6 +204,7 @@ impl Profile {
             backstop: self.backstop.or(weaker.backstop),
             quiet: self.quiet.or(weaker.quiet.filter(|_| !has_talk)),
             verbose: self.verbose.or(weaker.verbose.filter(|_| !has_talk)),
+            keep_proxy_env: self.keep_proxy_env.or(weaker.keep_proxy_env),
             rewrite: merged(self.rewrite, weaker.rewrite),
             proxies: merged(self.proxies, weaker.proxies),
             chains: merged(self.chains, weaker.chains),

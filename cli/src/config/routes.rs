@@ -11,7 +11,7 @@ use super::value::List;
 use crate::proxy::Proxy;
 use crate::route::{self, Chain, Criteria, Pattern, Rewrite, Routes, Verdict, rule};
 
-const NO_PROXY: &str = "no proxy is configured, so the command was not run. Name one in one of these ways:\n  \
+const NO_PROXY: &str = "no proxy is configured. Name one in one of these ways:\n  \
      presocks -p socks5://HOST:PORT COMMAND\n  \
      presocks --proxy-file FILE COMMAND     (a URL on each line)\n  \
      PRESOCKS_PROXY=socks5://HOST:PORT presocks COMMAND     (or ALL_PROXY)\n  \
@@ -49,7 +49,7 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
         (Some(default), _) => builder.verdict(&default.value, &default.place)?,
         (None, Some(_)) => Verdict::Direct,
         (None, None) if builder.has_default => Verdict::Chain(0),
-        (None, None) => return Err(NO_PROXY.into()),
+        (None, None) => return Err(no_proxy(loaded)),
     };
     let mut routes = Routes { chains: builder.chains, rules, fallback, rewrites };
     if let Some(file) = &profile.ca_file {
@@ -57,9 +57,17 @@ pub(crate) fn routes(loaded: &Loaded) -> Result<Routes, String> {
         proxies.for_each(|proxy| proxy.default_ca_file(&file.value));
     }
     if !builder.has_default {
-        promote(&mut routes)?;
+        promote(&mut routes).ok_or_else(|| no_proxy(loaded))?;
     }
     Ok(routes)
+}
+
+/// That there is none, and how to name one.
+fn no_proxy(loaded: &Loaded) -> String {
+    let offer = loaded
+        .offered
+        .map(|name| format!("\n  presocks -p env COMMAND     (takes the proxy that {name} names)"));
+    format!("{NO_PROXY}{}", offer.unwrap_or_default())
 }
 
 /// What a list of names and networks is about.
@@ -70,13 +78,13 @@ fn destinations(list: &List) -> Result<Criteria, String> {
 }
 
 /// Without `proxy`, the chain of `default`, or else of the first rule that has one, is the default chain.
-fn promote(routes: &mut Routes) -> Result<(), String> {
+fn promote(routes: &mut Routes) -> Option<()> {
     let verdicts = std::iter::once(routes.fallback).chain(routes.rules.iter().map(|rule| rule.via));
     let first = verdicts.into_iter().find_map(|verdict| match verdict {
         Verdict::Chain(index) => Some(index),
         Verdict::Direct | Verdict::Deny => None,
     });
-    let first = first.filter(|first| *first < routes.chains.len()).ok_or(NO_PROXY)?;
+    let first = first.filter(|first| *first < routes.chains.len())?;
     routes.chains.swap(0, first);
     let swapped = |verdict: &mut Verdict| {
         if let Verdict::Chain(index) = verdict {
@@ -91,7 +99,7 @@ fn promote(routes: &mut Routes) -> Result<(), String> {
     };
     swapped(&mut routes.fallback);
     routes.rules.iter_mut().for_each(|rule| swapped(&mut rule.via));
-    Ok(())
+    Some(())
 }
 
 struct Builder<'a> {

@@ -2,6 +2,7 @@
 
 mod direct;
 mod paths;
+mod proxy_variables;
 mod weakest;
 
 use std::collections::BTreeMap;
@@ -247,7 +248,7 @@ fn what_is_wrong_is_shown_where_it_stands() {
         ("timeout = 3000000000", "1:11", "ten years", "timeout = 3000000000"),
         ("timeout = 99999999999999999999", "1:11", "ten years", "timeout = 99999999999999999999"),
         ("timeout = 1e19", "1:11", "ten years", "timeout = 1e19"),
-        ("timeout = \"5\"", "1:11", "seconds", "timeout = \"5\""),
+        ("timeout = \"5x\"", "1:11", "seconds", "timeout = \"5x\""),
         ("colour = 1", "1:1", "unknown key `colour`", "colour = ***"),
         ("password = \"secret\"", "1:1", "unknown key", "password = ***"),
         ("proxy = \"socks5://u:secret@h", "1:29", "", "proxy = \"socks5://***@h"),
@@ -327,7 +328,7 @@ fn a_variable_that_is_wrong_is_named_and_not_quoted() {
         ("PRESOCKS_QUIET", "maybe", "1 or 0"),
         ("PRESOCKS_DIRECT", "10.0.0.0/8,h/8", "network"),
         ("PRESOCKS_DEFAULT", "far", "\"far\""),
-        ("ALL_PROXY", "secret:1080", "scheme"),
+        ("ALL_PROXY", "secret:h:1080", "brackets"),
     ] {
         let error = Scene::new().set("PRESOCKS_PROXY", "socks5://h").set(name, value);
         let error = if name == "ALL_PROXY" { error.set("PRESOCKS_PROXY", "") } else { error }.error();
@@ -423,7 +424,14 @@ proptest::proptest! {
                 format: Format::Toml,
             });
             if let Ok(profile) = document::profile(&text) {
-                let loaded = Loaded { profile, listed: None, notes: Vec::new(), withheld: Vec::new() };
+                let loaded = Loaded {
+                    profile,
+                    listed: None,
+                    notes: Vec::new(),
+                    withheld: Vec::new(),
+                    taken: Vec::new(),
+                    offered: None,
+                };
                 let _ = routes(&loaded);
             }
         }

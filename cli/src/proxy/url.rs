@@ -16,7 +16,7 @@ use super::credentials::Credentials;
 use super::gssapi;
 use super::{Host, Kind, Place, Proxy, Tls};
 
-const SCHEMES: &str = "socks5, socks5h, socks5+gssapi, socks4, socks4a and http are, each also as with +tls or +unix, and https";
+const SCHEMES: &str = "socks5, socks5h, socks, socks5+gssapi, socks4, socks4a and http are, each also as with +tls or +unix, and https";
 
 const ESCAPES: &str =
     "a /, ?, # or @ in user, password, path or option must be written as %2F, %3F, %23 or %40";
@@ -125,7 +125,8 @@ impl Scheme {
         }
         let mut words = text.split('+').peekable();
         let kind = match words.next()? {
-            "socks5" | "socks5h" => Kind::Socks5,
+            // GNOME's word for a server of any version, which it tries as SOCKS5 first.
+            "socks5" | "socks5h" | "socks" => Kind::Socks5,
             "socks4" => Kind::Socks4,
             "socks4a" => Kind::Socks4a,
             "http" => Kind::Http,

@@ -20,14 +20,14 @@ fn no_variable_of_the_configuration_reaches_the_command() {
         .env("PRESOCKS_TIMEOUT", "30")
         .env("PRESOCKS_DIRECT", "192.0.2.0/24")
         .env("ALL_PROXY", &url)
-        .env("NO_PROXY", "kept.example");
+        .env("NO_PROXY", "gone.example");
     let told = run.run().success().stdout();
     for gone in
         ["hunter2", "PRESOCKS_PROXY", "PRESOCKS_ORDER", "PRESOCKS_TIMEOUT", "PRESOCKS_DIRECT", "ALL_PROXY"]
     {
         assert!(!told.contains(gone), "{told}");
     }
-    assert!(told.contains("PRESOCKS_SESSION=") && told.contains("NO_PROXY=kept.example\n"), "{told}");
+    assert!(told.contains("PRESOCKS_SESSION=") && !told.contains("NO_PROXY"), "{told}");
     let told =
         lab.presocks(["env"]).env("all_proxy", &url).env("no_proxy", "gone.example").run().success().stdout();
     assert!(!told.contains("gone.example") && !told.contains("hunter2"), "{told}");

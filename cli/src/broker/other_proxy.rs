@@ -1,0 +1,55 @@
+//! Programs that are told of a proxy in a way that nobody can take from them (git's configuration, .npmrc, pip.conf, apt.conf, .wgetrc, properties of
+//! Java, GNOME's settings). What shows it is a connection to presocks' own proxy, or to one that a variable named which was taken. The connection is made
+//! as any; the user gets a hint.
+
+use std::net::SocketAddr;
+
+use presocks_proto::target::{Host, Target};
+
+use super::local;
+use crate::route::explain::Local;
+use crate::settings::Settings;
+
+/// Where proxies are that no program should connect to.
+pub(super) struct OtherProxies(Vec<(Target, Whose)>);
+
+/// Whose proxy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// One of presocks' own.
+    Ours,
+    /// The one that this variable named.
+    Variable(&'static str),
+}
+
+impl OtherProxies {
+    /// Those of the settings.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let proxies = settings.routes.chains.iter().flat_map(|chain| &chain.proxies);
+        let own = proxies.filter_map(|proxy| Some((proxy.as_target()?, Whose::Ours)));
+        let addresses = settings.proxy_addresses.iter().map(|at| (target(*at), Whose::Ours));
+        let taken =
+            settings.taken.iter().filter_map(|taken| Some((taken.proxy?, Whose::Variable(taken.name))));
+        let mut known: Vec<_> = own.chain(addresses).chain(taken).collect();
+        // A program finds a name of /etc/hosts there.
+        let local: Vec<_> = known
+            .iter()
+            .filter_map(|(target, whose)| {
+                let Host::Name(name) = &target.host else { return None };
+                let Local::Address(address) = local(&settings.routes, name) else { return None };
+                Some((Target { host: Host::Address(address), ..*target }, *whose))
+            })
+            .collect();
+        known.extend(local);
+        Self(known)
+    }
+
+    /// Whose proxy is at this target?
+    pub(super) fn at(&self, target: &Target) -> Option<Whose> {
+        self.0.iter().find(|(other, _)| other == target).map(|(_, whose)| *whose)
+    }
+}
+
+fn target(address: SocketAddr) -> Target {
+    Target { host: Host::Address(address.ip().to_canonical()), port: address.port() }
+}
