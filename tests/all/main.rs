@@ -46,6 +46,7 @@ mod python;
 mod recipes;
 mod relay;
 mod rules;
+mod sequences;
 mod serve;
 mod sources;
 mod ssh;
