@@ -68,6 +68,18 @@ impl Handshake<'_> {
         matches!(self, Self::Socks5(handshake) if handshake.is_authenticated())
     }
 
+    /// Has a SOCKS5 proxy let us in, been asked to connect to the target, and not begun to answer?
+    #[must_use]
+    pub fn awaits_reply(&self) -> bool {
+        matches!(self, Self::Socks5(handshake) if handshake.awaits_reply())
+    }
+
+    /// Do a SOCKS5 proxy's greeting and request go in one flight?
+    #[must_use]
+    pub fn is_pipelined(&self) -> bool {
+        matches!(self, Self::Socks5(handshake) if handshake.is_pipelined())
+    }
+
     /// Has the request itself been sent? What is waited for then is the proxy's connection to the target, not the proxy.
     #[must_use]
     pub fn has_asked(&self) -> bool {

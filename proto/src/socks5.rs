@@ -88,6 +88,15 @@ impl fmt::Display for ReplyCode {
             6 => "TTL expired",
             7 => "command not supported",
             8 => "address type not supported",
+            // Tor's, on a port with ExtendedErrors (its proposal 304).
+            0xf0 => "the onion service's descriptor is not found",
+            0xf1 => "the onion service's descriptor is not valid",
+            0xf2 => "the onion service cannot be introduced to",
+            0xf3 => "the onion service cannot be met",
+            0xf4 => "the onion service wants a client authorisation",
+            0xf5 => "the onion service refuses our client authorisation",
+            0xf6 => "the onion address is not valid",
+            0xf7 => "the introduction to the onion service took too long",
             _ => "unassigned",
         };
         write!(f, "{meaning} (reply {})", self.0)
@@ -189,6 +198,20 @@ impl<'a> Handshake<'a> {
                 self.state,
                 State::Sending(Answer::Reply) | State::Awaiting(Answer::Reply) | State::Connected
             )
+    }
+
+    /// Has the proxy let us in, been asked to connect to the target, and not begun to answer? A server that closes the connection then has
+    /// failed to connect to it and says so in this way, as OpenSSH does.
+    #[must_use]
+    pub fn awaits_reply(&self) -> bool {
+        let is_empty = self.input.as_slice().is_empty();
+        self.command == CONNECT && self.state == State::Awaiting(Answer::Reply) && is_empty
+    }
+
+    /// Do greeting and request go in one flight?
+    #[must_use]
+    pub fn is_pipelined(&self) -> bool {
+        self.is_pipelined
     }
 
     /// A handshake for UDP ASSOCIATE. It does not say where the datagrams will come from: behind a translator of addresses (NAT)

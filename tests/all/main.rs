@@ -37,6 +37,7 @@ mod names;
 mod negotiation;
 mod netcat;
 mod nmap;
+mod no_reply;
 mod node;
 mod parallel;
 mod pipes;

@@ -2,18 +2,18 @@
 
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::scripted::Script;
-use presocks_tests::proxy::{Dante, Microsocks, Upstream};
+use presocks_tests::proxy::{Dante, EACH_NEEDS, Microsocks, SshDynamic, Upstream};
 use presocks_tests::{Lab, missing, patience};
 
 #[test]
 fn nmap_tells_open_ports_from_closed_ones_by_address() {
-    if missing(&["nmap", "danted", "microsocks"]) {
+    if missing(&["nmap"]) || missing(&EACH_NEEDS) {
         return;
     }
     let lab = Lab::new();
     let _open = [Service::echo(&lab, 7), Service::echo(&lab, 8000)];
-    let (dante, microsocks) = (Dante::open(&lab), Microsocks::open(&lab));
-    for proxy in [&dante as &dyn Upstream, &microsocks] {
+    let (dante, microsocks, ssh) = (Dante::open(&lab), Microsocks::open(&lab), SshDynamic::open(&lab));
+    for proxy in [&dante as &dyn Upstream, &microsocks, &ssh] {
         let scan =
             ["nmap", "-sT", "-Pn", "-n", "--unprivileged", "-oG", "-", "-p", "4,7,8,8000", "10.88.0.2"];
         let outcome = lab.presocks(scan).proxy(proxy).options(["-q"]).run();

@@ -32,6 +32,9 @@ pub(super) enum Failure {
     ProxyTimeout(Duration),
     /// The proxy closed or reset the connection in the middle of the handshake.
     ProxyClosed(Option<io::Error>),
+    /// The proxy has let us in and taken the request, and closed the connection instead of answering: OpenSSH's way (`ssh -D`) to say that the far side
+    /// refuses, or does not know the name.
+    NoReply,
     /// What the proxy said ends the handshake, or it cannot be asked.
     Handshake(Error),
     /// The proxy did not answer in time.
@@ -95,6 +98,8 @@ impl Failure {
             Self::Gssapi(trouble) => trouble.errno(),
             Self::At(at) => at.errno(),
             Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
+            // Any failure may be meant, of which a refused connection is the commonest; and the one that comes at once. As for SOCKS4's 91.
+            Self::NoReply => libc::ECONNREFUSED,
             Self::Handshake(error) => handshake::errno(error),
             Self::Denied(_) => libc::EACCES,
             Self::UnknownStandIn | Self::DirectName(_) => libc::EHOSTUNREACH,
@@ -124,6 +129,7 @@ impl Failure {
             Self::OtherFamily(_) => 23,
             Self::ListensNoMore(_) => 24,
             Self::NotBrought(_) => 25,
+            Self::NoReply => 26,
             Self::Unproxied(Unproxied::Group) => 30,
             Self::Unproxied(Unproxied::Link) => 31,
             Self::Bound(_) => 32,
@@ -166,7 +172,17 @@ impl Failure {
     pub(super) fn is_about_the_target(&self, has_asked: bool) -> bool {
         match self {
             Self::Handshake(error) => handshake::is_about_the_target(error),
+            Self::NoReply => true,
             Self::AnswerTimeout(_) => has_asked,
+            _ => false,
+        }
+    }
+
+    /// Has the proxy closed the connection where others answer that they cannot connect?
+    pub(super) fn is_no_reply(&self) -> bool {
+        match self {
+            Self::NoReply => true,
+            Self::At(at) => at.failure.is_no_reply(),
             _ => false,
         }
     }
@@ -216,6 +232,10 @@ impl fmt::Display for Failure {
             Self::ProxyClosed(Some(error)) => {
                 write!(f, "the connection to the proxy broke during the handshake: {}", Plain(error))
             }
+            Self::NoReply => f.write_str(
+                "the proxy closed the connection instead of answering the request, as OpenSSH (ssh -D) does when the destination refuses or its \
+                 name is not known",
+            ),
             Self::Handshake(error) => handshake::write(f, error),
             Self::AnswerTimeout(limit) => write!(f, "the proxy did not answer within {limit:?}"),
             Self::UnknownStandIn => f.write_str(

@@ -72,7 +72,7 @@ impl Hop {
         stranger: Option<Stranger<'a>>,
     ) -> Result<Handshake<'a>, Failure> {
         can_be_asked_for(&target)?;
-        if stranger.is_none() && self.pipelining.is_proven() {
+        if stranger.is_none() && self.pipelining.may_serve() {
             return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
         }
         self.proxy.handshake(target, stranger).map_err(Failure::Handshake)

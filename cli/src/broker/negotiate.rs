@@ -171,7 +171,8 @@ async fn converse(
         let room = buffer.get_mut(..wanted).ok_or(Failure::ProxyClosed(None))?;
         let len = wire.receive(room).await.map_err(broken)?;
         if len == 0 {
-            return Err(Failure::ProxyClosed(None));
+            let is_answer = handshake.awaits_reply();
+            return Err(if is_answer { Failure::NoReply } else { Failure::ProxyClosed(None) });
         }
         *has_heard = true;
         handshake.handle_input(buffer.get(..len).unwrap_or(&[])).map_err(Failure::Handshake)?;

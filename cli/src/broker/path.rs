@@ -208,7 +208,7 @@ impl<'a> Way<'a> {
                 self.broker.report.passed_over(&hop.proxy, &failure);
             }
             let path = shown(&hops);
-            let Fault { failure, blame } = match attempt(&hops).await {
+            let Fault { failure, blame, .. } = match beyond_doubt(&hops, &attempt).await {
                 Ok(done) => {
                     line.succeed(&turn);
                     return Outcome { path, result: Ok(done) };
@@ -265,7 +265,7 @@ impl<'a> Way<'a> {
     fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
         self.is_told_apart.set(false);
         if self.stranger.is_some() && !hops.iter().any(|hop| hop.proxy.tells_strangers()) {
-            return Err(Fault { failure: Failure::NotApart, blame: Blame::Unlucky(0) });
+            return Err(Fault { failure: Failure::NotApart, blame: Blame::Unlucky(0), doubted: None });
         }
         (0..hops.len()).try_for_each(|index| self.handshake(hops, index).map(|_| ()))
     }
@@ -441,16 +441,36 @@ impl<'a> Way<'a> {
         }
         self.bound.set(handshake.bound());
         let must_be_told = self.stranger_for(hops, index).is_some_and(|stranger| stranger.must_be_told);
+        let (hop, is_pipelined) = (hops.get(index), handshake.is_pipelined());
+        if let (Ok(()), Some(hop), true) = (&negotiation, hop, is_pipelined) {
+            hop.pipelining.prove();
+        }
         negotiation.map_err(|mut broken| {
             if must_be_told && broken.failure.is_about_the_method() {
                 broken.failure = Failure::NotApart;
             }
-            if let (Failure::AnswerTimeout(_), Some(hop)) = (&broken.failure, hops.get(index)) {
+            if let (Failure::AnswerTimeout(_), Some(hop)) = (&broken.failure, hop) {
                 hop.pipelining.disprove();
             }
-            Fault::of_negotiation(index, hops, broken)
+            let doubted = hop.filter(|hop| is_pipelined && hop.pipelining.doubts(&broken.failure));
+            Fault::of_negotiation(index, hops, broken).doubting(doubted)
         })
     }
+}
+
+/// Attempts it; in turns, where it may have failed because it was pipelined.
+async fn beyond_doubt<T>(
+    hops: &[Rc<Hop>],
+    attempt: &impl AsyncFn(&[Rc<Hop>]) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    let outcome = attempt(hops).await;
+    let Some(hop) = outcome.as_ref().err().and_then(|fault| fault.doubted.clone()) else { return outcome };
+    let doubt = hop.pipelining.doubt();
+    let again = attempt(hops).await;
+    if again.as_ref().is_err_and(|fault| fault.failure.is_no_reply()) {
+        doubt.dispel();
+    }
+    again
 }
 
 /// The proxies, as the user knows them.

@@ -3,10 +3,15 @@
 //! Most servers do; some lose the request and never answer, so it is not guessed on a program's connection. A session that has made a few
 //! connects asks once, in the background, on a connection of its own: the proxy is to connect to itself, and any reply at all proves
 //! that it read the request. Where it does not, or where a password is needed, the handshake takes its turns.
+//!
+//! OpenSSH closes the connection where others reply that they cannot connect, and `ssh -D` often cannot connect to itself: its far side is another host. So
+//! a close after a good greeting promises something, and the next connect tries it. A pipelined connect that ends in a close which may be about the
+//! pipelining is made again in turns, and what comes of that decides.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use presocks_proto::handshake::{Error, Handshake};
 use presocks_proto::socks5;
@@ -23,22 +28,68 @@ use crate::proxy::Kind;
 /// A session with fewer connects would not get the question's cost back.
 const CONNECTS_BEFORE_ASKING: u32 = 4;
 
+/// Who waits for the request that it has lost may close the connection as well, but not so soon.
+const PROMPT: Duration = Duration::from_secs(2);
+
 /// What is known of the proxy.
 #[derive(Default)]
 pub(super) struct Pipelining {
-    is_proven: Cell<bool>,
+    state: Cell<State>,
     connects: Cell<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nothing, or that it takes none.
+    #[default]
+    Unknown,
+    /// It has let a pipelined question in, and closed the connection: so it answers failures, or so it takes the pipelining.
+    Promising,
+    /// It has answered one.
+    Proven,
+}
+
+/// A pipelined connect that came to an end which may be about the pipelining, while the connect is made again.
+pub(super) struct Doubt<'a> {
+    pipelining: &'a Pipelining,
+    before: State,
 }
 
 impl Pipelining {
     /// May a handshake be pipelined?
-    pub(super) fn is_proven(&self) -> bool {
-        self.is_proven.get()
+    pub(super) fn may_serve(&self) -> bool {
+        self.state.get() != State::Unknown
+    }
+
+    /// A pipelined handshake got an answer.
+    pub(super) fn prove(&self) {
+        self.state.set(State::Proven);
     }
 
     /// A pipelined handshake got no answer: not again.
     pub(super) fn disprove(&self) {
-        self.is_proven.set(false);
+        self.state.set(State::Unknown);
+    }
+
+    /// Is it in doubt whether this, with which a pipelined handshake has ended, is about the destination?
+    pub(super) fn doubts(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::NoReply => self.state.get() != State::Proven,
+            Failure::ProxyClosed(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The connect is made again, in turns.
+    pub(super) fn doubt(&self) -> Doubt<'_> {
+        Doubt { pipelining: self, before: self.state.replace(State::Unknown) }
+    }
+}
+
+impl Doubt<'_> {
+    /// It has ended alike: so it was about the destination.
+    pub(super) fn dispel(self) {
+        self.pipelining.state.set(self.before);
     }
 }
 
@@ -56,10 +107,13 @@ pub(super) fn count(broker: &Rc<Broker>, hop: &Rc<Hop>, address: SocketAddr) {
 
 async fn ask(broker: Rc<Broker>, hop: Rc<Hop>, address: SocketAddr) {
     let limits = Limits::new(&broker.settings);
+    let started = Instant::now();
     let answer = limits.within(limits.connect, try_once(&limits, address)).await;
-    let is_reply =
-        matches!(answer, Ok(Ok(()) | Err(Failure::Handshake(Error::Socks5(socks5::Error::Refused(_))))));
-    hop.pipelining.is_proven.set(is_reply);
+    hop.pipelining.state.set(match answer {
+        Ok(Ok(()) | Err(Failure::Handshake(Error::Socks5(socks5::Error::Refused(_))))) => State::Proven,
+        Ok(Err(Failure::NoReply)) if started.elapsed() < PROMPT => State::Promising,
+        _ => State::Unknown,
+    });
 }
 
 async fn try_once(limits: &Limits, proxy: SocketAddr) -> Result<(), Failure> {
@@ -67,4 +121,32 @@ async fn try_once(limits: &Limits, proxy: SocketAddr) -> Result<(), Failure> {
     let itself = Target { host: Host::Address(proxy.ip()), port: proxy.port() };
     let mut handshake = Handshake::Socks5(socks5::Handshake::pipelined(itself));
     negotiate(&mut stream, &mut handshake, limits, true).await.map_err(|broken| broken.failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(state: State) -> Pipelining {
+        Pipelining { state: Cell::new(state), ..Pipelining::default() }
+    }
+
+    #[test]
+    fn a_close_after_a_good_greeting_is_the_destinations_where_the_proxy_has_answered_before() {
+        assert!(known(State::Promising).doubts(&Failure::NoReply));
+        assert!(!known(State::Proven).doubts(&Failure::NoReply));
+        assert!(known(State::Proven).doubts(&Failure::ProxyClosed(None)));
+        assert!(!known(State::Promising).doubts(&Failure::ProxyTimeout(PROMPT)));
+    }
+
+    #[test]
+    fn a_doubt_that_is_dispelled_leaves_what_was_known() {
+        let pipelining = known(State::Promising);
+        let doubt = pipelining.doubt();
+        assert!(!pipelining.may_serve());
+        doubt.dispel();
+        assert!(pipelining.may_serve());
+        let _stays = pipelining.doubt();
+        assert!(!pipelining.may_serve());
+    }
 }

@@ -127,6 +127,10 @@ fn each_reply_code_becomes_its_errno() {
         (7, "ECONNREFUSED"),
         (8, "ENETUNREACH"),
         (9, "ENETUNREACH"),
+        (0xf0, "EHOSTUNREACH"),
+        (0xf4, "EACCES"),
+        (0xf6, "EHOSTUNREACH"),
+        (0xf7, "ETIMEDOUT"),
         (255, "ENETUNREACH"),
     ];
     for (code, errno) in table {
@@ -188,15 +192,18 @@ fn a_method_that_was_not_offered_fails_closed() {
 #[test]
 fn a_connection_that_ends_at_any_stage_gives_enetunreach() {
     let Some(scene) = Scene::set() else { return };
+    let asked = "after the request";
     let stages: [(&str, Script); 5] = [
         ("at once", Script::new()),
         ("after the greeting", Script::new().greeting()),
         ("amid the method", Script::new().greeting().send([5])),
-        ("after the request", Script::until_request()),
+        (asked, Script::until_request()),
         ("amid the reply", Script::until_request().send(&SUCCESS[..7])),
     ];
     for (when, script) in stages {
-        scene.fails(&format!("closed {when}"), script.clone().close(), "ENETUNREACH");
+        // Who closes the connection when it has been asked says so that it cannot connect.
+        let errno = if when == asked { "ECONNREFUSED" } else { "ENETUNREACH" };
+        scene.fails(&format!("closed {when}"), script.clone().close(), errno);
         // Where a reset meets the handshake is chance, so the causes may differ: each attempt may have its line.
         let proxy = script.reset().start(&scene.lab);
         let outcome = scene.probe(&proxy, &[], &["mode=epoll", "times=3"]);

@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -42,6 +43,7 @@ enum Step {
     ReadAll,
     Reset,
     Close,
+    WhenPipelined(Box<Script>),
 }
 
 /// What a proxy does with each connection, in order; at the end the connection is closed.
@@ -50,6 +52,8 @@ pub struct Script {
     steps: Vec<Step>,
     /// For all connections after the first, if it is another.
     later: Option<Box<Script>>,
+    /// How many have been played by [`Script::when_pipelined`].
+    played: Arc<AtomicUsize>,
 }
 
 impl Script {
@@ -149,6 +153,13 @@ impl Script {
         self.with(Step::Close)
     }
 
+    /// Does this instead of the rest where more has come with what was received: one flight of a client is one segment here. The script's
+    /// first and later connections are those of its own.
+    #[must_use]
+    pub fn when_pipelined(self, script: Script) -> Self {
+        self.with(Step::WhenPipelined(Box::new(script)))
+    }
+
     /// Starts the proxy on the proxy host, on a port of its own.
     #[must_use]
     pub fn start(self, lab: &Lab) -> ScriptedProxy {
@@ -188,6 +199,8 @@ pub struct Connection {
     pub received: Vec<u8>,
     /// How many of the bytes came in each step that receives.
     pub pieces: Vec<Vec<u8>>,
+    /// [`Script::when_pipelined`] was played.
+    pub pipelined: bool,
     /// The script has ended, all of it or at an error.
     pub over: bool,
     /// Why the script ended early.
@@ -369,6 +382,17 @@ fn perform(
                 return Ok(());
             }
             Step::Close => return stream.shutdown(Shutdown::Both),
+            Step::WhenPipelined(script) => {
+                stream.set_nonblocking(true)?;
+                let is_pipelined = stream.peek(&mut [0]).is_ok_and(|count| count > 0);
+                stream.set_nonblocking(false)?;
+                if is_pipelined {
+                    connection.lock().expect("no panic").pipelined = true;
+                    let is_first = script.played.fetch_add(1, Ordering::Relaxed) == 0;
+                    let later = script.later.as_deref().filter(|_| !is_first);
+                    return perform(later.unwrap_or(script), stream, connection, origin);
+                }
+            }
         }
     }
     Ok(())

@@ -48,10 +48,10 @@ pub(super) fn is_about_the_target(error: &Error) -> bool {
 fn socks5_errno(error: &socks5::Error) -> i32 {
     match error {
         socks5::Error::Refused(code) => match code.0 {
-            2 => libc::EACCES,
-            4 => libc::EHOSTUNREACH,
+            2 | 0xf4 | 0xf5 => libc::EACCES,
+            4 | 0xf0..=0xf3 | 0xf6 => libc::EHOSTUNREACH,
             5 | 7 => libc::ECONNREFUSED,
-            6 => libc::ETIMEDOUT,
+            6 | 0xf7 => libc::ETIMEDOUT,
             // 1, 3, 8, and codes that the RFC does not assign.
             _ => libc::ENETUNREACH,
         },

@@ -13,12 +13,14 @@ use crate::broker::negotiate::Broken;
 pub(super) struct Fault {
     pub(super) failure: Failure,
     pub(super) blame: Blame,
+    /// The proxy by whose pipelining it may have come.
+    pub(super) doubted: Option<Rc<Hop>>,
 }
 
 impl Fault {
     /// At the proxy with this place on the path.
     pub(super) fn at(place: usize, hops: &[Rc<Hop>], failure: Failure, blame: Blame) -> Self {
-        Self { failure: named(place, hops, None, failure), blame }
+        Self { failure: named(place, hops, None, failure), blame, doubted: None }
     }
 
     /// The first proxy is dead: nobody stands between it and us.
@@ -28,7 +30,8 @@ impl Fault {
 
     /// The proxy at this place does not reach the next one.
     pub(super) fn of_next(place: usize, hops: &[Rc<Hop>], failure: Failure) -> Self {
-        Self { failure: named(place + 1, hops, Some(place), failure), blame: Blame::NextOf(place) }
+        let failure = named(place + 1, hops, Some(place), failure);
+        Self { failure, blame: Blame::NextOf(place), doubted: None }
     }
 
     /// The program's socket is bound to an address that cannot have this path: another may do.
@@ -37,7 +40,7 @@ impl Fault {
     }
 
     pub(super) fn nobodys(failure: Failure) -> Self {
-        Self { failure, blame: Blame::Nobody }
+        Self { failure, blame: Blame::Nobody, doubted: None }
     }
 
     /// A negotiation with the proxy at this place has failed.
@@ -71,6 +74,11 @@ impl Fault {
             _ => Blame::Suspect(place),
         };
         Self::at(place, hops, failure, blame)
+    }
+
+    /// It may have come by the pipelining with this proxy.
+    pub(super) fn doubting(self, hop: Option<&Rc<Hop>>) -> Self {
+        Self { doubted: hop.cloned(), ..self }
     }
 
     pub(super) fn is_of_one_address(&self) -> bool {
