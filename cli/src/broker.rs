@@ -9,6 +9,7 @@ mod children;
 mod connect;
 mod connecting;
 mod datagram;
+mod descriptors;
 mod destination;
 mod device;
 mod dns;
@@ -44,7 +45,7 @@ use std::time::Duration;
 
 use presocks_proto::frame::Family;
 use presocks_proto::name::Name;
-use presocks_proto::session::Session;
+use presocks_proto::session::{Queue, Session};
 use presocks_proto::standin::{Kind, kind};
 use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
@@ -60,6 +61,7 @@ use bindings::Bindings;
 use chain::Chains;
 use connecting::Connecting;
 use datagram::Datagrams;
+use descriptors::Descriptors;
 use dns::upstream::Upstreams;
 use isolation::Mark;
 use names::Names;
@@ -68,7 +70,6 @@ use peers::Peers;
 use relay::Relays;
 use report::Report;
 use sink::Sinks;
-use strangers::Strangers;
 use tls::Authorities;
 use trap::Attempts;
 
@@ -88,12 +89,12 @@ struct Broker {
     kerberos: gssapi::Turns,
     mark: Mark,
     connecting: Connecting,
+    descriptors: Descriptors,
     relays: Relays,
     sinks: Sinks,
     datagrams: Datagrams,
     upstreams: Upstreams,
     attempts: Attempts,
-    strangers: Strangers,
     report: Report,
 }
 
@@ -104,7 +105,7 @@ struct Broker {
 pub(crate) fn run(
     settings: Settings,
     session: Session,
-    rendezvous: OwnedFd,
+    rendezvous: [(Queue, OwnedFd); 2],
     backstop: Option<Listener>,
     front: &Front,
     command: Pid,
@@ -129,18 +130,20 @@ pub(crate) fn run(
         connecting: Connecting::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
+        descriptors: Descriptors::new(),
         datagrams,
         upstreams: Upstreams::default(),
         attempts: Attempts::default(),
-        strangers: Strangers::default(),
         report,
     });
     let has_backstop = backstop.is_some();
     let outcome = LocalSet::new().block_on(&runtime, async {
-        let rendezvous = UnixSeqpacketListener::try_from(rendezvous)?;
         // Without it there is only less to be told of a fault.
         spawn_local(watchdog::attend(watchdog::INTERVAL, 2));
-        spawn_local(accept(Rc::clone(&broker), rendezvous));
+        for (queue, listener) in rendezvous {
+            let listener = UnixSeqpacketListener::try_from(listener)?;
+            spawn_local(ticket::accept(Rc::clone(&broker), queue, listener));
+        }
         if let Some(listener) = backstop {
             spawn_local(trap::attend(Rc::clone(&broker), listener));
         }
@@ -160,18 +163,5 @@ pub(crate) fn local(routes: &Routes, name: &Name) -> Local {
         Ok(Some(address)) if kind(address) == Kind::Ordinary => Local::Address(address),
         Ok(Some(_)) => Local::Elsewhere,
         Ok(None) | Err(_) => Local::Nobody,
-    }
-}
-
-async fn accept(broker: Rc<Broker>, mut listener: UnixSeqpacketListener) {
-    loop {
-        match listener.accept().await {
-            Ok(ticket) => {
-                if let Some(admission) = broker.strangers.admit(&ticket) {
-                    spawn_local(ticket::serve(Rc::clone(&broker), ticket, admission));
-                }
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
     }
 }

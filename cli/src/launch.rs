@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use presocks_abi::pass::Pass;
-use presocks_proto::session::{self, SECRET_LEN, Secret, Session};
+use presocks_proto::session::{self, Queue, SECRET_LEN, Secret, Session};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, socketpair,
 };
@@ -59,7 +59,7 @@ pub(crate) fn run(typed: Typed, streams: Standard) -> Exit {
 struct Prepared {
     settings: Settings,
     session: Session,
-    rendezvous: OwnedFd,
+    rendezvous: [(Queue, OwnedFd); 2],
     /// What keeps the shim out of the command.
     obstacle: Option<Obstacle>,
     command: Command,
@@ -74,8 +74,13 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
     }
     let preload = library::materialise()?;
     let session = new_session(&settings).map_err(|error| format!("no random numbers: {error}"))?;
-    let rendezvous =
-        rendezvous(&session).map_err(|error| format!("cannot listen on a Unix socket: {error}"))?;
+    let listener = |queue| {
+        let listener = rendezvous(&session, queue);
+        listener
+            .map(|listener| (queue, listener))
+            .map_err(|error| format!("cannot listen on a Unix socket: {error}"))
+    };
+    let rendezvous = [listener(Queue::AtOnce)?, listener(Queue::InTurn)?];
     let command = Command::new(&words, preload, &session, &settings.withheld, streams, limit)?;
     Ok(Prepared { settings, session, rendezvous, obstacle, command })
 }
@@ -139,7 +144,8 @@ impl Prepared {
         gssapi::environment::make_absolute();
         process::leave_terminal();
         let Self { settings, session, rendezvous, .. } = self;
-        let mut kept_open = vec![2, front.messenger.number(), rendezvous.as_raw_fd()];
+        let mut kept_open = vec![2, front.messenger.number()];
+        kept_open.extend(rendezvous.iter().map(|(_, listener)| listener.as_raw_fd()));
         kept_open.extend(listener.as_ref().map(|listener| listener.as_fd().as_raw_fd()));
         if let Err(error) = process::keep_only(&kept_open) {
             say(format_args!("cannot let go of the command's descriptors: {error}"));
@@ -293,10 +299,10 @@ fn new_session(settings: &Settings) -> io::Result<Session> {
     })
 }
 
-fn rendezvous(session: &Session) -> io::Result<OwnedFd> {
+fn rendezvous(session: &Session, queue: Queue) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    let name = session.rendezvous();
+    let name = session.rendezvous(queue);
     let (_, name) = name.split_first().unwrap_or((&0, &[]));
     bind(&listener, &SocketAddrUnix::new_abstract_name(name)?)?;
     listen(&listener, BACKLOG)?;

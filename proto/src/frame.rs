@@ -11,7 +11,7 @@ mod layout;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::name::Name;
-use crate::session::Secret;
+use crate::session::{Queue, Secret};
 pub use device::DeviceValue;
 use layout::Fields;
 
@@ -208,6 +208,27 @@ impl Request {
                 | Self::Listen { .. }
                 | Self::OwnAddress
         )
+    }
+
+    /// Where it waits for its turn.
+    #[must_use]
+    pub fn queue(&self) -> Queue {
+        match self {
+            Self::Connect { .. }
+            | Self::Listen { .. }
+            | Self::OwnAddress
+            | Self::Await { is_impatient: false, .. } => Queue::InTurn,
+            Self::Resolve { .. }
+            | Self::Reverse { .. }
+            | Self::Peer { .. }
+            | Self::DatagramConnect { .. }
+            | Self::DatagramSend { .. }
+            | Self::DatagramOpen { .. }
+            | Self::DatagramDissolve
+            | Self::Device { .. }
+            | Self::Bind { .. }
+            | Self::Await { is_impatient: true, .. } => Queue::AtOnce,
+        }
     }
 
     /// The frame of this request, signed with the session's token.

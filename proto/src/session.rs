@@ -1,6 +1,6 @@
 //! What the broker hands to the wrapped command: one environment variable, no address of a proxy, no password.
 //!
-//! [`Session`] names the rendezvous (an abstract Unix socket) and holds two secrets: the *token* that the shim shows to
+//! [`Session`] names the rendezvous (two abstract Unix sockets, one for each [`Queue`]) and holds two secrets: the *token* that the shim shows to
 //! the broker and the *proof* that the broker shows to the shim, so that neither a stranger's request nor a stranger
 //! squatting on a dead broker's address is believed. 16 random bytes each. It also names the *user* whose broker it is: who
 //! squats there as another user need not be asked at all.
@@ -24,6 +24,7 @@ const HEAD_LEN: usize = 3;
 const SECRETS_LEN: usize = 3 * 2 * SECRET_LEN;
 const UID_LEN: usize = 2 * size_of::<u32>();
 const RENDEZVOUS_PREFIX: &[u8] = b"presocks-";
+const AT_ONCE_PREFIX: &[u8; RENDEZVOUS_PREFIX.len()] = b"presocks?";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// 16 bytes that only the session's processes know. Shown as `…` so that no log can hold one.
@@ -42,6 +43,16 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Where a request waits while the broker is short of descriptors. Each has a socket of its own, so that a name's look-up does not wait behind
+/// thousands of connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// What the broker answers at once: names, addresses, permissions.
+    AtOnce,
+    /// What takes as long as a proxy does, and a descriptor or more meanwhile.
+    InTurn,
 }
 
 /// A wrapped command's way to its broker.
@@ -64,11 +75,14 @@ pub struct Session {
 impl Session {
     /// The abstract Unix socket address, leading NUL included (unix(7)).
     #[must_use]
-    pub fn rendezvous(&self) -> [u8; RENDEZVOUS_LEN] {
+    pub fn rendezvous(&self, queue: Queue) -> [u8; RENDEZVOUS_LEN] {
         let mut address = [0; RENDEZVOUS_LEN];
         let (prefix, id) = address.split_at_mut(1 + RENDEZVOUS_PREFIX.len());
         if let Some(prefix) = prefix.get_mut(1..) {
-            prefix.copy_from_slice(RENDEZVOUS_PREFIX);
+            prefix.copy_from_slice(match queue {
+                Queue::AtOnce => AT_ONCE_PREFIX,
+                Queue::InTurn => RENDEZVOUS_PREFIX,
+            });
         }
         write_hex(&self.id, id);
         address
@@ -192,7 +206,9 @@ mod tests {
 
     #[test]
     fn the_rendezvous_is_abstract_and_named_by_the_id() {
-        assert_eq!(&session(true).rendezvous()[..], b"\0presocks-1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f");
+        let at = |queue| session(true).rendezvous(queue);
+        assert_eq!(&at(Queue::InTurn)[..], b"\0presocks-1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f");
+        assert_eq!(&at(Queue::AtOnce)[..], b"\0presocks?1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use libc::{c_int, socklen_t, timeval};
 use presocks_abi::socket::DISSOLVED;
 pub(crate) use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
+use presocks_proto::session::Queue;
 
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
@@ -225,7 +226,7 @@ fn open_ticket(timeout: Option<timeval>) -> Result<Ticket, NoTicket> {
         }
     }
     // Connected before anybody can find it: an unconnected ticket would count as broken.
-    ticket.connect()?;
+    ticket.connect(Queue::InTurn)?;
     Ok(ticket)
 }
 

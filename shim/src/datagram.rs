@@ -13,6 +13,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t};
 use presocks_proto::frame::{Reply, Request};
+use presocks_proto::session::Queue;
 use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 
 use crate::connect::{self, Kind};
@@ -233,7 +234,7 @@ enum Verdict {
 
 /// connect() on a UDP socket. The broker does it, wherever it goes: meanwhile nobody binds the socket to a device.
 pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
-    let ticket = match Ticket::open() {
+    let ticket = match Ticket::open(Queue::AtOnce) {
         Ok(ticket) => ticket,
         Err(why) if sockaddr::is_local(destination) => return connect_locally(fd, destination, why),
         Err(why) => return connect::unjudged(fd, destination, why).map_or_else(fail, |()| 0),
@@ -267,7 +268,7 @@ pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
 /// # Errors
 /// There is no broker.
 pub(crate) fn dissolve(fd: c_int) -> Result<c_int, NoTicket> {
-    let ticket = Ticket::open()?;
+    let ticket = Ticket::open(Queue::AtOnce)?;
     Ok(ticket.ask(&Request::DatagramDissolve, Some(fd)).map_or_else(fail, |_| 0))
 }
 
@@ -422,7 +423,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     }
     match connect::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
-        Kind::Datagram => match Ticket::open() {
+        Kind::Datagram => match Ticket::open(Queue::AtOnce) {
             Ok(ticket) => match ticket.ask(
                 &Request::DatagramSend { destination, is_impatient: flags & libc::MSG_DONTWAIT != 0 },
                 Some(fd),

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use libc::c_int;
 use presocks_proto::frame::{Reply, Request};
+use presocks_proto::session::Queue;
 
 use crate::errno::Errno;
 use crate::ticket::Ticket;
@@ -74,7 +75,7 @@ pub(crate) fn check(fd: c_int, flags: c_int) -> Result<(), Errno> {
     if !is_connected_to(fd, PORTS.load(Ordering::Relaxed) & asked) {
         return Ok(());
     }
-    match Ticket::open() {
+    match Ticket::open(Queue::AtOnce) {
         Ok(ticket) => match ticket
             .ask(&Request::DatagramOpen { is_impatient: flags & libc::MSG_DONTWAIT != 0 }, Some(fd))?
         {

@@ -165,7 +165,7 @@ enum Asked {
 
 /// Asks the broker, by a ticket, or by the call itself where there is none and the filter stands.
 fn ask(request: &Request, fd: c_int, call: libc::c_long, arguments: [usize; 6]) -> Result<Asked, Errno> {
-    match Ticket::open() {
+    match Ticket::open(request.queue()) {
         Ok(ticket) => ticket.ask(request, Some(fd)).map(Asked::Reply),
         Err(_) if pass::filter_stands() => {
             // SAFETY: the arguments are the program's own, of the call that it has made.

@@ -6,6 +6,7 @@
 use libc::{c_int, c_void, socklen_t};
 use presocks_abi::option::{MAX_LEN, is_another_device, kind, refused};
 use presocks_proto::frame::{DeviceValue, Reply, Request};
+use presocks_proto::session::Queue;
 
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
@@ -54,7 +55,7 @@ pub(crate) fn resolve() {
 fn set_device(fd: c_int, (level, name): (c_int, c_int), value: &[u8]) -> Result<(), Errno> {
     // What is no socket is not given away.
     sys::cookie(fd)?;
-    let ticket = match Ticket::open() {
+    let ticket = match Ticket::open(Queue::AtOnce) {
         Ok(ticket) => ticket,
         Err(_) if pass::filter_stands() => {
             let arguments = [int(fd), int(level), int(name), at(value.as_ptr()), value.len(), 0];

@@ -167,6 +167,12 @@ pub(crate) fn shut_for_writing(fd: c_int) -> Result<(), Errno> {
     syscall!(libc::SYS_shutdown, fd, libc::SHUT_WR).map(drop)
 }
 
+/// ioctl(2) with `SIOCOUTQ` on a Unix socket: is there anything that its peer has not received? Where the kernel does not tell: no.
+pub(crate) fn is_unreceived(fd: c_int) -> bool {
+    let mut bytes: c_int = 0;
+    syscall!(libc::SYS_ioctl, fd, libc::TIOCOUTQ, from_mut(&mut bytes)).is_ok() && bytes > 0
+}
+
 /// setsockopt(2) for an option of type `int`.
 pub(crate) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> Result<(), Errno> {
     let arguments = [int(fd), int(level), int(name), at(&raw const value), size_of_val(&value), 0];

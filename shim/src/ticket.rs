@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
 use presocks_proto::frame::{self, Reply, Request};
-use presocks_proto::session::{RENDEZVOUS_LEN, Session};
+use presocks_proto::session::{Queue, RENDEZVOUS_LEN, Session};
 
 use crate::errno::Errno;
 use crate::{session, sys};
@@ -77,10 +77,10 @@ impl Ticket {
         Ok(Self { fd, session })
     }
 
-    /// A ticket for a question.
-    pub(crate) fn open() -> Result<Self, NoTicket> {
+    /// A ticket for a question that waits in this queue.
+    pub(crate) fn open(queue: Queue) -> Result<Self, NoTicket> {
         let ticket = Self::new()?;
-        ticket.connect()?;
+        ticket.connect(queue)?;
         Ok(ticket)
     }
 
@@ -122,15 +122,21 @@ impl Ticket {
             return Err(report_gone());
         }
         let packet = request.encode(&self.session.token);
-        sys::send_packet(self.fd, &packet, attached).map_err(|_| report_gone())
+        loop {
+            match sys::send_packet(self.fd, &packet, attached) {
+                // As many sockets are on their way as this process may have open, of all this user's (unix(7)): the broker has others to take first.
+                Err(libc::ETOOMANYREFS) => sys::pause(),
+                result => return result.map_err(|_| report_gone()),
+            }
+        }
     }
 
-    /// Connects to the broker.
-    pub(crate) fn connect(&self) -> Result<(), NoTicket> {
+    /// Connects to the broker, for a request that waits in this queue.
+    pub(crate) fn connect(&self, queue: Queue) -> Result<(), NoTicket> {
         let mut address = [0_u8; 2 + RENDEZVOUS_LEN];
         let (family, path) = address.split_at_mut(2);
         family.copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
-        path.copy_from_slice(&self.session.rendezvous());
+        path.copy_from_slice(&self.session.rendezvous(queue));
         loop {
             match sys::connect(self.fd, &address) {
                 Err(libc::EINTR) => {}
@@ -166,9 +172,10 @@ impl Ticket {
         self.wait_by(sys::receive_cancellable)
     }
 
-    /// Gives the request up: the broker sees that our half is shut, and answers once it has let go of the socket. Not interrupted by signals.
+    /// Gives the request up: the broker sees that our half is shut, and answers once it has let go of the socket. Not interrupted by signals. A request
+    /// that waits for its turn is not received at all, and when it is, the broker looks first whether our half is shut.
     pub(crate) fn call_off(&self) {
-        if sys::shut_for_writing(self.fd).is_ok() {
+        if sys::shut_for_writing(self.fd).is_ok() && !sys::is_unreceived(self.fd) {
             while let Err(libc::EINTR | libc::EAGAIN) = sys::receive(self.fd, &mut [0]) {}
         }
     }
@@ -221,7 +228,7 @@ impl Drop for Ticket {
 /// # Errors
 /// `ENETUNREACH` when there is no broker to ask; the errno that the broker answers.
 pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
-    Ticket::open().map_err(NoTicket::report)?.ask(request, socket)
+    Ticket::open(request.queue()).map_err(NoTicket::report)?.ask(request, socket)
 }
 
 /// One line on stderr, once per process, when there is no broker to say it. Not into a socket: a server's descriptor 2

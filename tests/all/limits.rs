@@ -1,5 +1,7 @@
 //! Few descriptors: presocks serves the command, or says why not before it runs.
 
+mod crowds;
+
 use presocks_tests::lab::ORIGIN;
 use presocks_tests::origin::Service;
 use presocks_tests::proxy::{Microsocks, Upstream as _};

@@ -31,7 +31,8 @@ def frame(operation, cookie, is_addressed):
 def ask(operation, sock, cookie=0):
     """The errno that the broker answers."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ticket:
-        ticket.connect(b"\0presocks-" + RENDEZVOUS.encode())
+        queue = b"-" if operation == CONNECT else b"?"
+        ticket.connect(b"\0presocks" + queue + RENDEZVOUS.encode())
         is_addressed = operation in (CONNECT, DATAGRAM_CONNECT, DATAGRAM_SEND, BIND)
         socket.send_fds(ticket, [frame(operation, cookie, is_addressed)], [sock.fileno()])
         reply = ticket.recv(400)

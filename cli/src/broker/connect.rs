@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::connecting::GivenUp;
+use super::connecting::{GivenUp, Turn};
 use super::destination::{Addressed, Route, permit, route, target};
 use super::failure::Failure;
 use super::gssapi::{self, Use};
@@ -33,19 +33,13 @@ pub(super) async fn serve(
     socket: Socket,
     destination: SocketAddr,
     program: &Program<'_>,
+    turn: Turn<'_>,
     given_up: impl Future<Output = GivenUp>,
 ) -> Option<i32> {
-    // The shim has looked already, but two threads may have looked at once.
-    let outcome = match broker.connecting.begin(socket.cookie()) {
-        Some(turn) => {
-            let outcome = connect(broker, &socket, destination, program, turn.given_up(given_up)).await;
-            if let Some(errno) = outcome {
-                turn.end(errno);
-            }
-            outcome
-        }
-        None => Some(libc::EALREADY),
-    };
+    let outcome = connect(broker, &socket, destination, program, turn.given_up(given_up)).await;
+    if let Some(errno) = outcome {
+        turn.end(errno);
+    }
     socket.close().await;
     outcome
 }
@@ -182,8 +176,13 @@ async fn directly(
 }
 
 async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: &Addressed) -> Result<(), Failure> {
+    let place = relay::place(broker).await?;
     let program = relay::meet(broker, socket).await?;
-    spawn_local(resolver::converse(Rc::clone(broker), program, server.clone()));
+    let conversation = resolver::converse(Rc::clone(broker), program, server.clone());
+    spawn_local(async move {
+        conversation.await;
+        drop(place);
+    });
     Ok(())
 }
 

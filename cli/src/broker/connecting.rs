@@ -97,6 +97,11 @@ impl Turn<'_> {
         }
     }
 
+    /// Does anybody wait for it beside those who began it?
+    pub(super) fn has_others(&self) -> bool {
+        self.attempt.others.count.get() > 0
+    }
+
     /// Ends it: the others are told.
     pub(super) fn end(self, errno: i32) {
         self.attempt.outcome.set(Some(errno));

@@ -75,6 +75,8 @@ pub(super) enum Failure {
     Direct(io::Error),
     /// The program's socket cannot be used.
     Socket(io::Error),
+    /// The broker, which may have so many files open, has no descriptor left for a relay.
+    Descriptors(u64),
 }
 
 impl Failure {
@@ -88,6 +90,7 @@ impl Failure {
             | Self::NotApart
             | Self::Unproxied(_)
             | Self::Bound(_)
+            | Self::Descriptors(_)
             | Self::NoRelay(_)
             | Self::NoDatagrams(_) => libc::ENETUNREACH,
             Self::NoBind
@@ -133,6 +136,7 @@ impl Failure {
             Self::Unproxied(Unproxied::Group) => 30,
             Self::Unproxied(Unproxied::Link) => 31,
             Self::Bound(_) => 32,
+            Self::Descriptors(_) => 33,
             Self::Tls(trouble) => 16 + trouble.cause(),
             Self::Gssapi(trouble) => 0x200 + trouble.cause(),
             Self::At(at) => at.cause(),
@@ -275,6 +279,10 @@ impl fmt::Display for Failure {
             Self::Bound(own) => write!(
                 f,
                 "the program has bound its socket to {own} and a port: once that address has left this machine, so would the answers from loopback",
+            ),
+            Self::Descriptors(limit) => write!(
+                f,
+                "presocks may have {limit} files open, and connections that it carries itself use them all; raise the hard limit (ulimit -H -n)",
             ),
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
         }

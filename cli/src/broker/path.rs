@@ -363,13 +363,14 @@ impl<'a> Way<'a> {
         hops: &[Rc<Hop>],
         addresses: Option<&[SocketAddr]>,
     ) -> Result<(), Fault> {
+        let place = relay::place(self.broker).await.map_err(Fault::nobodys)?;
         let met = relay::meet(self.broker, socket).await;
         let downstream = met.map_err(|failure| match failure {
             Failure::Bound(_) => Fault::of_the_source(hops, failure),
             failure => Fault::nobodys(failure),
         })?;
         let upstream = self.own_connection(hops, addresses).await?;
-        relay::begin(self.broker, downstream, upstream);
+        relay::begin(self.broker, place, downstream, upstream);
         Ok(())
     }
 

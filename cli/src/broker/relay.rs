@@ -25,6 +25,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Broker;
+use super::descriptors::Place;
 use super::failure::Failure;
 use super::socket::source::NotConnected;
 use super::socket::{Socket, stay_on_loopback, unsent};
@@ -85,9 +86,22 @@ impl Drop for Open {
     }
 }
 
+/// The descriptors of a relay, once the broker has them to spare.
+///
+/// # Errors
+/// [`Failure::Descriptors`] when that takes as long as a connection may take.
+pub(super) async fn place(broker: &Broker) -> Result<Place, Failure> {
+    let place = timeout(broker.settings.connect_timeout, broker.descriptors.relay()).await;
+    place.ok().flatten().ok_or_else(|| Failure::Descriptors(broker.descriptors.limit()))
+}
+
 /// From now on what comes on one side goes to the other.
-pub(super) fn begin(broker: &Rc<Broker>, downstream: TcpStream, upstream: Stream) {
-    spawn_local(carry(Open::new(broker), downstream, upstream));
+pub(super) fn begin(broker: &Rc<Broker>, place: Place, downstream: TcpStream, upstream: Stream) {
+    let open = Open::new(broker);
+    spawn_local(async move {
+        carry(open, downstream, upstream).await;
+        drop(place);
+    });
 }
 
 /// Carries what comes on one side to the other, until both have ended.

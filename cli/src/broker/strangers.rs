@@ -10,17 +10,11 @@ use rustix::process::{Uid, geteuid};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_seqpacket::UnixSeqpacket;
 
-/// How many may wait at once; in an honest session there are a few, for microseconds.
+/// Most that may wait at once; in an honest session there are a few, for microseconds.
 const LIMIT: usize = 64;
 
 /// Counts the strangers that have not shown the token yet.
 pub(super) struct Strangers(Arc<Semaphore>);
-
-impl Default for Strangers {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LIMIT)))
-    }
-}
 
 /// A ticket may wait for its request while this lives.
 pub(super) struct Admission {
@@ -28,6 +22,11 @@ pub(super) struct Admission {
 }
 
 impl Strangers {
+    /// As many as there is room for.
+    pub(super) fn new(room: usize) -> Self {
+        Self(Arc::new(Semaphore::new(room.clamp(1, LIMIT))))
+    }
+
     /// `None` when too many strangers are here already. Our own user and root could harm the broker in any case.
     pub(super) fn admit(&self, ticket: &UnixSeqpacket) -> Option<Admission> {
         let user = ticket.peer_cred().ok().map(|who| who.uid());

@@ -31,6 +31,7 @@ mod payload;
 mod receive;
 mod send;
 mod stream;
+mod turn;
 mod wait;
 
 use std::io;
@@ -48,6 +49,7 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 
+use super::descriptors::Place;
 use super::readiness::{until_closed, watch};
 use super::report::Program;
 use super::socket::{connect_at_once, connect_to, dissolve, kind, peer_of};
@@ -175,18 +177,23 @@ impl Caller {
             Ok(None) => errno(libc::ENOSYS),
             Err(error) => Err(error),
         };
+        caller.conclude(judged);
+    }
+
+    /// Answers as was judged, if there is an answer.
+    fn conclude(self: Rc<Self>, judged: Judged) {
         match judged {
-            Ok(Some(answer)) => caller.answer(answer),
+            Ok(Some(answer)) => self.answer(answer),
             Ok(None) => {}
             Err(error) if is_want_of_descriptors(&error) => {
                 spawn_local(async move {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    if caller.waits() {
-                        Self::new(&caller.broker, &caller.listener, &caller.notification).serve();
+                    if self.waits() {
+                        Self::new(&self.broker, &self.listener, &self.notification).serve();
                     }
                 });
             }
-            Err(error) => caller.fail(&error),
+            Err(error) => self.fail(&error),
         }
     }
 
@@ -217,6 +224,11 @@ impl Caller {
 
     fn program(&self) -> Program<'static> {
         Program::Thread(self.thread())
+    }
+
+    /// A place for a connect, if nobody is to wait for it.
+    fn place_now(&self) -> Option<Place> {
+        self.broker.descriptors.connect_now(|| self.program().process())
     }
 
     /// # Errors
@@ -280,7 +292,7 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
             // Continue: it sends nothing.
             now(socket::refused(domain, kind, protocol).map_or(Answer::Continue, Answer::Errno))
         }
-        Call::Connect { fd, address } => judge_connect(caller, fd, address),
+        Call::Connect { fd, address } => judge_connect(caller, Asked { fd, address }, None),
         Call::SendTo { .. } | Call::SendMessage { .. } | Call::SendMessages { .. } => {
             send::judge(caller, call, layout)
         }
@@ -300,17 +312,25 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
     }
 }
 
-fn judge_connect(caller: &Rc<Caller>, fd: RawFd, address: Span) -> Judged {
-    let address = caller.address(address)?;
+/// The arguments of a connect(), to be looked at again when it has waited for its turn.
+#[derive(Clone, Copy)]
+struct Asked {
+    fd: RawFd,
+    address: Span,
+}
+
+/// `place`: the one that it has waited for ([`turn`]).
+fn judge_connect(caller: &Rc<Caller>, asked: Asked, place: Option<Place>) -> Judged {
+    let address = caller.address(asked.address)?;
     if address.given() == Given::Other && sockaddr::is_resolver(address.bytes()) {
         return errno(libc::ECONNREFUSED);
     }
-    let taken = caller.take(fd)?;
+    let taken = caller.take(asked.fd)?;
     match (address.given(), taken.kind) {
         // Continue: from an IP socket such an address leads nowhere.
         (Given::Other, Kind::NotIp) => now(Answer::Continue),
         (Given::Ip(_) | Given::Other, Kind::Refused) => errno(libc::ENETUNREACH),
-        (Given::Ip(destination), Kind::Stream) => judge_stream(caller, taken, destination),
+        (Given::Ip(destination), Kind::Stream) => judge_stream(caller, taken, destination, asked, place),
         (Given::Ip(destination), Kind::Datagram) => match datagram::connect(caller, &taken, destination) {
             Ok(()) => now(Answer::Value(0)),
             Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
@@ -358,7 +378,13 @@ impl Destination {
     }
 }
 
-fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> Judged {
+fn judge_stream(
+    caller: &Rc<Caller>,
+    taken: Taken,
+    destination: SocketAddr,
+    asked: Asked,
+    place: Option<Place>,
+) -> Judged {
     match Destination::of(&taken, destination)? {
         Destination::OfAnotherFamily => {
             let refused = connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes());
@@ -367,7 +393,10 @@ fn judge_stream(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> J
         Destination::Local => loopback::connect(caller, taken, destination),
         Destination::OutOfReach => errno(libc::ENETUNREACH),
         Destination::Elsewhere => {
-            connect::serve(Rc::clone(caller), taken, destination);
+            match place.or_else(|| caller.place_now()) {
+                Some(place) => connect::serve(Rc::clone(caller), taken, destination, place),
+                None => turn::wait(Rc::clone(caller), taken, asked),
+            }
             Ok(None)
         }
     }

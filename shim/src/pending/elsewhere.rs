@@ -3,6 +3,7 @@
 
 use libc::c_int;
 use presocks_proto::frame::Request;
+use presocks_proto::session::Queue;
 
 use super::{Pending, State};
 use crate::claim::Phase;
@@ -60,7 +61,7 @@ impl Pending {
 pub(super) fn await_end(cookie: u64) -> Result<Ticket, Errno> {
     let mut ticket = Ticket::new().map_err(|why| why.report())?;
     ticket.move_up();
-    ticket.connect().map_err(|why| why.report())?;
+    ticket.connect(Queue::InTurn).map_err(|why| why.report())?;
     ticket.send(&Request::Await { cookie, is_impatient: false }, None)?;
     Ok(ticket)
 }

@@ -25,12 +25,13 @@ use crate::backstop::listener::Answer;
 use crate::backstop::target::{Pending, Thread};
 use crate::broker::connect;
 use crate::broker::connecting::{GivenUp, Waiter, Waiters};
+use crate::broker::descriptors::Place;
 use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
 use crate::broker::socket::Socket;
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long an outcome is kept for a caller that a signal has taken away.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -65,8 +66,8 @@ struct Attempt {
 
 /// Connects, and answers the call in a task of its own. It counts as one that waits at once: what the program does next with the socket
 /// comes after it.
-pub(super) fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr) {
-    let joined = Joined::new(&caller, taken, destination);
+pub(super) fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, place: Place) {
+    let joined = Joined::new(&caller, taken, destination, Some(place));
     spawn_local(async move {
         let answer = |errno| if errno == 0 { Answer::Value(0) } else { Answer::Errno(errno) };
         if let Some(errno) = outcome(&caller, joined).await {
@@ -77,7 +78,7 @@ pub(super) fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr) {
 
 /// As [`serve`], with the outcome returned. `None` when the call was answered or is gone.
 pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr) -> Option<i32> {
-    outcome(caller, Joined::new(caller, taken, destination)).await
+    outcome(caller, Joined::new(caller, taken, destination, caller.place_now())).await
 }
 
 /// A call and the attempt that it waits for.
@@ -93,10 +94,15 @@ struct Joined {
 impl Joined {
     /// # Errors
     /// As [`join_or_begin`].
-    fn new(caller: &Caller, taken: Taken, destination: SocketAddr) -> Result<Self, i32> {
+    fn new(
+        caller: &Caller,
+        taken: Taken,
+        destination: SocketAddr,
+        place: Option<Place>,
+    ) -> Result<Self, i32> {
         let (is_blocking, limit) = manner(&taken.fd);
         let limit = limit.filter(|_| is_blocking);
-        let (attempt, is_second) = join_or_begin(caller, taken, destination, is_blocking)?;
+        let (attempt, is_second) = join_or_begin(caller, taken, destination, is_blocking, place)?;
         let waiter = attempt.callers.enter();
         Ok(Self { attempt, waiter, is_second, is_blocking, limit })
     }
@@ -145,6 +151,7 @@ fn join_or_begin(
     taken: Taken,
     destination: SocketAddr,
     is_blocking: bool,
+    place: Option<Place>,
 ) -> Result<(Rc<Attempt>, bool), i32> {
     let cookie = sockopt::socket_cookie(&taken.fd).map_err(rustix::io::Errno::raw_os_error)?;
     let attempts = &caller.broker.attempts;
@@ -181,11 +188,15 @@ fn join_or_begin(
                 () = has_ended(&thread) => GivenUp::Left,
             }
         };
-        let outcome = match Socket::new(fd) {
-            Ok(socket) => connect::serve(&broker, socket, destination, &program, given_up()).await,
-            Err(error) => Some(Failure::Socket(error).errno()),
+        let outcome = match (Socket::new(fd), broker.connecting.begin(cookie)) {
+            (Ok(socket), Some(turn)) => {
+                connect::serve(&broker, socket, destination, &program, turn, given_up()).await
+            }
+            // A hooked program has begun one on it.
+            (Ok(_), None) => Some(libc::EALREADY),
+            (Err(error), _) => Some(Failure::Socket(error).errno()),
         };
-        drop(thread);
+        drop((thread, place));
         own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
         own.ended.notify_waiters();
         own.callers.all_left().await;

@@ -1,0 +1,147 @@
+//! Tickets for what takes as long as a proxy does: while descriptors are short they wait for their turn, their requests read and not received.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use presocks_abi::socket::DISSOLVED;
+use presocks_proto::frame::{Reply, Request};
+use tokio_seqpacket::UnixSeqpacket;
+
+use super::request::{self, is_given_up, is_given_up_early};
+use crate::broker::connecting::{GivenUp, Turn};
+use crate::broker::descriptors::{Permit, Place};
+use crate::broker::failure::Failure;
+use crate::broker::report::Program;
+use crate::broker::socket::Socket;
+use crate::broker::strangers::Admission;
+use crate::broker::{Broker, bindings, connect};
+
+/// What is asked for; as small as it can be, since thousands wait.
+enum Wanted {
+    Connect { destination: SocketAddr, cookie: u64 },
+    Listen { backlog: i32 },
+    OwnAddress,
+    Await { cookie: u64 },
+}
+
+/// Serves a ticket. It holds its permit until it has a place.
+pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: Admission, permit: Permit) {
+    let Some(wanted) = wanted(&broker, &ticket).await else { return };
+    // It has shown the token.
+    drop(admission);
+    let reply = match wanted {
+        Wanted::Connect { destination, cookie } => {
+            connect(&broker, &ticket, permit, destination, cookie).await
+        }
+        Wanted::Listen { backlog } => Box::pin(listen(&broker, &ticket, permit, Some(backlog))).await,
+        Wanted::OwnAddress => Box::pin(listen(&broker, &ticket, permit, None)).await,
+        Wanted::Await { cookie } => {
+            request::discard(&ticket);
+            // It waits for one that may have no place yet, so it takes none from it.
+            let end = broker.connecting.end(cookie, is_given_up(&ticket)).await;
+            end.map(|errno| Reply::Done { errno })
+        }
+    };
+    // A program that is gone needs no answer.
+    if let Some(reply) = reply {
+        let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
+    }
+}
+
+async fn wanted(broker: &Broker, ticket: &UnixSeqpacket) -> Option<Wanted> {
+    Some(match request::read(broker, ticket).await? {
+        Request::Connect { destination, cookie } => Wanted::Connect { destination, cookie },
+        Request::Listen { backlog } => Wanted::Listen { backlog },
+        Request::OwnAddress => Wanted::OwnAddress,
+        Request::Await { cookie, is_impatient: false } => Wanted::Await { cookie },
+        _ => {
+            broker.report.refused_ticket("it is for the other queue");
+            return None;
+        }
+    })
+}
+
+async fn connect(
+    broker: &Rc<Broker>,
+    ticket: &UnixSeqpacket,
+    permit: Permit,
+    destination: SocketAddr,
+    cookie: u64,
+) -> Option<Reply> {
+    let done = |errno| Some(Reply::Done { errno });
+    // The shim has looked already, but two threads may have looked at once.
+    let Some(turn) = broker.connecting.begin(cookie) else {
+        request::discard(ticket);
+        return done(libc::EALREADY);
+    };
+    let place = match place(broker, ticket, &turn).await {
+        Ok(place) => place?,
+        Err(GivenUp::Left) => return None,
+        Err(GivenUp::Dissolved) => {
+            turn.end(DISSOLVED);
+            request::discard(ticket);
+            return done(DISSOLVED);
+        }
+    };
+    drop(permit);
+    let socket = request::take(broker, ticket, true).await??;
+    // The shim does not wait for us when it dissolves a socket that is not received yet.
+    if request::is_shut(ticket) && !turn.has_others() {
+        turn.end(DISSOLVED);
+        return done(DISSOLVED);
+    }
+    let outcome = match Socket::new(socket) {
+        Ok(socket) if socket.cookie() != cookie => Some(libc::EBADF),
+        Ok(socket) => {
+            let program = Program::Behind(ticket);
+            connect::serve(broker, socket, destination, &program, turn, is_given_up(ticket)).await
+        }
+        Err(error) => Some(Failure::Socket(error).errno()),
+    };
+    drop(place);
+    // Nobody is left to be told; or the program waits until its socket is its own.
+    done(outcome.unwrap_or(libc::ECONNABORTED))
+}
+
+/// A place for the connect, unless it is given up.
+async fn place(broker: &Broker, ticket: &UnixSeqpacket, turn: &Turn<'_>) -> Result<Option<Place>, GivenUp> {
+    tokio::select! {
+        biased;
+        why = turn.given_up(is_given_up_early(ticket)) => Err(why),
+        place = broker.descriptors.connect(Program::Behind(ticket).process()) => Ok(place),
+    }
+}
+
+/// listen(), if there is a backlog, or getsockname().
+async fn listen(
+    broker: &Rc<Broker>,
+    ticket: &UnixSeqpacket,
+    permit: Permit,
+    backlog: Option<i32>,
+) -> Option<Reply> {
+    let program = Program::Behind(ticket);
+    let _place = tokio::select! {
+        biased;
+        _ = is_given_up_early(ticket) => return None,
+        place = broker.descriptors.connect(program.process()) => place?,
+    };
+    drop(permit);
+    let socket = request::take(broker, ticket, true).await??;
+    let answer = async {
+        match backlog {
+            Some(backlog) => match bindings::listen(broker, socket, backlog, &program).await {
+                Ok(true) => Reply::Done { errno: 0 },
+                Ok(false) => Reply::Direct,
+                Err(errno) => Reply::Done { errno },
+            },
+            None => {
+                let address = bindings::own_address(broker, socket, &program).await;
+                address.map_or(Reply::Direct, Reply::Address)
+            }
+        }
+    };
+    tokio::select! {
+        reply = answer => Some(reply),
+        _ = is_given_up(ticket) => None,
+    }
+}
