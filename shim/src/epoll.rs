@@ -169,8 +169,7 @@ unsafe fn waited<T: Timeout>(
         let shorter = sweep.and_then(|due| left.shorter(due));
         let ready = wait(shorter.unwrap_or(left));
         if ready == 0 && shorter.is_some() {
-            pending::sweep();
-            sweep = None;
+            sweep = pending::sweep();
             left = T::left(deadline.get_or_insert_with(|| timeout.deadline()));
             continue;
         }

@@ -134,9 +134,7 @@ pub(crate) fn wait(
                 return ready;
             }
             if ready == 0 && shorter.is_some() {
-                if sweep.take().is_some() {
-                    pending::sweep();
-                }
+                sweep = sweep.and_then(|_| pending::sweep());
                 continue;
             }
             let mut answered = false;

@@ -1,7 +1,7 @@
 //! A program closes sockets that are pending, and goes on: nothing of theirs is kept, here or at the proxy.
 
 use presocks_tests::proxy::Upstream as _;
-use presocks_tests::proxy::scripted::Script;
+use presocks_tests::proxy::scripted::{Gate, SUCCESS, Script};
 use presocks_tests::{Lab, missing, patience};
 
 use crate::behaviour::program::compile;
@@ -79,4 +79,34 @@ fn pending_sockets_end_at_the_proxy_with_their_last_copy() {
 #[test]
 fn pending_sockets_that_a_child_had_as_well_end_at_the_proxy() {
     ends_at_the_proxy("way=child", "wait=poll");
+}
+
+/// So many young connects are let finish at a time.
+const LET_FINISH: usize = 16;
+
+#[test]
+fn a_few_connects_whose_sockets_are_closed_at_once_are_let_finish_so_that_the_peer_sees_them_end() {
+    if missing(&["cc"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let gate = Gate::closed();
+    let proxy = Script::until_request().pass(&gate).send(SUCCESS).read_all().start(&lab);
+    let program = compile(&lab, "closing");
+    let words =
+        ["to=192.0.2.1:80", "way=close", "wait=poll", &format!("count={}", LET_FINISH + 1)].map(Into::into);
+    let words = [program.into_os_string()].into_iter().chain(words);
+    let mut session = lab.presocks(words).proxy(&proxy.url()).start();
+    assert_eq!(session.line(), "begun");
+    gate.wait_for_arrivals(LET_FINISH + 1);
+    session.write("close\n");
+    assert_eq!(session.line(), "closed");
+    gate.open();
+    let ended = proxy.finished(LET_FINISH + 1);
+    // The proxy's connection is reset when a connect is given up, and is closed when the program has been connected.
+    let resets = ended.iter().filter(|connection| connection.error.is_some()).count();
+    assert_eq!(resets, 1, "{ended:?}");
+    session.write("end\n");
+    session.finish().success().stderr_is("");
+    lab.assert_no_leak();
 }

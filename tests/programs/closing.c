@@ -1,6 +1,7 @@
 /*
  * Many sockets are closed while they are pending, in the way that `way=` says, and the program goes on: it waits for the next line of its
- * standard input in the call that `wait=` says, or in poll(2). Says "begun" and "closed" in between.
+ * standard input in the call that `wait=` says, or in poll(2). Says "begun" and "closed" in between. `count=` says how many they are, if not all
+ * that there is room for.
  */
 #include "check.h"
 #include <sys/epoll.h>
@@ -10,24 +11,25 @@
 #define COPIES 1500
 
 static int sockets[SOCKETS];
+static int count = SOCKETS;
 
 static void close_all(void) {
-    for (int i = 0; i < SOCKETS; i++)
+    for (int i = 0; i < count; i++)
         close(sockets[i]);
 }
 
 static void overwrite_all(void) {
     int null = open("/dev/null", O_RDONLY);
-    for (int i = 0; i < SOCKETS; i++)
+    for (int i = 0; i < count; i++)
         dup2(null, sockets[i]);
 }
 
 static void close_range_of_all(void) {
-    close_range((unsigned)sockets[0], (unsigned)sockets[SOCKETS - 1], 0);
+    close_range((unsigned)sockets[0], (unsigned)sockets[count - 1], 0);
 }
 
 static void close_streams(void) {
-    for (int i = 0; i < SOCKETS; i++) {
+    for (int i = 0; i < count; i++) {
         FILE *stream = fdopen(sockets[i], "w");
         if (stream)
             fclose(stream);
@@ -36,13 +38,13 @@ static void close_streams(void) {
 
 /* Copies keep a connect under way; when the last one is closed, it ends. */
 static void close_copies(void) {
-    for (int i = 0; i < SOCKETS; i++)
+    for (int i = 0; i < count; i++)
         dup2(sockets[i], COPIES + i);
     close_all();
-    for (int i = 0; i < SOCKETS; i++)
+    for (int i = 0; i < count; i++)
         if (poll_one(COPIES + i, POLLOUT, 0))
             give_up("a copy is not pending");
-    for (int i = 0; i < SOCKETS; i++)
+    for (int i = 0; i < count; i++)
         close(COPIES + i);
 }
 
@@ -63,7 +65,7 @@ static void close_after_a_child(void) {
     close(pipes[1]);
     if (read(pipes[0], &byte, 1))
         give_up("the child");
-    for (int i = 0; i < SOCKETS; i++)
+    for (int i = 0; i < count; i++)
         if (poll_one(sockets[i], POLLOUT, 0))
             give_up("the parent's is not pending");
     close_all();
@@ -102,7 +104,11 @@ int main(int argc, char **argv) {
     start(argv);
     const char *way = argument("way");
     endpoint to = endpoint_of("to");
-    for (int i = 0; i < SOCKETS; i++) {
+    if (argument("count"))
+        count = atoi(argument("count"));
+    if (count < 1 || count > SOCKETS)
+        give_up("count");
+    for (int i = 0; i < count; i++) {
         sockets[i] = tcp(AF_INET, SOCK_NONBLOCK);
         if (connect_to(sockets[i], &to) != -1 || errno != EINPROGRESS)
             give_up("connect %d: %s", i, strerror(errno));

@@ -40,6 +40,8 @@ pub(crate) struct Slot {
     fd: AtomicI32,
     ticket: AtomicI32,
     ticket_cookie: AtomicU64,
+    /// When the connect was begun (`coarse_milliseconds`).
+    begun: AtomicU64,
     /// 0 while there is no answer.
     errno: AtomicI32,
     /// Was a copy of the socket sent to another process?
@@ -57,6 +59,7 @@ impl Slot {
             fd: AtomicI32::new(0),
             ticket: AtomicI32::new(0),
             ticket_cookie: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             errno: AtomicI32::new(0),
             is_handed_on: AtomicBool::new(false),
             registrations: [const { Registration::new() }; REGISTRATIONS],
@@ -69,6 +72,7 @@ impl Slot {
         self.is_handed_on.store(false, Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Relaxed);
         self.fd.store(fd, Ordering::Relaxed);
+        self.begun.store(sys::coarse_milliseconds(), Ordering::Relaxed);
         self.errno.store(0, Ordering::Relaxed);
         self.ticket_cookie.store(ticket_cookie, Ordering::Relaxed);
         self.ticket.store(ticket.into_number(), Ordering::Relaxed);
@@ -82,6 +86,11 @@ impl Slot {
     /// The number that means the socket, as far as is known.
     pub(super) fn fd(&self) -> c_int {
         self.fd.load(Ordering::Relaxed)
+    }
+
+    /// For how many milliseconds it has been under way, or settled.
+    pub(super) fn age(&self) -> u64 {
+        sys::coarse_milliseconds().saturating_sub(self.begun.load(Ordering::Relaxed))
     }
 
     /// Under a claim: from now on the socket is looked for under this number.

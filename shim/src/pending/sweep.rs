@@ -3,6 +3,9 @@
 //! A number that no longer means the socket is not enough: there may be a copy under another one. Nobody tells who has copies, so all
 //! descriptors of the process are looked through, at once for all connects in question. That takes a system call for each descriptor, so it is
 //! done when enough sockets were closed, or some time has gone by.
+//!
+//! A young connect is let finish first. To a host nearby a bare connect() is through before its program can close the socket, so the peer sees a
+//! connection that ends; an FTP server waits for one after each PASV, and its client for the server.
 
 use core::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
@@ -18,6 +21,12 @@ const DESCRIPTORS_FOR_ONE: usize = 16;
 
 /// So often at most, in milliseconds, for less than that, and for sockets that no hook has seen closed.
 const INTERVAL: u64 = 100;
+
+/// Until this age, in milliseconds, a connect is young.
+const YOUNG: u64 = 3000;
+
+/// So many young ones are let finish at a time: what scans ports closes thousands.
+const LET_FINISH: usize = 16;
 
 /// Sockets that were closed since the last sweep.
 static CLOSED: AtomicUsize = AtomicUsize::new(0);
@@ -49,10 +58,7 @@ pub(crate) fn before_a_wait() -> Option<u64> {
         return None;
     }
     let due = until_due();
-    if due == 0 {
-        sweep();
-    }
-    (due > 0).then_some(due)
+    if due > 0 { Some(due) } else { sweep() }
 }
 
 fn until_due() -> u64 {
@@ -60,8 +66,9 @@ fn until_due() -> u64 {
     INTERVAL.saturating_sub(since)
 }
 
-/// Ends the connects whose sockets have no descriptor any more; of those that have another, remembers that one.
-pub(crate) fn sweep() {
+/// Ends the connects whose sockets have no descriptor any more; of those that have another, remembers that one. If some were let finish: after how
+/// many milliseconds they are to be looked at again.
+pub(crate) fn sweep() -> Option<u64> {
     let closed = CLOSED.swap(0, Ordering::Relaxed);
     let sweep = this_sweep();
     let (mut missing, mut others) = (0, 0);
@@ -81,12 +88,10 @@ pub(crate) fn sweep() {
     } else {
         LAST.store(sys::coarse_milliseconds(), Ordering::Relaxed);
     }
-    if missing > 0 {
-        look_for_missing(sweep);
-    }
+    if missing > 0 { look_for_missing(sweep) } else { None }
 }
 
-fn look_for_missing(sweep: u16) {
+fn look_for_missing(sweep: u16) -> Option<u64> {
     let count = descriptors::for_each(|fd| {
         let found = sys::cookie(fd).ok().and_then(table::find);
         if let Some(pending) = found.filter(|pending| pending.is_missing_since(sweep)) {
@@ -96,14 +101,21 @@ fn look_for_missing(sweep: u16) {
     if let Some(count) = count {
         DESCRIPTORS.store(count, Ordering::Relaxed);
     }
+    let mut finishing = 0;
     for pending in table::all().filter(|pending| pending.is_missing_since(sweep)) {
-        if count.is_some() && !pending.slot.is_handed_on() {
+        // What a child has inherited is its parent's to let finish.
+        let may_finish =
+            pending.slot.age() < YOUNG && !pending.slot.owner.is_copy() && finishing < LET_FINISH;
+        finishing += usize::from(may_finish);
+        if count.is_some() && !pending.slot.is_handed_on() && !may_finish {
             pending.abandon_lost();
         } else if let State::Failed(failed) = pending.refresh() {
-            // Without /proc, and of one that is under way to another process, nobody knows; but there is nobody to be told, either.
+            // Without /proc, and of one that is under way to another process, nobody knows; but there is nobody to be told, either. Nor is there of a
+            // young one.
             failed.take_error();
         }
     }
+    (finishing > 0).then_some(INTERVAL)
 }
 
 /// A number that no other sweep of this time has, and not 0.
