@@ -192,7 +192,12 @@ fn file(wanted: &Wanted, environment: &Environment<'_>, loaded: &mut Loaded) -> 
             None => foreign(wanted, &text, &path, environment, loaded),
         };
     }
-    let mut top = document::profile(&text)?;
+    let is_ours = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+    if let Some(why) = foreign::unread::why(&text.name, &text.content).filter(|_| !is_ours) {
+        return Err(why);
+    }
+    let top = document::profile(&text);
+    let mut top = top.map_err(|why| if is_ours { why } else { foreign::unread::or_another(&why) })?;
     permission::check(&text, &path, permission::urls(&top), &mut loaded.notes);
     let mut profiles = std::mem::take(&mut top.profiles);
     let Some(chosen) = typed.or(chosen(environment)?) else {

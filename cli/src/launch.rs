@@ -223,6 +223,9 @@ impl Prepared {
     /// Which way the command's connections are caught, before it runs.
     fn say_way(&self, has_backstop: bool, forbids_privileges: bool) {
         match &self.obstacle {
+            Some(obstacle) if obstacle.is_for_packets() => self.warn(format_args!(
+                "{obstacle}, as what it sends is ICMP or packets; no proxy carries those, and presocks refuses them, to root as well"
+            )),
             Some(obstacle) if forbids_privileges && obstacle.is_privileged() => self.warn(format_args!(
                 "{obstacle}; behind the backstop it runs without them (to keep them run presocks itself with privileges: \
                  sudo presocks …)"

@@ -80,6 +80,15 @@ impl Handshake<'_> {
         matches!(self, Self::Socks5(handshake) if handshake.is_pipelined())
     }
 
+    /// A refusal that is known before all of it has come.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Error> {
+        match self {
+            Self::Http(handshake) => handshake.refusal().map(Error::Http),
+            Self::Socks5(_) | Self::Socks4(_) => None,
+        }
+    }
+
     /// Has the request itself been sent? What is waited for then is the proxy's connection to the target, not the proxy.
     #[must_use]
     pub fn has_asked(&self) -> bool {

@@ -3,7 +3,8 @@
 //! A [`Handshake`] does no I/O, and keeps the contract of [`crate::socks5`]: it never asks for a byte beyond the proxy's reply. Nothing
 //! in a response says how long its header is, so no more is asked for than the shortest end that it can have: two bytes within a line
 //! ("\n\n"), one at the beginning of one. Responses with 1xx are passed over; what becomes of a request is known by the status line, and
-//! the rest of a refusal is not read. Of a response with 2xx the fields are not looked at, as the RFC demands: it has no content.
+//! the rest of a refusal is not read, but for the fields of one that wants authentication, which name its methods. Of a response with 2xx the
+//! fields are not looked at, as the RFC demands: it has no content.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -24,6 +25,10 @@ const MAX_AUTHORITY: usize = 255 + 1 + 5;
 /// Longest "user:password", and the same in base64.
 const MAX_PAIR: usize = 255 + 1 + 255;
 const MAX_TOKEN: usize = MAX_PAIR.div_ceil(3) * 4;
+/// So much of a field is looked at.
+const MAX_FIELD: usize = 256;
+/// Methods of authentication that proxies offer (RFC 7617, 7616, 4559, 6750, and Microsoft's), and a word for all others.
+const METHODS: [&str; 7] = ["Negotiate", "NTLM", "Kerberos", "Digest", "Basic", "Bearer", "another method"];
 const MAX_REQUEST: usize = 128 + 2 * MAX_AUTHORITY + MAX_TOKEN;
 
 /// User name and password for Basic authentication: 0 to 255 bytes each, and no colon in the name (RFC 7617 section 2).
@@ -61,15 +66,63 @@ pub enum Error {
     TooLong,
 }
 
-/// The first 64 bytes of a status line, without its end.
+/// The first 64 bytes of a status line, without its end; and the methods of authentication that the fields below it offer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StatusLine {
     len: u8,
     bytes: [u8; MAX_LINE],
+    /// A bit for each of [`METHODS`].
+    methods: u8,
 }
 
 impl StatusLine {
-    const EMPTY: Self = Self { len: 0, bytes: [0; MAX_LINE] };
+    const EMPTY: Self = Self { len: 0, bytes: [0; MAX_LINE], methods: 0 };
+
+    /// The methods that `Proxy-Authenticate` offers (RFC 9110 section 11.7.1); of a response with 401, those of `WWW-Authenticate`.
+    pub fn methods(&self) -> impl Iterator<Item = &'static str> {
+        let methods = self.methods;
+        METHODS
+            .into_iter()
+            .enumerate()
+            .filter(move |(place, _)| methods & 1 << place != 0)
+            .map(|(_, name)| name)
+    }
+
+    /// Its first byte.
+    #[must_use]
+    pub fn first(&self) -> Option<u8> {
+        self.as_bytes().first().copied()
+    }
+
+    /// Does it want authentication? 401 is an origin's, and yet what some proxies say.
+    fn wants_authentication(&self) -> bool {
+        matches!(self.status(), 401 | 407)
+    }
+
+    /// Takes the methods of a field, if it is one that names any.
+    fn take_methods(&mut self, field: &[u8]) {
+        let Some(colon) = field.iter().position(|byte| *byte == b':') else { return };
+        let (name, value) = field.split_at(colon);
+        let wanted: &[u8] = if self.status() == 401 { b"www-authenticate" } else { b"proxy-authenticate" };
+        if !name.eq_ignore_ascii_case(wanted) {
+            return;
+        }
+        let mut is_quoted = false;
+        let is_comma = |byte: &u8| {
+            is_quoted ^= *byte == b'"';
+            *byte == b',' && !is_quoted
+        };
+        for challenge in value.get(1..).unwrap_or(&[]).split(is_comma) {
+            let method =
+                challenge.trim_ascii().split(|byte| byte.is_ascii_whitespace()).next().unwrap_or(&[]);
+            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            // What has an equals sign is a parameter of the one before.
+            if !method.is_empty() && method.iter().all(is_name) {
+                let is_it = |name: &&str| name.as_bytes().eq_ignore_ascii_case(method);
+                self.methods |= 1 << METHODS.iter().position(is_it).unwrap_or(METHODS.len() - 1);
+            }
+        }
+    }
 
     /// The status code; 0 when there is none.
     #[must_use]
@@ -111,7 +164,8 @@ impl fmt::Debug for StatusLine {
 #[derive(Debug)]
 pub struct Handshake {
     state: State,
-    output: Buffer<MAX_REQUEST>,
+    /// The request; once it has been sent, the field that is coming in, of a response that wants authentication.
+    buffer: Buffer<MAX_REQUEST>,
     status_line: StatusLine,
     /// Bytes of the status line so far, kept or not.
     in_line: usize,
@@ -122,9 +176,20 @@ pub struct Handshake {
 enum State {
     Sending,
     InStatusLine,
-    InFields { line: Line, is_final: bool },
+    InFields { line: Line, of: Response },
     Connected,
     Failed(Error),
+}
+
+/// Whose the fields are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Response {
+    /// 1xx: another one follows.
+    Interim,
+    /// 2xx.
+    Success,
+    /// One that wants authentication.
+    Refusal(StatusLine),
 }
 
 /// A line after the status line, as far as it has come.
@@ -134,6 +199,17 @@ enum Line {
     /// "\r"
     Ending,
     Text,
+}
+
+impl Line {
+    /// With one more byte; a line that ends is a new one, and empty.
+    fn with(self, byte: u8) -> Self {
+        match (self, byte) {
+            (_, b'\n') => Self::Empty,
+            (Self::Empty, b'\r') => Self::Ending,
+            _ => Self::Text,
+        }
+    }
 }
 
 impl Handshake {
@@ -156,7 +232,16 @@ impl Handshake {
         }
         output.push(b"\r\n");
         let status_line = StatusLine::EMPTY;
-        Ok(Self { state: State::Sending, output, status_line, in_line: 0, received: 0 })
+        Ok(Self { state: State::Sending, buffer: output, status_line, in_line: 0, received: 0 })
+    }
+
+    /// The refusal that is known already while its fields come in: what counts when no more of them come.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Error> {
+        match self.state {
+            State::InFields { of: Response::Refusal(line), .. } => Some(Error::Refused(line)),
+            _ => None,
+        }
     }
 
     /// What to do now. Being asked for a [`Step::Send`] counts as having sent it.
@@ -164,7 +249,7 @@ impl Handshake {
         match self.state {
             State::Sending => {
                 self.state = State::InStatusLine;
-                Step::Send(self.output.as_slice())
+                Step::Send(self.buffer.as_slice())
             }
             State::InStatusLine => Step::Receive((MIN_LINE + 2).saturating_sub(self.in_line).max(2)),
             State::InFields { line: Line::Text, .. } => Step::Receive(2),
@@ -182,15 +267,35 @@ impl Handshake {
             let next = match self.state {
                 State::Sending | State::Connected => return Ok(()),
                 State::Failed(error) => Err(error),
-                _ if self.received >= MAX_HEADER => Err(Error::TooLong),
+                _ if self.received >= MAX_HEADER => Err(self.refusal().unwrap_or(Error::TooLong)),
                 State::InStatusLine => self.take_of_status_line(*byte),
-                State::InFields { line, is_final } => Ok(take_of_fields(*byte, line, is_final)),
+                State::InFields { line, of: Response::Refusal(status) } => {
+                    self.take_of_refusal(*byte, line, status)
+                }
+                State::InFields { line, of } => Ok(take_of_fields(*byte, line, of)),
             };
             self.received += 1;
             self.state = next.unwrap_or_else(State::Failed);
             next?;
         }
         Ok(())
+    }
+
+    fn take_of_refusal(&mut self, byte: u8, line: Line, mut status: StatusLine) -> Result<State, Error> {
+        if byte == b'\n' {
+            if line != Line::Text {
+                return Err(Error::Refused(status));
+            }
+            let field = self.buffer.as_slice();
+            // What is longer is cut within a method, perhaps.
+            let end =
+                if field.len() < MAX_FIELD { None } else { field.iter().rposition(|byte| *byte == b',') };
+            status.take_methods(field.get(..end.unwrap_or(field.len())).unwrap_or(field));
+            self.buffer = Buffer::new();
+        } else if self.buffer.as_slice().len() < MAX_FIELD {
+            self.buffer.push(&[byte]);
+        }
+        Ok(State::InFields { line: line.with(byte), of: Response::Refusal(status) })
     }
 
     fn take_of_status_line(&mut self, byte: u8) -> Result<State, Error> {
@@ -200,8 +305,12 @@ impl Handshake {
             return match line.status() {
                 // Another protocol on this connection is not what we asked for.
                 101 => Err(Error::Refused(line)),
-                100..200 => Ok(State::InFields { line: Line::Empty, is_final: false }),
-                200..300 => Ok(State::InFields { line: Line::Empty, is_final: true }),
+                100..200 => Ok(State::InFields { line: Line::Empty, of: Response::Interim }),
+                200..300 => Ok(State::InFields { line: Line::Empty, of: Response::Success }),
+                _ if line.wants_authentication() => {
+                    self.buffer = Buffer::new();
+                    Ok(State::InFields { line: Line::Empty, of: Response::Refusal(line) })
+                }
                 _ => Err(Error::Refused(line)),
             };
         }
@@ -219,15 +328,13 @@ impl Handshake {
     }
 }
 
-fn take_of_fields(byte: u8, line: Line, is_final: bool) -> State {
-    let line = match (line, byte) {
-        (Line::Empty | Line::Ending, b'\n') if is_final => return State::Connected,
-        (Line::Empty | Line::Ending, b'\n') => return State::InStatusLine,
-        (Line::Text, b'\n') => Line::Empty,
-        (Line::Empty, b'\r') => Line::Ending,
-        _ => Line::Text,
-    };
-    State::InFields { line, is_final }
+fn take_of_fields(byte: u8, line: Line, of: Response) -> State {
+    let is_end = matches!(line, Line::Empty | Line::Ending) && byte == b'\n';
+    match of {
+        Response::Success if is_end => State::Connected,
+        Response::Interim if is_end => State::InStatusLine,
+        of => State::InFields { line: line.with(byte), of },
+    }
 }
 
 /// Host and port as they stand in a request (RFC 9112 section 3.2.3).

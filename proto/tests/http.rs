@@ -78,6 +78,10 @@ fn expected(transcript: &[u8]) -> (Option<usize>, End) {
         }
         (at, rest) = (at + len + 1, &rest[len + 1..]);
         let status: u16 = std::str::from_utf8(&line[9..12]).unwrap().parse().unwrap();
+        // Its fields name the methods; so much of them as comes is read.
+        if [401, 407].contains(&status) {
+            return expected_of_refusal(status, at, rest, transcript.len() > MAX_HEADER);
+        }
         if status == 101 || status >= 300 {
             return (Some(at), End::Refused(status));
         }
@@ -90,6 +94,20 @@ fn expected(transcript: &[u8]) -> (Option<usize>, End) {
                 200.. => return (Some(at), End::Connected),
                 _ => break,
             }
+        }
+    }
+}
+
+/// A refusal is over at its blank line, or with the last byte that a header may have.
+fn expected_of_refusal(status: u16, mut at: usize, mut rest: &[u8], is_long: bool) -> (Option<usize>, End) {
+    loop {
+        let Some(len) = rest.iter().position(|byte| *byte == b'\n') else {
+            return (None, if is_long { End::Refused(status) } else { End::Hungry });
+        };
+        let is_blank = [&b""[..], b"\r"].contains(&&rest[..len]);
+        (at, rest) = (at + len + 1, &rest[len + 1..]);
+        if is_blank {
+            return (Some(at), End::Refused(status));
         }
     }
 }
@@ -181,11 +199,44 @@ fn every_2xx_connects_at_its_blank_line_however_lines_end() {
 
 #[test]
 fn a_refusal_is_known_by_its_status_line() {
-    for status in [101, 301, 400, 403, 407, 500, 502, 503, 504, 999] {
+    for status in [101, 301, 400, 403, 500, 502, 503, 504, 999] {
         let line = format!("HTTP/1.1 {status} No\r\n");
         assert_eq!(converse(line.as_bytes(), &[1]), (line.len(), End::Refused(status)));
         assert_eq!(converse(&line.as_bytes()[..line.len() - 1], &[1]).1, End::Hungry);
     }
+}
+
+#[test]
+fn a_refusal_that_wants_authentication_names_the_methods() {
+    let told = |fields: &str, status: u16| {
+        let mut handshake = Handshake::new(&named("a.example", 443), None).unwrap();
+        let _ = handshake.next_step();
+        let header = format!("HTTP/1.1 {status} No\r\n{fields}");
+        let results: Vec<_> = header.bytes().map(|byte| handshake.handle_input(&[byte])).collect();
+        let known = handshake.refusal();
+        let last = results.into_iter().find_map(Result::err);
+        match last.or(known) {
+            Some(Error::Refused(line)) => (last.is_some(), line.methods().collect::<Vec<_>>().join(", ")),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (fields, methods) in [
+        ("Proxy-Authenticate: Negotiate\r\nproxy-authenticate:NTLM\r\n\r\n", "Negotiate, NTLM"),
+        (
+            "PROXY-AUTHENTICATE: Basic realm=\"a, b\", charset=\"UTF-8\", Digest realm=x, qop=\"auth\"\n\n",
+            "Digest, Basic",
+        ),
+        ("Via: Basic\r\nProxy-Authenticate: Basic a=b\r\nProxy-Authenticate: basic\r\n\r\n", "Basic"),
+        ("WWW-Authenticate: Basic\r\nProxy-Authenticate: \x1b[2J, ,,\r\n\r\n", ""),
+        ("\r\n", ""),
+    ] {
+        assert_eq!(told(fields, 407), (true, methods.to_owned()), "{fields:?}");
+    }
+    assert_eq!(told("WWW-Authenticate: Bearer\r\n\r\n", 401).1, "Bearer");
+    // What has come counts when no more comes.
+    assert_eq!(told("Proxy-Authenticate: NTLM\r\nProxy-", 407), (false, "NTLM".to_owned()));
+    let many = format!("Proxy-Authenticate: {}\r\n\r\n", "abcdefghij, klmnopqrst, ".repeat(20));
+    assert_eq!(told(&many, 407).1, "another method");
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn the_first_proxy_does_not_learn_the_destination_from_what_is_made_up() {
 
 /// No proxy on the way has credentials to tell connections apart by: what is said, and nothing of the program's gets through.
 const NOT_APART: &str =
-    "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)\n";
+    "no proxy of the chain supports isolation (--isolate): none asks for a user and password\n";
 
 #[test]
 fn a_proxy_that_asks_for_no_credentials_is_not_used() {

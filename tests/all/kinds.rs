@@ -2,7 +2,8 @@
 //! (Dante 1.4 takes the address that stands for a name for an address.)
 
 use presocks_tests::origin::{DnsServer, HttpServer, Service, http};
-use presocks_tests::proxy::{Dante, SshDynamic, Tinyproxy, Upstream, of_kind};
+use presocks_tests::proxy::scripted::Script;
+use presocks_tests::proxy::{Dante, Microsocks, SshDynamic, Tinyproxy, Upstream, of_kind};
 use presocks_tests::{Lab, missing};
 
 const NEEDS: [&str; 6] = ["danted", "ssh", "sshd", "ssh-keygen", "tinyproxy", "python3"];
@@ -146,9 +147,54 @@ fn a_wrong_password_is_told() {
     for proxy in [proxy.bare_url(), wrong] {
         let run = lab.presocks(["nc", "-zv", "10.88.0.2", "7"]).proxy(&proxy).run();
         run.code(1)
-            .stderr_has("wants a user and password, or others: HTTP/1.")
+            .stderr_has("wants a user and password, or others (http://USER:PASSWORD@HOST): HTTP/1.")
+            .stderr_has("; it offers Basic\n")
             .stderr_has("Permission denied");
         assert!(!run.stderr().contains("hunter2"), "{}", run.report());
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_proxy_that_wants_what_presocks_does_not_have_is_told_with_what_it_offers() {
+    if missing(&["nc"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let header = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Negotiate\r\n\
+                  Proxy-Authenticate: NTLM\r\nContent-Length: 3\r\n\r\nno\n";
+    // Whole, in pieces, and with an end before its own.
+    for script in [
+        Script::new().until("\r\n\r\n").send(header).read_all(),
+        Script::new().until("\r\n\r\n").dribble(header).read_all(),
+        Script::new().until("\r\n\r\n").send(&header[..header.len() - 10]).close(),
+    ] {
+        let proxy = script.start(&lab);
+        let run = lab.presocks(["nc", "-zv", "10.88.0.2", "7"]).options(["-p", &proxy.url_as("http")]).run();
+        run.code(1).stderr_has("the proxy offers Negotiate, NTLM as authentication, and presocks has Basic");
+    }
+    lab.assert_no_leak();
+}
+
+#[test]
+fn a_proxy_that_speaks_something_else_is_guessed() {
+    if missing(&["nc", "microsocks"]) || missing(&NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    let secure_shell = Script::new().send("SSH-2.0-OpenSSH_9.2p1\r\n").read_all().start(&lab);
+    let (dante, ssh) = (Dante::open(&lab), SshDynamic::open(&lab));
+    let (microsocks, tinyproxy) = (Microsocks::open(&lab), Tinyproxy::open(&lab));
+    for (url, guess) in [
+        (of_kind("http", &dante.url()), "(socks5://)"),
+        (of_kind("http", &ssh.url()), "(socks5://)"),
+        (of_kind("http", &microsocks.url()), "(socks5://)"),
+        (tinyproxy.url().replace("http:", "socks5:"), "is it an HTTP proxy (http://)"),
+        (secure_shell.url(), "an SSH server"),
+    ] {
+        let options = ["-p", &url, "--handshake-timeout", "2"];
+        let run = lab.presocks(["nc", "-zv", "10.88.0.2", "7"]).options(options).run();
+        run.code(1).stderr_has(guess);
     }
     lab.assert_no_leak();
 }

@@ -99,6 +99,12 @@ fn a_setuid_program_runs_without_its_privileges_for_an_ordinary_user_who_is_told
     let told = run().run();
     told.success().stdout_is("it ran\n").stderr_has("without them").stderr_has("sudo presocks");
     assert_eq!(told.stderr().lines().count(), 1, "{}", told.report());
+    // What it wants them for would not be had by root.
+    let ping = copy(&lab, &program, "ping", |_| {});
+    fs::set_permissions(&ping, Permissions::from_mode(0o4755)).unwrap();
+    let told = lab.presocks([&ping]).proxy(NO_PROXY_NEEDED).ordinary_user().run();
+    told.success().stderr_has("no proxy carries those");
+    assert!(!told.stderr().contains("sudo"), "{}", told.report());
     run().options(["-q"]).run().success().stderr_is("");
     run().options(["--backstop=off"]).run().code(125).stdout_is("").stderr_has("gains privileges");
 }

@@ -19,6 +19,7 @@ pub(super) use chain::At;
 use super::destination::Denial;
 use super::gssapi;
 use super::tls::Trouble;
+use crate::proxy::Kind;
 use crate::route::{NoDatagrams, Unproxied};
 
 /// A failed attempt.
@@ -32,6 +33,10 @@ pub(super) enum Failure {
     ProxyTimeout(Duration),
     /// The proxy closed or reset the connection in the middle of the handshake.
     ProxyClosed(Option<io::Error>),
+    /// The proxy, which was spoken to in this protocol, closed the connection before it had said anything.
+    ClosedUnheard(Kind),
+    /// A SOCKS5 proxy did not answer the greeting in time. Had it begun to?
+    GreetingTimeout(Duration, bool),
     /// The proxy has let us in and taken the request, and closed the connection instead of answering: OpenSSH's way (`ssh -D`) to say that the far side
     /// refuses, or does not know the name.
     NoReply,
@@ -86,6 +91,7 @@ impl Failure {
             Self::ProxyName(_)
             | Self::ProxyUnreachable(_)
             | Self::ProxyClosed(_)
+            | Self::ClosedUnheard(_)
             | Self::Tls(_)
             | Self::NotApart
             | Self::Unproxied(_)
@@ -100,7 +106,7 @@ impl Failure {
             | Self::NotBrought(_) => libc::EADDRNOTAVAIL,
             Self::Gssapi(trouble) => trouble.errno(),
             Self::At(at) => at.errno(),
-            Self::ProxyTimeout(_) | Self::AnswerTimeout(_) => libc::ETIMEDOUT,
+            Self::ProxyTimeout(_) | Self::AnswerTimeout(_) | Self::GreetingTimeout(..) => libc::ETIMEDOUT,
             // Any failure may be meant, of which a refused connection is the commonest; and the one that comes at once. As for SOCKS4's 91.
             Self::NoReply => libc::ECONNREFUSED,
             Self::Handshake(error) => handshake::errno(error),
@@ -115,8 +121,8 @@ impl Failure {
         match self {
             Self::ProxyUnreachable(error) => 0x100 + error.raw_os_error().unwrap_or(0).unsigned_abs(),
             Self::ProxyTimeout(_) => 1,
-            Self::ProxyClosed(_) => 2,
-            Self::AnswerTimeout(_) => 3,
+            Self::ProxyClosed(_) | Self::ClosedUnheard(_) => 2,
+            Self::AnswerTimeout(_) | Self::GreetingTimeout(..) => 3,
             Self::UnknownStandIn => 4,
             Self::Handshake(error) => handshake::cause(error),
             Self::Direct(_) => 9,
@@ -193,7 +199,12 @@ impl Failure {
 
     /// Has the proxy refused, in its way?
     pub(super) fn is_of_the_proxy(&self) -> bool {
-        matches!(self, Self::Handshake(Error::Socks5(socks5::Error::Refused(_))) | Self::ProxyClosed(_))
+        matches!(
+            self,
+            Self::Handshake(Error::Socks5(socks5::Error::Refused(_)))
+                | Self::ProxyClosed(_)
+                | Self::ClosedUnheard(_)
+        )
     }
 
     /// Will another attempt end alike?
@@ -236,6 +247,14 @@ impl fmt::Display for Failure {
             Self::ProxyClosed(Some(error)) => {
                 write!(f, "the connection to the proxy broke during the handshake: {}", Plain(error))
             }
+            Self::ClosedUnheard(kind) => {
+                write!(f, "the proxy closed the connection without a word: {}", handshake::doubt(*kind))
+            }
+            Self::GreetingTimeout(limit, true) => write!(f, "the proxy did not answer within {limit:?}"),
+            Self::GreetingTimeout(limit, false) => {
+                let doubt = handshake::doubt(Kind::Socks5);
+                write!(f, "the proxy did not answer within {limit:?}: {doubt}")
+            }
             Self::NoReply => f.write_str(
                 "the proxy closed the connection instead of answering the request, as OpenSSH (ssh -D) does when the destination refuses or its \
                  name is not known",
@@ -268,7 +287,7 @@ impl fmt::Display for Failure {
             Self::Tls(trouble) => trouble.fmt(f),
             Self::Gssapi(trouble) => trouble.fmt(f),
             Self::NotApart => f.write_str(
-                "no proxy on the way takes made-up SOCKS5 credentials, so nothing keeps connections apart (--isolate)",
+                "no proxy of the chain supports isolation (--isolate): none asks for a user and password",
             ),
             Self::At(at) => at.fmt(f),
             Self::Unproxied(why) => why.fmt(f),

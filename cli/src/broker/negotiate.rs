@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::failure::Failure;
 use super::readiness::{self, Watched, send_all};
 use super::stream::Stream;
+use crate::proxy::Kind;
 use crate::settings::Settings;
 
 /// What a conversation is held on. Nothing reads ahead: the byte after the proxy's reply is the program's.
@@ -122,11 +123,15 @@ pub(super) async fn negotiate(
             let said = |time| if time == left { limits.handshake } else { time };
             limits.within(left, step).await.map_err(said)
         };
-        let broken = |failure| Broken { failure, has_asked: handshake.has_asked(), has_heard };
+        let broken = |failure| {
+            let failure = handshake.refusal().map_or(failure, Failure::Handshake);
+            Broken { failure, has_asked: handshake.has_asked(), has_heard }
+        };
         match outcome {
             Ok(Ok(Progress::Connected)) => return Ok(()),
             Ok(Ok(Progress::HasAsked)) => {}
             Ok(Err(failure)) => return Err(broken(failure)),
+            Err(limit) if !has_asked => return Err(broken(Failure::GreetingTimeout(limit, has_heard))),
             Err(limit) => return Err(broken(Failure::AnswerTimeout(limit))),
         }
     }
@@ -137,7 +142,7 @@ pub(super) async fn negotiate(
 /// # Errors
 /// [`Failure`] as the proxy has it.
 pub(super) async fn hear(wire: &mut impl Wire, handshake: &mut Handshake<'_>) -> Result<(), Failure> {
-    converse(wire, handshake, true, &mut false).await.map(drop)
+    converse(wire, handshake, true, &mut true).await.map(drop)
 }
 
 enum Progress {
@@ -171,8 +176,13 @@ async fn converse(
         let room = buffer.get_mut(..wanted).ok_or(Failure::ProxyClosed(None))?;
         let len = wire.receive(room).await.map_err(broken)?;
         if len == 0 {
-            let is_answer = handshake.awaits_reply();
-            return Err(if is_answer { Failure::NoReply } else { Failure::ProxyClosed(None) });
+            return Err(match handshake {
+                _ if handshake.awaits_reply() => Failure::NoReply,
+                _ if *has_heard => Failure::ProxyClosed(None),
+                Handshake::Socks5(_) => Failure::ClosedUnheard(Kind::Socks5),
+                Handshake::Socks4(_) => Failure::ClosedUnheard(Kind::Socks4),
+                Handshake::Http(_) => Failure::ClosedUnheard(Kind::Http),
+            });
         }
         *has_heard = true;
         handshake.handle_input(buffer.get(..len).unwrap_or(&[])).map_err(Failure::Handshake)?;

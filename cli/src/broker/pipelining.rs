@@ -75,7 +75,7 @@ impl Pipelining {
     pub(super) fn doubts(&self, failure: &Failure) -> bool {
         match failure {
             Failure::NoReply => self.state.get() != State::Proven,
-            Failure::ProxyClosed(_) => true,
+            Failure::ProxyClosed(_) | Failure::ClosedUnheard(_) => true,
             _ => false,
         }
     }

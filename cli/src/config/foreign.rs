@@ -6,6 +6,7 @@
 pub(super) mod dante;
 pub(super) mod proxychains;
 pub(super) mod torsocks;
+pub(super) mod unread;
 
 use std::fmt;
 use std::ops::Range;

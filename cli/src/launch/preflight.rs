@@ -46,6 +46,15 @@ enum Kind {
 }
 
 impl Obstacle {
+    /// Are its privileges for sockets that presocks refuses to everybody, to root as well? So are those of ping, and of others that send ICMP or
+    /// packets.
+    pub(super) fn is_for_packets(&self) -> bool {
+        const PROGRAMS: [&str; 8] =
+            ["ping", "ping4", "ping6", "fping", "arping", "traceroute6.iputils", "mtr-packet", "clockdiff"];
+        let name = self.program.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        self.is_privileged() && (PROGRAMS.contains(&name) || has_packets_alone(&self.program))
+    }
+
     /// setuid, setgid or capabilities: will it miss them, behind a filter that forbids to gain any?
     pub(super) fn is_privileged(&self) -> bool {
         matches!(self.kind, Kind::Privileged)
@@ -139,6 +148,20 @@ fn gains_privilege(program: &Path) -> bool {
         rustix::fs::getxattr(program, c"security.capability", &mut value[..]).is_ok_and(|len| len > 0)
     };
     becomes_other || !geteuid().is_root() && has_capabilities()
+}
+
+/// Are its capabilities those for raw and packet sockets, and no others? (capabilities(7): `vfs_cap_data`; a magic number, then pairs of permitted and
+/// inheritable, of 32 bits each.)
+fn has_packets_alone(program: &Path) -> bool {
+    const RAW_OR_ADMIN: u32 = 1 << 12 | 1 << 13;
+    let mut value = [0_u8; 64];
+    let Ok(len) = rustix::fs::getxattr(program, c"security.capability", &mut value[..]) else { return false };
+    let words = value.get(..len).unwrap_or(&[]).chunks_exact(4);
+    let words: Vec<_> = words.map(|word| word.try_into().map_or(0, u32::from_le_bytes)).collect();
+    match words[..] {
+        [_, low, _] | [_, low, _, 0, ..] => low != 0 && low & !RAW_OR_ADMIN == 0,
+        _ => false,
+    }
 }
 
 /// The file that execvp(3) would execute.

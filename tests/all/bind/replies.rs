@@ -236,7 +236,7 @@ fn a_first_reply_that_is_none_or_a_refusal_fails_listen_and_nothing_listens() {
         (
             asked().send([4, 0]),
             "EADDRNOTAVAIL",
-            "the proxy does not speak SOCKS5: its answer begins with byte 0x04",
+            "the proxy does not speak SOCKS5: its answer begins with byte 0x04; so does a SOCKS4 proxy (socks4a://)",
         ),
         (asked().send([5, 0, 0, 2]), "EADDRNOTAVAIL", "the proxy's reply has an unknown address type 0x02"),
         (
@@ -323,7 +323,7 @@ fn a_second_reply_that_is_none_brings_nobody_and_one_line_says_why() {
     nobody_comes(
         &lab,
         |script| script.send("HTTP/1.1 200 OK\r\n"),
-        "the proxy does not speak SOCKS5: its answer begins with byte 0x48",
+        "the proxy does not speak SOCKS5: its answer begins with byte 0x48; so does an HTTP proxy (http://)",
     );
     nobody_comes(
         &lab,

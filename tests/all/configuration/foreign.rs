@@ -84,13 +84,13 @@ fn proxychains_search_takes_the_working_directory_unless_others_write_there() {
 fn what_is_not_carried_over_is_said_with_its_line() {
     let lab = Lab::new();
     let content =
-        "strict_chain # in order\nproxy_dns\nremote_dns_subnet 224\n[ProxyList]\nsocks5 127.0.0.1 1\n";
+        "strict_chain # in order\nproxy_dns\nremote_dns_subnet 225\n[ProxyList]\nsocks5 127.0.0.1 1\n";
     let conf = lab.file("proxychains.conf", content);
     let name = conf.display();
     let run = lab.presocks(["true"]).options(["--config".as_ref(), conf.as_os_str()]).run();
     run.success().stderr_is(&format!(
         "presocks: {name}:1: strict_chain is ignored, as proxychains does: it must stand alone on its line, without a comment\n\
-         presocks: {name}:3: remote_dns_subnet has no meaning here: names have stand-ins of other networks\n"
+         presocks: {name}:3: remote_dns_subnet has no meaning here: names have addresses of 198.18.0.0/15\n"
     ));
     let wrong = lab.file("proxychains.conf", "[ProxyList]\nsocks7 127.0.0.1 1 me hunter2\n");
     let run = lab.presocks(["true"]).options(["--config".as_ref(), wrong.as_os_str()]).run();

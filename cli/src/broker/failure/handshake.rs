@@ -5,6 +5,8 @@ use std::fmt;
 use presocks_proto::handshake::Error;
 use presocks_proto::{http, socks4, socks5};
 
+use crate::proxy::Kind;
+
 /// The errno for the program.
 pub(super) fn errno(error: &Error) -> i32 {
     match error {
@@ -113,6 +115,34 @@ pub(super) fn cause(error: &Error) -> u32 {
     }
 }
 
+/// What a proxy may be instead that has nothing to say to this protocol.
+pub(super) fn doubt(spoken: Kind) -> &'static str {
+    match spoken {
+        Kind::Socks5 => "is it an HTTP proxy (http://), or one over TLS (socks5+tls://, https://)?",
+        Kind::Socks4 | Kind::Socks4a => {
+            "is it a SOCKS5 proxy (socks5://), or an HTTP one (http://)? SOCKS4 has no other way to refuse a user, either"
+        }
+        Kind::Http => "is it a SOCKS proxy (socks5://), or one over TLS (https://)?",
+    }
+}
+
+/// What answers so, by its first byte, when it is none of what was spoken.
+struct Guess(Option<u8>);
+
+impl fmt::Display for Guess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(b'H') => "; so does an HTTP proxy (http://)",
+            Some(5) => "; so does a SOCKS5 proxy (socks5://)",
+            // The first byte of SOCKS4's replies is 0; some servers send their version.
+            Some(0 | 4) => "; so does a SOCKS4 proxy (socks4a://)",
+            Some(0x15 | 0x16) => "; so does a server that wants TLS (https://, socks5+tls://)",
+            Some(b'S') => "; so does an SSH server (ssh -D makes a SOCKS proxy of it)",
+            _ => return Ok(()),
+        })
+    }
+}
+
 /// The sentence.
 pub(super) fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
     match error {
@@ -125,7 +155,8 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, error: &Error) -> fmt::Result {
 fn write_socks5(f: &mut fmt::Formatter<'_>, error: &socks5::Error) -> fmt::Result {
     match error {
         socks5::Error::NotSocks5(byte) => {
-            write!(f, "the proxy does not speak SOCKS5: its answer begins with byte {byte:#04x}")
+            let guess = Guess(Some(*byte));
+            write!(f, "the proxy does not speak SOCKS5: its answer begins with byte {byte:#04x}{guess}")
         }
         socks5::Error::NoAcceptableMethod => f.write_str(
             "the proxy accepts none of our authentication methods; does it want a user and password?",
@@ -153,9 +184,28 @@ fn write_socks4(f: &mut fmt::Formatter<'_>, error: &socks4::Error) -> fmt::Resul
             f.write_str("SOCKS4 and SOCKS4a carry no addresses of 0.0.0.0/24")
         }
         socks4::Error::NotSocks4(byte) => {
-            write!(f, "the proxy does not speak SOCKS4: its answer begins with byte {byte:#04x}")
+            let guess = Guess(Some(*byte));
+            write!(f, "the proxy does not speak SOCKS4: its answer begins with byte {byte:#04x}{guess}")
         }
         socks4::Error::Refused(code) => write!(f, "the proxy answered: {code}"),
+    }
+}
+
+fn write_authentication(f: &mut fmt::Formatter<'_>, line: &http::StatusLine) -> fmt::Result {
+    const OWN: &str = "Basic";
+    let has_ours = line.methods().any(|method| method == OWN);
+    let methods = line.methods().collect::<Vec<_>>().join(", ");
+    match methods.as_str() {
+        "" => write!(f, "the proxy wants a user and password, or others: {line}"),
+        _ if has_ours => write!(
+            f,
+            "the proxy wants a user and password, or others (http://USER:PASSWORD@HOST): {line}; it offers {methods}"
+        ),
+        _ => write!(
+            f,
+            "the proxy offers {methods} as authentication, and presocks has {OWN} (a translator on this machine, such as cntlm or px, has \
+             more): {line}"
+        ),
     }
 }
 
@@ -163,12 +213,11 @@ fn write_http(f: &mut fmt::Formatter<'_>, error: &http::Error) -> fmt::Result {
     match error {
         http::Error::NameNotCarried => f.write_str("HTTP cannot carry this name"),
         http::Error::NotHttp(line) => {
-            write!(f, "the proxy does not speak HTTP: its answer begins with \"{line}\"")
+            let guess = Guess(line.first());
+            write!(f, "the proxy does not speak HTTP: its answer begins with \"{line}\"{guess}")
         }
         // 401 is an origin's, and yet what some proxies say.
-        http::Error::Refused(line) if matches!(line.status(), 401 | 407) => {
-            write!(f, "the proxy wants a user and password, or others: {line}")
-        }
+        http::Error::Refused(line) if matches!(line.status(), 401 | 407) => write_authentication(f, line),
         http::Error::Refused(line) => write!(f, "the proxy answered: {line}"),
         http::Error::TooLong => {
             f.write_str("the proxy's answer has no end: its header is longer than 16 KiB")

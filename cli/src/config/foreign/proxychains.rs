@@ -84,11 +84,11 @@ impl Reader<'_> {
             "proxy_dns" | "proxy_dns_old" => self.resolves = Some(()),
             _ if starts("tcp_read_time_out") => self.profile.handshake_timeout = self.milliseconds(line),
             _ if starts("tcp_connect_time_out") => self.profile.connect_timeout = self.milliseconds(line),
+            // The shipped file has it.
+            _ if line.content.split_whitespace().eq(["remote_dns_subnet", "224"]) => {}
             _ if starts("remote_dns_subnet") => {
                 self.notes.push(
-                    line.note(
-                        "remote_dns_subnet has no meaning here: names have stand-ins of other networks",
-                    ),
+                    line.note("remote_dns_subnet has no meaning here: names have addresses of 198.18.0.0/15"),
                 );
             }
             _ if starts("localnet") => self.local_network(line)?,

@@ -59,7 +59,7 @@ strict_chain
 #chain_len = 2
 #quiet_mode
 proxy_dns
-remote_dns_subnet 224
+remote_dns_subnet 225
 tcp_read_time_out 15000
 tcp_connect_time_out 8000
 # localnet 127.0.0.0/255.0.0.0
@@ -182,7 +182,7 @@ fn what_proxychains_would_not_start_with_is_an_error() {
 
 #[test]
 fn torsocks_file_is_read() {
-    let content = "# /etc/tor/torsocks.conf\nTorAddress 10.0.0.1\nTorPort 9150 # the browser's\nOnionAddrRange 127.42.42.0/24\n\
+    let content = "# /etc/tor/torsocks.conf\nTorAddress 10.0.0.1\nTorPort 9150 # the browser's\nOnionAddrRange 127.42.43.0/24\n\
                    SOCKS5Username me\nSOCKS5Password p@ss\nAllowInbound 1\nAllowOutboundLocalhost 1\nColour blue\n";
     let (profile, notes) = read(Format::Torsocks, content).unwrap();
     assert_eq!(proxies(&profile), "socks5://me:p%40ss@10.0.0.1:9150");

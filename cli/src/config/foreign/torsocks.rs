@@ -11,6 +11,9 @@ use super::super::value::List;
 use super::{Line, url};
 use crate::args::Udp;
 
+/// torsocks' own default.
+const ONIONS: &str = "127.42.42.0/24";
+
 /// Reads it.
 ///
 /// # Errors
@@ -53,9 +56,11 @@ pub(crate) fn profile(text: &Rc<Text>, notes: &mut Vec<String>) -> Result<Profil
             }
             "SOCKS5Username" => user = Some(value()?),
             "SOCKS5Password" => password = Some(value()?),
+            // The shipped file has it.
+            "OnionAddrRange" if rest.first().is_some_and(|range| range.value == ONIONS) => {}
             "OnionAddrRange" => {
                 notes.push(
-                    line.note("OnionAddrRange has no meaning here: names have stand-ins of other networks"),
+                    line.note("OnionAddrRange has no meaning here: names have addresses of 198.18.0.0/15"),
                 );
             }
             "AllowInbound" => {
