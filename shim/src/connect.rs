@@ -194,7 +194,7 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         return Err(libc::ENETUNREACH);
     }
     let is_nonblocking = sys::is_nonblocking(fd)?;
-    let timeout = if is_nonblocking { None } else { Some(sys::send_timeout(fd)?) };
+    let timeout = if is_nonblocking { None } else { Some(sys::time_limit(fd, libc::SO_SNDTIMEO)?) };
     let mut ticket = open_ticket(timeout);
     if pending::any() && ticket.as_ref().is_err_and(|why| *why == NoTicket::Descriptor) {
         // Connects whose sockets are closed may still have some.
@@ -234,7 +234,11 @@ fn open_ticket(timeout: Option<timeval>) -> Result<Ticket, NoTicket> {
 fn again(pending: Pending, fd: c_int) -> c_int {
     let result = match sys::is_nonblocking(fd) {
         Ok(true) => Err(libc::EALREADY),
-        Ok(false) => finish(pending, fd)
+        Ok(false) => sys::time_limit(fd, libc::SO_SNDTIMEO)
+            .and_then(|limit| {
+                pending.limit(&limit);
+                finish(pending, fd)
+            })
             .map_err(|error| if error == libc::EINPROGRESS { libc::EALREADY } else { error }),
         Err(error) => Err(error),
     };
@@ -275,6 +279,16 @@ fn await_start(fd: c_int) {
 /// The error of a failed connect; as the kernel says it when another thread was faster to ask.
 fn error_of(failed: Pending) -> Errno {
     failed.take_error().unwrap_or(libc::ECONNABORTED)
+}
+
+/// shutdown() while a connect is under way: Linux dissolves the socket.
+pub(crate) fn shut(pending: Pending, fd: c_int) -> c_int {
+    pending.dissolve();
+    // By now the number may mean another socket.
+    if sys::cookie(fd) != Ok(pending.cookie()) {
+        return 0;
+    }
+    dissolve(fd, size_of::<libc::sockaddr>() as socklen_t)
 }
 
 /// The program dissolves the socket's association: a connect under way is no longer its business. When the kernel dissolves it, the broker has let go of

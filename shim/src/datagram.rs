@@ -411,7 +411,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
     if sockaddr::is_local(destination) && !(opens && connect::kind(fd) == Ok(Kind::Stream)) {
-        transfer::check(fd, flags)?;
+        transfer::check(fd, flags, transfer::SENDING)?;
         return if socket::leaves_loopback(fd) {
             Err(libc::ENETUNREACH)
         } else {
@@ -464,6 +464,6 @@ fn is_v6_datagram(fd: c_int) -> bool {
 
 /// Judges a send without an address.
 fn check_connected(fd: c_int, flags: c_int) -> Result<(), Errno> {
-    transfer::check(fd, flags)?;
+    transfer::check(fd, flags, transfer::SENDING)?;
     gate::check(fd, flags)
 }

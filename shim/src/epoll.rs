@@ -330,6 +330,7 @@ fn control(
     fd: c_int,
     event: Option<epoll_event>,
 ) -> Result<(), Errno> {
+    forget_closed_sets(slot);
     let registration = slot.registrations().iter().find(|registration| registration.is(epoll, fd));
     match (operation, registration, event) {
         (libc::EPOLL_CTL_ADD, Some(_), Some(_)) => Err(libc::EEXIST),
@@ -355,6 +356,18 @@ fn control(
         (libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD, _, None) => Err(libc::EFAULT),
         // Not masked here: the kernel knows what is wrong with it.
         _ => sys::epoll_ctl(epoll, operation, fd, event),
+    }
+}
+
+/// Forgets registrations in sets that were closed since: the ticket is in no set of that number any more. Under a claim.
+fn forget_closed_sets(slot: &Slot) {
+    let Some(ticket) = slot.ticket() else { return };
+    for registration in slot.registrations() {
+        let is_spent = registration.is_spent.load(Ordering::Relaxed);
+        let is_gone = |set| !is_spent && sys::is_registered(set, ticket) == Some(false);
+        if registration.set().is_some_and(is_gone) {
+            registration.clear();
+        }
     }
 }
 

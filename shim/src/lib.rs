@@ -23,7 +23,7 @@
 //! | `receive` | recvfrom, recvmsg, recvmmsg: who has sent it |
 //! | `flows`, `gate` | the broker's addresses, that stand for a datagram's destination or source |
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
-//! | `close` | close(): a pending socket's last descriptor |
+//! | `close` | close(), shutdown(): what ends a pending socket's connect |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
 //! | `listen` | bind(), listen(), getsockname(), accept(), accept4(): in a session with `--bind` |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |

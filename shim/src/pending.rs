@@ -124,6 +124,12 @@ impl Pending {
         self.slot.cookie()
     }
 
+    /// From now on a wait for the answer takes so long at most; 0 is for ever.
+    pub(crate) fn limit(self, time: &libc::timeval) {
+        // The ticket is an ordinary socket: this fails on none.
+        let _ = self.slot.with_ticket(|ticket| sys::set_receive_timeout(ticket.number(), time));
+    }
+
     /// Waits for the answer as connect() on the blocking socket `fd` does, and returns it: an errno, 0 for success. The slot does not know it yet.
     ///
     /// # Errors

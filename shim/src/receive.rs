@@ -17,7 +17,7 @@ redhook::hook! {
     unsafe fn recvfrom(
         fd: c_int, data: *mut c_void, len: size_t, flags: c_int, address: *mut libc::sockaddr, address_len: *mut socklen_t
     ) -> ssize_t => hooked_recvfrom {
-        if let Err(error) = transfer::check(fd, flags) {
+        if let Err(error) = transfer::check(fd, flags, transfer::RECEIVING) {
             return fail(error) as ssize_t;
         }
         if address.is_null() {
@@ -73,7 +73,7 @@ redhook::hook! {
 redhook::hook! {
     // recvmsg(2). Changes: as recvfrom. Safe in a signal handler. A cancellation point.
     unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => hooked_recvmsg {
-        if let Err(error) = transfer::check(fd, flags) {
+        if let Err(error) = transfer::check(fd, flags, transfer::RECEIVING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: recvmsg(2) demands a message header, or null, on which the call fails.
@@ -95,7 +95,7 @@ redhook::hook! {
     unsafe fn recvmmsg(
         fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec
     ) -> c_int => hooked_recvmmsg {
-        if let Err(error) = transfer::check(fd, flags) {
+        if let Err(error) = transfer::check(fd, flags, transfer::RECEIVING) {
             return fail(error);
         }
         let mut rooms = [0_u8; MOST_PARTS];

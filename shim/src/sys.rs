@@ -145,10 +145,10 @@ pub(crate) fn peer_user(fd: c_int) -> Result<u32, Errno> {
     get_option(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, &mut value).map(|()| value.uid)
 }
 
-/// getsockopt(2) with `SO_SNDTIMEO`.
-pub(crate) fn send_timeout(fd: c_int) -> Result<libc::timeval, Errno> {
+/// getsockopt(2) with `SO_RCVTIMEO` or `SO_SNDTIMEO`.
+pub(crate) fn time_limit(fd: c_int, name: c_int) -> Result<libc::timeval, Errno> {
     let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    get_option(fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).map(|()| value)
+    get_option(fd, libc::SOL_SOCKET, name, &mut value).map(|()| value)
 }
 
 fn get_option<T>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<(), Errno> {

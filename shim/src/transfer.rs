@@ -14,7 +14,7 @@ redhook::hook! {
     // read(2). Changes: `EAGAIN`, or waiting, on a pending stream; the error of one that has failed. Passes: all else. Safe in a signal handler. A
     // cancellation point, in the real call.
     unsafe fn read(fd: c_int, data: *mut c_void, len: size_t) -> ssize_t => hooked_read {
-        if let Err(error) = check(fd, 0) {
+        if let Err(error) = check(fd, 0, RECEIVING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -25,7 +25,7 @@ redhook::hook! {
 redhook::hook! {
     // The fortified form: `room` is what the compiler knows of the buffer. As read.
     unsafe fn __read_chk(fd: c_int, data: *mut c_void, len: size_t, room: size_t) -> ssize_t => hooked_read_chk {
-        if let Err(error) = check(fd, 0) {
+        if let Err(error) = check(fd, 0, RECEIVING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -36,7 +36,7 @@ redhook::hook! {
 redhook::hook! {
     // readv(2). As read.
     unsafe fn readv(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => hooked_readv {
-        if let Err(error) = check(fd, 0) {
+        if let Err(error) = check(fd, 0, RECEIVING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -47,7 +47,7 @@ redhook::hook! {
 redhook::hook! {
     // recv(2). As read.
     unsafe fn recv(fd: c_int, data: *mut c_void, len: size_t, flags: c_int) -> ssize_t => hooked_recv {
-        if let Err(error) = check(fd, flags) {
+        if let Err(error) = check(fd, flags, RECEIVING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -58,7 +58,7 @@ redhook::hook! {
 redhook::hook! {
     // The fortified form. As read.
     unsafe fn __recv_chk(fd: c_int, data: *mut c_void, len: size_t, room: size_t, flags: c_int) -> ssize_t => hooked_recv_chk {
-        if let Err(error) = check(fd, flags) {
+        if let Err(error) = check(fd, flags, RECEIVING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -69,7 +69,7 @@ redhook::hook! {
 redhook::hook! {
     // write(2). As read.
     unsafe fn write(fd: c_int, data: *const c_void, len: size_t) -> ssize_t => hooked_write {
-        if let Err(error) = check(fd, 0) {
+        if let Err(error) = check(fd, 0, SENDING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -80,7 +80,7 @@ redhook::hook! {
 redhook::hook! {
     // writev(2). As read.
     unsafe fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t => hooked_writev {
-        if let Err(error) = check(fd, 0) {
+        if let Err(error) = check(fd, 0, SENDING) {
             return fail(error) as ssize_t;
         }
         // SAFETY: the caller's own arguments.
@@ -99,11 +99,18 @@ pub(crate) fn resolve() {
     let _ = redhook::real!(writev);
 }
 
-/// May bytes be read or written? `flags`: the call's.
+/// The option that says how long a call waits which receives.
+pub(crate) const RECEIVING: c_int = libc::SO_RCVTIMEO;
+
+/// The same for one that sends.
+pub(crate) const SENDING: c_int = libc::SO_SNDTIMEO;
+
+/// May bytes be read or written? `flags`: the call's. `limit`: [`RECEIVING`] or [`SENDING`].
 ///
 /// # Errors
-/// `EAGAIN` while the connect is under way; on a blocking socket it is waited for. The connect's error when it has failed, for the first to ask.
-pub(crate) fn check(fd: c_int, flags: c_int) -> Result<(), Errno> {
+/// `EAGAIN` while the connect is under way; on a blocking socket it is waited for, within the socket's limit. The connect's error when it has failed, for the
+/// first to ask.
+pub(crate) fn check(fd: c_int, flags: c_int, limit: c_int) -> Result<(), Errno> {
     if !pending::may_be(fd) {
         return Ok(());
     }
@@ -116,6 +123,7 @@ pub(crate) fn check(fd: c_int, flags: c_int) -> Result<(), Errno> {
         if flags & libc::MSG_DONTWAIT != 0 || sys::is_nonblocking(fd) != Ok(false) {
             return Err(libc::EAGAIN);
         }
+        pending.limit(&sys::time_limit(fd, limit)?);
         let answer = pending.wait(fd)?;
         // We run in a signal handler, on top of whoever would take the answer in.
         if let State::Waiting(_) = pending.refresh() {

@@ -109,6 +109,19 @@ static void await_echo(void) {
         nap();
 }
 
+/* The kernel binds a socket when it begins to connect it. */
+static void await_begin(void) {
+    endpoint own = {.length = sizeof own.address};
+    const struct sockaddr_in *v4 = (const void *)&own.address;
+    const struct sockaddr_in6 *v6 = (const void *)&own.address;
+    for (int waited = 0; waited < PATIENCE_MS && !getsockname(now.fd, (void *)&own.address, &own.length); waited++, nap()) {
+        int is_v6 = own.address.ss_family == AF_INET6;
+        if (is_v6 ? memcmp(&v6->sin6_addr, &in6addr_any, 16) != 0 : v4->sin_addr.s_addr != 0)
+            return;
+        own.length = sizeof own.address;
+    }
+}
+
 static void connects(enum peer to) {
     const endpoint *at = &peers[now.kind->family == AF_INET6][to];
     char what[64];
@@ -127,7 +140,7 @@ static void connects(enum peer to) {
         now.peer = to, now.due = 0;
     now.is_under_way = result && (error == EINPROGRESS || error == EALREADY);
     if (result && error == EINPROGRESS && to == SILENT)
-        gets_a_name(now.fd);
+        await_begin();
     else if (result && error == EINPROGRESS) {
         int events = poll_one(now.fd, POLLOUT, LONG_MS);
         say("%u.%02d is done: %x\n", now.seed, now.step, events);
