@@ -10,7 +10,8 @@
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | a datagram socket | `datagram` |
 //! | loopback, but for port 53 | pass; where a process has bound sockets to devices, the broker connects it, or nobody |
-//! | connected already, or of the other family | pass, to an address that goes nowhere: 0, `EISCONN` or `EAFNOSUPPORT`, as the kernel has it |
+//! | of the other family | pass, to an address that goes nowhere: `EAFNOSUPPORT` or what else the kernel has |
+//! | connected already, listening, or with an attempt that has ended and was not asked about | what the kernel says wherever it goes (`foregone`) |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
 //! | TCP or MPTCP | hand it to the broker |
 //! | any other protocol | `ENETUNREACH` |
@@ -102,7 +103,7 @@ pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
 pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     match pending::state(fd) {
         State::Waiting(pending) => return again(pending, fd),
-        State::Failed(failed) => return fail(error_of(failed)),
+        State::Failed(failed) => return fail(error_of(failed, fd)),
         State::Ordinary => {}
     }
     match kind(fd) {
@@ -119,18 +120,38 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         Err(error) => fail(error),
         Ok(Kind::Refused) => fail(libc::ENETUNREACH),
         Ok(Kind::NotIp) => pass(fd, nowhere(destination)),
-        Ok(Kind::Stream) if is_for_the_kernel(fd, destination) => pass(fd, nowhere(destination)),
-        Ok(Kind::Stream) => match begin(fd, destination) {
+        Ok(Kind::Stream) if is_of_another_family(fd, destination) => pass(fd, nowhere(destination)),
+        Ok(Kind::Stream) => match foregone(fd).unwrap_or_else(|| begin(fd, destination)) {
             Ok(()) => 0,
             Err(error) => fail(error),
         },
     }
 }
 
-/// Does the kernel refuse this connect, wherever it goes?
-fn is_for_the_kernel(fd: c_int, destination: SocketAddr) -> bool {
+fn is_of_another_family(fd: c_int, destination: SocketAddr) -> bool {
     let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
-    family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) || sys::is_connected(fd)
+    family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
+}
+
+/// What the kernel says to the next connect() on a stream socket wherever it goes: that the socket is connected or listens, or how the last attempt has
+/// ended. `None`: nothing, another attempt may begin. The kernel looks at the socket before it looks at the family, which is one that no socket of IP's
+/// connects to.
+fn foregone(fd: c_int) -> Option<Result<(), Errno>> {
+    let mut address = [0_u8; size_of::<libc::sockaddr_in6>()];
+    let (family, _) = address.split_at_mut(size_of::<libc::sa_family_t>());
+    family.copy_from_slice(&(libc::AF_PACKET as libc::sa_family_t).to_ne_bytes());
+    let arguments = [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0];
+    // SAFETY: pointer and length are those of `address`.
+    match unsafe { pass::wait(libc::SYS_connect, arguments) } {
+        // Somebody forbids it; what is to be connected elsewhere is connected by the broker.
+        Err(libc::EAFNOSUPPORT | libc::EACCES | libc::EPERM) => None,
+        result => {
+            if result.is_err_and(dissolves) {
+                sys::restore(fd);
+            }
+            Some(result.map(drop))
+        }
+    }
 }
 
 /// The real connect() on an address that we made.
@@ -257,8 +278,10 @@ fn finish(pending: Pending, fd: c_int) -> Result<(), Errno> {
     // Another thread may have taken the answer in, and done what it likes with the socket since.
     match (answer, pending.refresh()) {
         (0, _) => Ok(()),
-        (_, State::Failed(failed)) => Err(error_of(failed)),
+        (_, State::Failed(failed)) => Err(error_of(failed, fd)),
         (DISSOLVED, _) => Err(DISSOLVED),
+        // The kernel has it.
+        (libc::ECONNREFUSED, State::Ordinary) => foregone(fd).unwrap_or(Err(libc::ECONNABORTED)),
         (_, State::Ordinary | State::Waiting(_)) => Err(libc::ECONNABORTED),
     }
 }
@@ -276,9 +299,13 @@ fn await_start(fd: c_int) {
     }
 }
 
-/// The error of a failed connect; as the kernel says it when another thread was faster to ask.
-fn error_of(failed: Pending) -> Errno {
-    failed.take_error().unwrap_or(libc::ECONNABORTED)
+/// The error of a failed connect; as the kernel says it when another thread was faster to ask. The kernel takes it for told then. One that was shut since
+/// (shutdown(2)) is good for nothing until it is dissolved.
+fn error_of(failed: Pending, fd: c_int) -> Errno {
+    match foregone(fd) {
+        Some(Err(libc::EINVAL)) => libc::EINVAL,
+        _ => failed.take_error().unwrap_or(libc::ECONNABORTED),
+    }
 }
 
 /// shutdown() while a connect is under way: Linux dissolves the socket.

@@ -151,6 +151,14 @@ pub(crate) fn time_limit(fd: c_int, name: c_int) -> Result<libc::timeval, Errno>
     get_option(fd, libc::SOL_SOCKET, name, &mut value).map(|()| value)
 }
 
+/// poll(2): has the socket an error that nobody has been told?
+pub(crate) fn has_error(fd: c_int) -> bool {
+    let mut polled = libc::pollfd { fd, events: 0, revents: 0 };
+    let none = timespec { tv_sec: 0, tv_nsec: 0 };
+    let ready = syscall!(libc::SYS_ppoll, from_mut(&mut polled), 1, from_ref(&none), 0, 0);
+    ready == Ok(1) && polled.revents & libc::POLLERR != 0
+}
+
 fn get_option<T>(fd: c_int, level: c_int, name: c_int, value: &mut T) -> Result<(), Errno> {
     let mut len = size_of::<T>() as socklen_t;
     syscall!(libc::SYS_getsockopt, fd, level, name, from_mut(value), from_mut(&mut len)).map(drop)

@@ -73,24 +73,36 @@ const REASONS: &[Reason] = &[
         },
     },
     Reason {
+        what: "a connect() that has failed leaves the address of loopback, not the machine's own (docs/limits.md)",
+        is: |difference| {
+            difference.bare.contains("getsockname own") && difference.wrapped.contains("getsockname loopback")
+        },
+    },
+    Reason {
+        what: "FIONREAD counts what the proxy answers while the connect() is under way (docs/limits.md)",
+        is: |difference| {
+            difference.bare.contains("FIONREAD") && difference.follows("connect silent", "EINPROGRESS")
+        },
+    },
+    Reason {
+        what: "an MPTCP socket that is connected a second time has addresses and errors of the first attempt left, and other ones",
+        is: |difference| {
+            let connects = difference.before.iter().filter(|line| line.contains("connect "));
+            difference.follows("MPTCP", "") && connects.count() > 1
+        },
+    },
+    Reason {
+        what: "an MPTCP socket that is bound to loopback, and dissolved, has lost its port, and counts as one that was left over",
+        is: |difference| {
+            difference.follows("MPTCP", "")
+                && difference.follows("bind loopback", "0 ")
+                && difference.follows("connect nobody", "0 ")
+                && difference.bare.contains("bind")
+        },
+    },
+    Reason {
         what: "what is shut of an MPTCP socket is shut by a worker of the kernel, in its own time",
         is: |difference| difference.follows("MPTCP", "") && difference.follows("shutdown", "0 "),
-    },
-    Reason {
-        what: "a fault: after a failed connect() the socket is as after one that was waited for",
-        is: |difference| difference.follows("", "ECONNREFUSED") || difference.follows("is done", ": 1c"),
-    },
-    Reason {
-        what: "a fault: shutdown() and time limits on a socket that is pending",
-        is: |difference| !difference.is_caught && difference.follows("connect silent", "EINPROGRESS"),
-    },
-    Reason {
-        what: "a fault: a socket whose connection has ended is connected anew",
-        is: |difference| difference.bare.ends_with("EISCONN") && difference.wrapped.ends_with("EINPROGRESS"),
-    },
-    Reason {
-        what: "a fault: the connect() that is to say how the one to loopback has ended",
-        is: |difference| difference.is_caught && difference.follows("connect local", "EINPROGRESS"),
     },
 ];
 

@@ -27,7 +27,7 @@ use super::{Broker, bindings, path, relay, resolver};
 use crate::args::Bind;
 use crate::route::NoDatagrams;
 
-/// Connects; the errno for the program, 0 for success. `None` when nobody is left to be told.
+/// Connects; the errno for the program, 0 for success. `None` when nobody is left to be told. `is_waited_for`: does a connect() wait for it in the kernel?
 pub(super) async fn serve(
     broker: &Rc<Broker>,
     socket: Socket,
@@ -35,8 +35,10 @@ pub(super) async fn serve(
     program: &Program<'_>,
     turn: Turn<'_>,
     given_up: impl Future<Output = GivenUp>,
+    is_waited_for: impl Fn() -> bool,
 ) -> Option<i32> {
-    let outcome = connect(broker, &socket, destination, program, turn.given_up(given_up)).await;
+    let given_up = turn.given_up(given_up);
+    let outcome = connect(broker, &socket, destination, program, given_up, is_waited_for).await;
     if let Some(errno) = outcome {
         turn.end(errno);
     }
@@ -50,6 +52,7 @@ async fn connect(
     destination: SocketAddr,
     program: &Program<'_>,
     given_up: impl Future<Output = GivenUp>,
+    is_waited_for: impl Fn() -> bool,
 ) -> Option<i32> {
     if socket.is_connected() {
         return Some(libc::EISCONN);
@@ -107,10 +110,16 @@ async fn connect(
             0
         }
         Err(failure) => {
-            if !failure.is_for_the_socket_to_stay() {
+            let errno = failure.errno();
+            if failure.is_for_the_socket_to_stay() {
+                // Nothing is done to it.
+            } else if is_waited_for() {
+                // As the kernel ends a connect() that waits.
                 socket.reset();
+            } else {
+                socket.hang_up(errno).await;
             }
-            failure.errno()
+            errno
         }
     })
 }

@@ -129,9 +129,13 @@ impl Waiters {
         Waiter(Rc::clone(self))
     }
 
+    pub(super) fn is_any(&self) -> bool {
+        self.count.get() > 0
+    }
+
     /// Ready when nobody waits.
     pub(super) async fn all_left(&self) {
-        while self.count.get() > 0 {
+        while self.is_any() {
             self.one_left.notified().await;
         }
     }

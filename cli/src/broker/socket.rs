@@ -4,6 +4,7 @@
 //! options are cleared where they stand in the way, `IPV6_V6ONLY` and `TCP_FASTOPEN_CONNECT`; neither can be set again when the socket is
 //! connected. Others are set aside for as long as a handshake lasts (`options.rs`).
 
+mod failed;
 mod filter;
 mod options;
 pub(super) mod source;
@@ -27,6 +28,7 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::readiness::Watched;
+pub(super) use failed::foregone;
 pub(super) use filter::{hear_all, hear_loopback_alone, stay_on_loopback, take_nothing};
 pub(super) use options::SetAside;
 use options::{Lifted, with_options_kept};

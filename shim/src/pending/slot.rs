@@ -14,8 +14,8 @@ use crate::errno::Errno;
 use crate::sys;
 use crate::ticket::{Outcome, Ticket};
 
-/// The answer was success: kept until the slot is free, for a process that is forked in between.
-const SUCCESS: Errno = -1;
+/// The kernel has the outcome, as the answer was success, or a refusal that the kernel has seen as well: kept until the slot is free, for a process that is forked in between.
+const SETTLED: Errno = -1;
 
 /// The answer was a failure, and somebody was told who may not end the slot.
 const TOLD: Errno = -2;
@@ -157,11 +157,11 @@ impl Slot {
         self.errno.store(errno, Ordering::Relaxed);
         match errno {
             0 => (Phase::Waiting, Seen::Waiting),
-            SUCCESS | TOLD if self.may_end() => {
+            SETTLED | TOLD if self.may_end() => {
                 self.end();
                 (Phase::Free, Seen::Ordinary)
             }
-            SUCCESS | TOLD => (phase, Seen::Ordinary),
+            SETTLED | TOLD => (phase, Seen::Ordinary),
             _ => (Phase::Failed, Seen::Failed),
         }
     }
@@ -204,14 +204,15 @@ impl Slot {
         self.owner.is_us() != Some(false)
     }
 
-    /// What the ticket says: 0 for nothing yet, [`SUCCESS`], or an errno; `None` when it is not here.
+    /// What the ticket says: 0 for nothing yet, [`SETTLED`], or an errno; `None` when it is not here.
     fn answer(&self, by: Option<c_int>) -> Option<Errno> {
         let outcome = self.with_ticket(Ticket::peek)?;
         Some(match outcome {
             Outcome::NotYet => 0,
-            Outcome::Reply(Reply::Done { errno: 0 }) => SUCCESS,
+            Outcome::Reply(Reply::Done { errno: 0 }) => SETTLED,
+            Outcome::Reply(Reply::Done { errno: libc::ECONNREFUSED }) if self.has_error(by) => SETTLED,
             // It had ended when this ticket was opened.
-            Outcome::Reply(Reply::Done { errno: libc::ENOENT }) if self.is_connected(by) => SUCCESS,
+            Outcome::Reply(Reply::Done { errno: libc::ENOENT }) if self.is_connected(by) => SETTLED,
             Outcome::Reply(Reply::Done { errno: libc::ENOENT }) => libc::ENETUNREACH,
             Outcome::Reply(Reply::Done { errno }) => errno,
             // No answer that can be believed.
@@ -224,6 +225,11 @@ impl Slot {
 
     fn is_connected(&self, by: Option<c_int>) -> bool {
         sys::is_connected(by.unwrap_or_else(|| self.fd()))
+    }
+
+    fn has_error(&self, by: Option<c_int>) -> bool {
+        let fd = by.unwrap_or_else(|| self.fd());
+        self.is_socket(fd) && sys::has_error(fd)
     }
 
     /// Nobody will finish the handshake, or tell us of it: the socket must not carry the program's bytes into it.

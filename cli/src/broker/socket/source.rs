@@ -126,7 +126,7 @@ pub(super) fn any_like(own: SocketAddr) -> SocketAddr {
 }
 
 /// Loopback as a socket with this address has it.
-fn loopback_like(own: SocketAddr) -> SocketAddr {
+pub(super) fn loopback_like(own: SocketAddr) -> SocketAddr {
     let family = if own.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
     match own.ip().to_canonical() {
         IpAddr::V4(_) => in_family((Ipv4Addr::LOCALHOST, 0).into(), family),

@@ -94,7 +94,9 @@ async fn connect(
         Ok(socket) if socket.cookie() != cookie => Some(libc::EBADF),
         Ok(socket) => {
             let program = Program::Behind(ticket);
-            connect::serve(broker, socket, destination, &program, turn, is_given_up(ticket)).await
+            // The shim asks the kernel for the end of a connect() that it waits in.
+            let given_up = is_given_up(ticket);
+            connect::serve(broker, socket, destination, &program, turn, given_up, || false).await
         }
         Err(error) => Some(Failure::Socket(error).errno()),
     };

@@ -28,7 +28,7 @@ use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::broker::descriptors::Place;
 use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
-use crate::broker::socket::Socket;
+use crate::broker::socket::{Socket, foregone};
 
 /// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ async fn outcome(caller: &Caller, joined: Result<Joined, i32>) -> Option<i32> {
 /// The attempt, and whether it was there already.
 ///
 /// # Errors
-/// `EALREADY` when another thread connects this non-blocking socket; those of getsockopt(2).
+/// `EALREADY` when another thread connects this non-blocking socket; what the kernel says to any connect() on it, be it 0; those of getsockopt(2).
 fn join_or_begin(
     caller: &Caller,
     taken: Taken,
@@ -156,15 +156,27 @@ fn join_or_begin(
     let cookie = sockopt::socket_cookie(&taken.fd).map_err(rustix::io::Errno::raw_os_error)?;
     let attempts = &caller.broker.attempts;
     let found = attempts.0.borrow().get(&cookie).map(Rc::clone);
-    match found {
-        Some(attempt)
-            if attempt.destination == destination && (is_blocking || attempt.thread == caller.thread()) =>
-        {
-            return Ok((attempt, true));
-        }
-        // One that has ended, and was never told, is not what this call is about.
-        Some(attempt) if attempt.outcome.get().is_none() => return Err(libc::EALREADY),
-        Some(_) | None => {}
+    let is_ours = |attempt: &Attempt| {
+        attempt.destination == destination && (is_blocking || attempt.thread == caller.thread())
+    };
+    match found.as_ref().map(|attempt| (attempt, attempt.outcome.get())) {
+        Some((attempt, None | Some(0))) if is_ours(attempt) => return Ok((Rc::clone(attempt), true)),
+        Some((_, None)) => return Err(libc::EALREADY),
+        Some((_, Some(_))) | None => {}
+    }
+    let untold = |attempt: &&Rc<Attempt>| !attempt.delivered.get();
+    let outcome = found.as_ref().filter(untold).and_then(|attempt| attempt.outcome.get());
+    // The kernel knows how another connect() on it has ended, and that is what this call is told; if not by its number, then we know that.
+    let said = match foregone(taken.fd.as_fd()) {
+        Some(Ok(())) => Some(0),
+        Some(Err(rustix::io::Errno::CONNABORTED)) => outcome.or(Some(libc::ECONNABORTED)),
+        Some(Err(error)) => Some(error.raw_os_error()),
+        // The call that waited was made anew just when it ended.
+        None => outcome.filter(|_| found.as_deref().is_some_and(is_ours)),
+    };
+    if let Some(errno) = said {
+        attempts.0.borrow_mut().remove(&cookie);
+        return Err(errno);
     }
     let attempt = Rc::new(Attempt {
         thread: caller.thread(),
@@ -190,7 +202,8 @@ fn join_or_begin(
         };
         let outcome = match (Socket::new(fd), broker.connecting.begin(cookie)) {
             (Ok(socket), Some(turn)) => {
-                connect::serve(&broker, socket, destination, &program, turn, given_up()).await
+                let is_waited_for = || own.callers.is_any();
+                connect::serve(&broker, socket, destination, &program, turn, given_up(), is_waited_for).await
             }
             // A hooked program has begun one on it.
             (Ok(_), None) => Some(libc::EALREADY),
