@@ -161,10 +161,19 @@ impl Line {
         self.hops.get(failed).cloned()
     }
 
-    /// The attempt has come through: so it was those whom it has gone on without.
-    pub(super) fn succeed(&self, turn: &Turn) {
-        let guilty = turn.suspects.iter().filter(|suspect| turn.failed.contains(suspect));
-        guilty.filter_map(|index| self.hops.get(*index)).for_each(|hop| hop.mourn());
+    /// The attempt has come through on this path, so the proxies that it has gone on without have failed it. If hop *n* did not reach hop *n+1*, only
+    /// a path with *n* on it tells which of the two has.
+    pub(super) fn succeed(&self, turn: &Turn, path: &[Rc<Hop>]) {
+        let works = |index: &usize| {
+            self.hops.get(*index).is_some_and(|hop| path.iter().any(|other| Rc::ptr_eq(other, hop)))
+        };
+        let has_failed = |suspect: &&usize| {
+            let mut not_reached_by = turn.unreached.iter().filter(|(_, next)| next == *suspect).peekable();
+            turn.failed.contains(suspect)
+                && (not_reached_by.peek().is_none() || not_reached_by.any(|(by, _)| works(by)))
+        };
+        let failed = turn.suspects.iter().filter(has_failed);
+        failed.filter_map(|index| self.hops.get(*index)).for_each(|hop| hop.mourn());
     }
 
     fn choose(&self, start: usize, may: &impl Fn(&usize) -> bool) -> Option<Vec<usize>> {
@@ -280,7 +289,7 @@ mod tests {
         while let Some(path) = line.plan(&turn) {
             paths.push(shown(Some(path.clone())));
             let Some(blame) = blame(paths.last().unwrap()) else {
-                line.succeed(&turn);
+                line.succeed(&turn, &path);
                 break;
             };
             if line.pass_over(&mut turn, &path, blame).is_none() {
@@ -300,6 +309,19 @@ mod tests {
         let broken = |path: &str| path.starts_with('a').then_some(Blame::NextOf(0));
         assert_eq!(attempt(&line, broken), ["ab", "ac", "bc"]);
         assert_eq!(mourned(&line), [0]);
+    }
+
+    #[test]
+    fn a_path_without_both_tells_nothing_of_either() {
+        let line = line(Order::Random { length: 2, fixed: 0 });
+        let broken = |path: &str| match path.find('a') {
+            Some(0) => Some(Blame::NextOf(0)),
+            at => at.map(Blame::Refusal),
+        };
+        for _ in 0..200 {
+            attempt(&line, broken);
+            assert!(mourned(&line).iter().all(|index| *index == 0), "{:?}", mourned(&line));
+        }
     }
 
     #[test]

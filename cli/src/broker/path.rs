@@ -210,7 +210,7 @@ impl<'a> Way<'a> {
             let path = shown(&hops);
             let Fault { failure, blame, .. } = match beyond_doubt(&hops, &attempt).await {
                 Ok(done) => {
-                    line.succeed(&turn);
+                    line.succeed(&turn, &hops);
                     return Outcome { path, result: Ok(done) };
                 }
                 Err(fault) => fault,
