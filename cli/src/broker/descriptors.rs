@@ -53,7 +53,7 @@ impl Shares {
         let questions = (free / 8 / QUESTION).clamp(2, 64);
         let spare = (free / 8).clamp(6, 256);
         let rest = free.saturating_sub(questions * QUESTION + spare);
-        let tickets = (rest / 4).max(2);
+        let tickets = (rest / 4).clamp(2, 1024);
         Self { places: rest.saturating_sub(tickets).max(CONNECT + RELAY), tickets, questions }
     }
 }
