@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -34,11 +35,13 @@ pub(super) async fn serve(
     destination: SocketAddr,
     program: &Program<'_>,
     turn: Turn<'_>,
-    given_up: impl Future<Output = GivenUp>,
+    given_up: impl Future<Output = GivenUp> + Unpin,
     is_waited_for: impl Fn() -> bool,
 ) -> Option<i32> {
-    let given_up = turn.given_up(given_up);
-    let outcome = connect(broker, &socket, destination, program, given_up, is_waited_for).await;
+    let outcome = {
+        let given_up = pin!(turn.given_up(given_up));
+        connect(broker, &socket, destination, program, given_up, is_waited_for).await
+    };
     if let Some(errno) = outcome {
         turn.end(errno);
     }
@@ -51,7 +54,7 @@ async fn connect(
     socket: &Socket,
     destination: SocketAddr,
     program: &Program<'_>,
-    given_up: impl Future<Output = GivenUp>,
+    given_up: impl Future<Output = GivenUp> + Unpin,
     is_waited_for: impl Fn() -> bool,
 ) -> Option<i32> {
     if socket.is_connected() {
@@ -135,7 +138,7 @@ async fn attempt(
         Route::Chain(chain, target) => {
             let stranger = |isolation| Stranger::new(isolation, &broker.mark, || program.process(), target);
             let stranger = broker.settings.isolation.map(stranger);
-            let outcome = path::connect(broker, socket, *chain, *target, stranger.as_ref()).await;
+            let outcome = path::connect(broker, socket, *chain, target, stranger.as_ref()).await;
             let way =
                 |path::Carried { hops, bound }| bindings::Way { hops, target: *target, stranger, bound };
             (Some(outcome.path), outcome.result.map(|carried| Some(way(carried))))

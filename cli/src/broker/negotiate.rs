@@ -1,6 +1,7 @@
 //! A handshake's conversation with a proxy: on a program's own socket, or on a connection of the broker's; limited in time.
 
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use presocks_proto::handshake::{Handshake, Step};
@@ -114,14 +115,17 @@ pub(super) async fn negotiate(
     let mut has_heard = false;
     loop {
         let has_asked = handshake.has_asked();
-        let step = converse(wire, handshake, has_asked, &mut has_heard);
-        let outcome = if may_take_all && has_asked {
-            limits.all_in_all(step).await
-        } else {
-            let left = handshake_end.saturating_duration_since(Instant::now());
-            // What is said is the limit, not what was left of it.
-            let said = |time| if time == left { limits.handshake } else { time };
-            limits.within(left, step).await.map_err(said)
+        let outcome = {
+            // By reference: a future that is handed on by value has room in each that it goes through.
+            let step = pin!(converse(wire, handshake, has_asked, &mut has_heard));
+            if may_take_all && has_asked {
+                limits.all_in_all(step).await
+            } else {
+                let left = handshake_end.saturating_duration_since(Instant::now());
+                // What is said is the limit, not what was left of it.
+                let said = |time| if time == left { limits.handshake } else { time };
+                limits.within(left, step).await.map_err(said)
+            }
         };
         let broken = |failure| {
             let failure = handshake.refusal().map_or(failure, Failure::Handshake);

@@ -66,10 +66,10 @@ pub(super) async fn connect(
     broker: &Rc<Broker>,
     socket: &Socket,
     chain: usize,
-    target: Target,
+    target: &Target,
     stranger: Option<&Stranger>,
 ) -> Outcome<Carried> {
-    let way = &Way::new(broker, chain, target, stranger);
+    let way = &Way::new(broker, chain, *target, stranger);
     way.try_plans(chain, async |hops| {
         let outcome = way.carry(socket, hops).await;
         if outcome.as_ref().is_err_and(|fault| !fault.is_of_the_socket()) {
@@ -232,7 +232,7 @@ impl<'a> Way<'a> {
         self.can_be_asked(hops)?;
         let is_plain = matches!(first.proxy.place(), Place::Tcp(..));
         if !is_plain || hops.iter().any(|hop| hop.proxy.changes_bytes()) {
-            return self.relay(socket, hops, None).await;
+            return Box::pin(self.relay(socket, hops, None)).await;
         }
         let addresses = self.addresses(first).await.map_err(|failure| Fault::of_first(hops, failure))?;
         let mut last = Fault::of_first(hops, unreachable());
@@ -253,12 +253,12 @@ impl<'a> Way<'a> {
         }
         if let Some(taken) = taken {
             // A listener of ours is at an address of its own. A socket that cannot reach that is told what the kernel says of the proxy's.
-            let relayed = self.relay(socket, hops, None).await;
+            let relayed = Box::pin(self.relay(socket, hops, None)).await;
             let is_ours = |fault: &Fault| fault.blame == Blame::Nobody && !fault.is_of_the_socket();
             return relayed.map_err(|fault| if is_ours(&fault) { taken } else { fault });
         }
         let others: Vec<_> = addresses.iter().copied().filter(|at| socket.reach(*at).is_none()).collect();
-        if others.is_empty() { Err(last) } else { self.relay(socket, hops, Some(&others)).await }
+        if others.is_empty() { Err(last) } else { Box::pin(self.relay(socket, hops, Some(&others))).await }
     }
 
     /// Is there a way to ask each for the next? What cannot be asked for is not worth a packet.
@@ -346,9 +346,9 @@ impl<'a> Way<'a> {
             if let Some(gssapi) = hop.proxy.gssapi() {
                 let turns = &self.broker.kerberos;
                 let naming = gssapi::naming(index);
-                gssapi::authenticate(turns, gssapi, Use::Stream, naming, &self.limits, &mut watched)
-                    .await
-                    .map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
+                let authenticating =
+                    gssapi::authenticate(turns, gssapi, Use::Stream, naming, &self.limits, &mut watched);
+                Box::pin(authenticating).await.map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
             }
             self.negotiate_with(&mut watched, hops, index).await?;
         }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -202,8 +203,9 @@ fn join_or_begin(
         };
         let outcome = match (Socket::new(fd), broker.connecting.begin(cookie)) {
             (Ok(socket), Some(turn)) => {
+                let given_up = pin!(given_up());
                 let is_waited_for = || own.callers.is_any();
-                connect::serve(&broker, socket, destination, &program, turn, given_up(), is_waited_for).await
+                connect::serve(&broker, socket, destination, &program, turn, given_up, is_waited_for).await
             }
             // A hooked program has begun one on it.
             (Ok(_), None) => Some(libc::EALREADY),
