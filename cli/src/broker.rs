@@ -18,6 +18,7 @@ mod gssapi;
 mod hop;
 mod hosts;
 mod isolation;
+mod memory;
 mod names;
 mod negotiate;
 mod other_proxy;
@@ -140,6 +141,8 @@ pub(crate) fn run(
     let outcome = LocalSet::new().block_on(&runtime, async {
         // Without it there is only less to be told of a fault.
         spawn_local(watchdog::attend(watchdog::INTERVAL, 2));
+        let connects = Rc::clone(&broker);
+        spawn_local(memory::attend(async move || connects.connecting.burst_ended().await));
         for (queue, listener) in rendezvous {
             let listener = UnixSeqpacketListener::try_from(listener)?;
             spawn_local(ticket::accept(Rc::clone(&broker), queue, listener));

@@ -1,6 +1,7 @@
 //! Few descriptors: presocks serves the command, or says why not before it runs.
 
 mod crowds;
+mod memory;
 
 use presocks_tests::lab::ORIGIN;
 use presocks_tests::origin::Service;

@@ -1,13 +1,13 @@
 /*
  * `processes=` programs that connect at the same time, each with `connects=` non-blocking sockets, or, without that, with a
  * blocking one. When all have begun, one more looks up `name=`, if there is one. All that is connected echoes; with `dissolve=1`
- * nothing is, as they think better of it.
+ * nothing is, as they think better of it. With `wait=1` they do that, and the end comes, when there is a line to read.
  */
 #include "portable.h"
 #include <netdb.h>
 
 static endpoint target;
-static int begun[2], results[2];
+static int begun[2], results[2], go[2];
 
 static int number(const char *name, int otherwise) {
     const char *text = argument(name);
@@ -24,6 +24,12 @@ static int hear(int fd) {
     if (read(fd, &value, sizeof value) != sizeof value)
         give_up("a program has ended early");
     return value;
+}
+
+static void await_line(void) {
+    char letter = 0;
+    while (letter != '\n' && read(0, &letter, 1) == 1) {
+    }
 }
 
 /* What has become of a connect. */
@@ -63,6 +69,8 @@ static int connect_all(int count) {
         }
     }
     tell(begun[1], 0);
+    if (argument("wait"))
+        hear(go[0]);
     if (argument("dissolve"))
         return dissolve_all(all, count);
     while (left > 0 && poll(all, (nfds_t)count, -1) > 0)
@@ -81,7 +89,7 @@ int main(int argc, char **argv) {
     start(argv);
     target = endpoint_of("to");
     int processes = number("processes", 1), connects = number("connects", 0), good = 0;
-    if (pipe(begun) || pipe(results))
+    if (pipe(begun) || pipe(results) || pipe(go))
         give_up("pipe: %s", strerror(errno));
     for (int i = 0; i < processes; i++)
         if (!fork()) {
@@ -96,8 +104,16 @@ int main(int argc, char **argv) {
         struct addrinfo *found = NULL;
         GIVES("a name is looked up", 0, getaddrinfo(argument("name"), "80", NULL, &found));
     }
+    if (argument("wait")) {
+        printf("all have begun\n");
+        await_line();
+        for (int i = 0; i < processes; i++)
+            tell(go[1], 0);
+    }
     for (int i = 0; i < processes; i++)
         good += hear(results[0]);
     GIVES(argument("dissolve") ? "sockets that are dissolved" : "connects that succeed", processes * (connects ? connects : 1), good);
+    if (argument("wait"))
+        await_line();
     return done();
 }

@@ -7,6 +7,8 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use super::memory::Burst;
+
 /// Why an attempt ends before it is done, or a wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GivenUp {
@@ -18,7 +20,10 @@ pub(super) enum GivenUp {
 
 /// All that are under way.
 #[derive(Default)]
-pub(super) struct Connecting(RefCell<HashMap<u64, Rc<Attempt>>>);
+pub(super) struct Connecting {
+    attempts: RefCell<HashMap<u64, Rc<Attempt>>>,
+    burst: Burst,
+}
 
 #[derive(Default)]
 struct Attempt {
@@ -32,31 +37,38 @@ struct Attempt {
 impl Connecting {
     /// Begins an attempt; `None` while another one is under way on this socket.
     pub(super) fn begin(&self, cookie: u64) -> Option<Turn<'_>> {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.attempts.borrow_mut();
         if all.contains_key(&cookie) {
             return None;
         }
         let attempt = Rc::<Attempt>::default();
         all.insert(cookie, Rc::clone(&attempt));
+        self.burst.count(all.len());
         Some(Turn { connecting: self, cookie, attempt })
     }
 
     /// Is an attempt under way?
     pub(super) fn has(&self, cookie: u64) -> bool {
-        self.0.borrow().contains_key(&cookie)
+        self.attempts.borrow().contains_key(&cookie)
     }
 
     /// Ends an attempt, as the program has dissolved the socket.
     pub(super) fn dissolve(&self, cookie: u64) {
-        if let Some(attempt) = self.0.borrow().get(&cookie) {
+        if let Some(attempt) = self.attempts.borrow().get(&cookie) {
             attempt.dissolved.notify_one();
         }
+    }
+
+    /// Ready when there were many, and few are left.
+    pub(super) async fn burst_ended(&self) {
+        self.burst.ended().await;
+        self.attempts.borrow_mut().shrink_to_fit();
     }
 
     /// Waits for the end of the attempt on this socket: its errno, 0 for success, `ENOENT` when there is none. `None` when it has ended without
     /// one, or nobody waits here any more.
     pub(super) async fn end(&self, cookie: u64, given_up: impl Future<Output = GivenUp>) -> Option<i32> {
-        let found = self.0.borrow().get(&cookie).map(Rc::clone);
+        let found = self.attempts.borrow().get(&cookie).map(Rc::clone);
         let Some(attempt) = found else { return Some(libc::ENOENT) };
         let _other = attempt.others.enter();
         let mut ended = std::pin::pin!(attempt.ended.notified());
@@ -82,7 +94,7 @@ pub(super) struct Turn<'a> {
 
 impl Turn<'_> {
     /// Ready when there is no use in going on: `by_first` says so of those who began it.
-    pub(super) async fn given_up(&self, by_first: impl Future<Output = GivenUp>) -> GivenUp {
+    pub(super) async fn given_up(&self, by_first: impl Future<Output = GivenUp> + Unpin) -> GivenUp {
         let by_all = async {
             let why = by_first.await;
             if why == GivenUp::Left {
@@ -110,7 +122,12 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.connecting.0.borrow_mut().remove(&self.cookie);
+        let left = {
+            let mut all = self.connecting.attempts.borrow_mut();
+            all.remove(&self.cookie);
+            all.len()
+        };
+        self.connecting.burst.count(left);
         self.attempt.ended.notify_waiters();
     }
 }
