@@ -48,6 +48,7 @@ use presocks_proto::frame::Family;
 use presocks_proto::name::Name;
 use presocks_proto::session::{Queue, Session};
 use presocks_proto::standin::{Kind, kind};
+use presocks_proto::target::Target;
 use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
@@ -69,7 +70,7 @@ use names::Names;
 use other_proxy::OtherProxies;
 use peers::Peers;
 use relay::Relays;
-use report::Report;
+use report::{Program, Report};
 use sink::Sinks;
 use tls::Authorities;
 use trap::Attempts;
@@ -97,6 +98,15 @@ struct Broker {
     upstreams: Upstreams,
     attempts: Attempts,
     report: Report,
+}
+
+impl Broker {
+    /// A hint, if the program connects to a proxy as if it had been told to use that.
+    fn tell_of_proxy(&self, program: &Program<'_>, target: &Target) {
+        if let Some(whose) = self.other_proxies.at(target) {
+            self.report.connects_to_a_proxy(program, target, whose);
+        }
+    }
 }
 
 /// Serves until the last descendant is gone, and its last bytes.

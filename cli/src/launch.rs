@@ -26,6 +26,7 @@ use crate::args::{Backstop, Bind, Typed};
 use crate::backstop::filter;
 use crate::backstop::install::{Denied, stands};
 use crate::broker;
+use crate::config::Taken;
 use crate::exit::{Exit, say};
 use crate::settings::{self, Settings, Talk};
 use crate::streams::Standard;
@@ -299,6 +300,7 @@ fn new_session(settings: &Settings) -> io::Result<Session> {
         uid: geteuid().as_raw(),
         quiet: settings.talk == Talk::Quiet,
         bind: settings.bind != Bind::Off,
+        loopback: settings.routes.judge_loopback() || settings.taken.iter().any(Taken::is_at_loopback),
     })
 }
 

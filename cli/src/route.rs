@@ -80,6 +80,8 @@ pub(crate) struct Criteria {
     pub(crate) programs: Vec<Pattern>,
 }
 
+const LOCALHOST: &[u8] = b"localhost";
+
 /// Of a longer list a message shows so many.
 const MOST_SHOWN: usize = 8;
 
@@ -195,6 +197,26 @@ impl Routes {
         self.first(asked, |rule| !rule.criteria.addresses.is_empty())
     }
 
+    /// The rule that denies a connection to loopback, which is the program's own otherwise. Those alone count that speak of loopback: by an address or
+    /// a network within it, or by the name `localhost`.
+    pub(crate) fn denies_loopback(&self, asked: &Asked<'_>) -> Option<&Rule> {
+        let named = Target { host: Host::Name(Name::new(LOCALHOST)?), ..*asked.target };
+        let names = OnceCell::new();
+        let program = || names.get_or_init(|| (asked.program)()).as_slice();
+        let is_it = |rule: &&Rule| {
+            let criteria = &rule.criteria;
+            criteria.speak_of_loopback()
+                && (criteria.matches(asked, &program)
+                    || criteria.matches(&Asked { target: &named, ..*asked }, &program))
+        };
+        self.rules.iter().find(is_it).filter(|rule| rule.via == Verdict::Deny)
+    }
+
+    /// Does a rule deny connections to loopback?
+    pub(crate) fn judge_loopback(&self) -> bool {
+        self.rules.iter().any(|rule| rule.via == Verdict::Deny && rule.criteria.speak_of_loopback())
+    }
+
     /// The first rule that matches.
     fn rule(&self, asked: &Asked<'_>) -> Option<&Rule> {
         self.first(asked, |_| true)
@@ -233,6 +255,14 @@ impl Criteria {
             && self.protocol.is_none_or(|protocol| protocol == asked.protocol)
             && (is_anywhere || is_there())
             && self.is_for(program)
+    }
+
+    fn speak_of_loopback(&self) -> bool {
+        let is_within = |network: &IpNet| is_loopback(network.addr()) && is_loopback(network.broadcast());
+        // Everything is not meant for loopback.
+        let is_narrow = |network: &IpNet| network.prefix_len() > 0;
+        self.addresses.iter().any(|network| is_narrow(network) && is_within(network))
+            || self.names.iter().any(|pattern| pattern.to_string().as_bytes() == LOCALHOST)
     }
 
     fn speaks_of(&self, name: &Name) -> bool {

@@ -70,7 +70,14 @@ pub struct Session {
     pub quiet: bool,
     /// Listening is the broker's business (`--bind`).
     pub bind: bool,
+    /// Connections to loopback are the broker's business: a rule speaks of them.
+    pub loopback: bool,
 }
+
+/// The bits of the digit that stands for what is the case.
+const QUIET: u8 = 1;
+const BIND: u8 = 2;
+const LOOPBACK: u8 = 4;
 
 impl Session {
     /// The abstract Unix socket address, leading NUL included (unix(7)).
@@ -96,17 +103,14 @@ impl Session {
         (token >> 64) as u64 ^ token as u64
     }
 
-    /// The variable's text: `2q:` or `2n:` (format and quietness; a capital with `--bind`), then id, token, proof and user in hexadecimal, then a dot.
+    /// The variable's text: `3`, the format; a digit of bits for quietness, `--bind` and loopback; a colon; then id, token, proof and user in hexadecimal, then a dot.
     #[must_use]
     pub fn to_text(&self) -> [u8; TEXT_LEN] {
         let mut text = [b':'; TEXT_LEN];
         let (head, body) = text.split_at_mut(HEAD_LEN);
-        head.copy_from_slice(match (self.quiet, self.bind) {
-            (true, true) => b"2Q:",
-            (true, false) => b"2q:",
-            (false, true) => b"2N:",
-            (false, false) => b"2n:",
-        });
+        let bits = [(self.quiet, QUIET), (self.bind, BIND), (self.loopback, LOOPBACK)];
+        let bits = bits.iter().fold(0, |bits, (is, bit)| if *is { bits | bit } else { bits });
+        head.copy_from_slice(&[b'3', b'0' + bits, b':']);
         let (secrets, rest) = body.split_at_mut(SECRETS_LEN);
         for (secret, field) in
             [&self.id, &self.token.0, &self.proof.0].into_iter().zip(secrets.chunks_mut(2 * SECRET_LEN))
@@ -126,13 +130,8 @@ impl Session {
     pub fn from_text(text: &[u8]) -> Option<Self> {
         let text: &[u8; TEXT_LEN] = text.try_into().ok()?;
         let (head, body) = text.split_at(HEAD_LEN);
-        let (quiet, bind) = match head {
-            b"2Q:" => (true, true),
-            b"2q:" => (true, false),
-            b"2N:" => (false, true),
-            b"2n:" => (false, false),
-            _ => return None,
-        };
+        let [b'3', digit @ b'0'..=b'7', b':'] = head else { return None };
+        let is = |bit| (digit - b'0') & bit != 0;
         let (fields, rest) = body.split_at(SECRETS_LEN);
         let (uid, end) = rest.split_at(UID_LEN);
         if end != b"." {
@@ -144,8 +143,9 @@ impl Session {
             token: Secret(secrets.next()??),
             proof: Secret(secrets.next()??),
             uid: u32::from_be_bytes(read_hex(uid)?),
-            quiet,
-            bind,
+            quiet: is(QUIET),
+            bind: is(BIND),
+            loopback: is(LOOPBACK),
         })
     }
 }
@@ -173,17 +173,19 @@ mod tests {
 
     fn session(quiet: bool) -> Session {
         let uid = 0x0012_ab03;
-        Session { id: [0x1f; 16], token: Secret([0xa0; 16]), proof: Secret([7; 16]), uid, quiet, bind: false }
+        let (token, proof) = (Secret([0xa0; 16]), Secret([7; 16]));
+        Session { id: [0x1f; 16], token, proof, uid, quiet, bind: false, loopback: false }
     }
 
     #[test]
     fn text_comes_back_as_the_same_session() {
-        for (quiet, bind) in [(true, true), (true, false), (false, true), (false, false)] {
-            let there = Session { bind, ..session(quiet) };
+        for bits in 0..8 {
+            let (quiet, bind, loopback) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+            let there = Session { bind, loopback, ..session(quiet) };
             let back = Session::from_text(&there.to_text()).unwrap();
             assert_eq!(
-                (back.id, back.token.0, back.proof.0, back.uid, back.quiet, back.bind),
-                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03, quiet, bind)
+                (back.id, back.token.0, back.proof.0, back.uid, back.quiet, back.bind, back.loopback),
+                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03, quiet, bind, loopback)
             );
         }
     }

@@ -9,7 +9,7 @@
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass; `datagram` for a datagram socket |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | a datagram socket | `datagram` |
-//! | loopback, but for port 53 | pass; where a process has bound sockets to devices, the broker connects it, or nobody |
+//! | loopback, but for port 53 | pass; where a rule speaks of loopback, or a process has bound sockets to devices, the broker connects it, or nobody |
 //! | of the other family | pass, to an address that goes nowhere: `EAFNOSUPPORT` or what else the kernel has |
 //! | connected already, listening, or with an attempt that has ended and was not asked about | what the kernel says wherever it goes (`foregone`) |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
@@ -32,7 +32,7 @@ use crate::pass::{self, at, int, returned};
 use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
-use crate::{datagram, epoll, flows, socket, sys};
+use crate::{datagram, epoll, flows, session, socket, sys};
 
 redhook::hook! {
     // connect(2). Changes and passes: the table above. Errno: those of connect(2); `ENETUNREACH` when there is no broker or no
@@ -109,9 +109,20 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     match kind(fd) {
         Ok(Kind::Datagram) => datagram::connect(fd, destination),
         _ if sockaddr::is_local(destination) && socket::leaves_loopback(fd) => fail(libc::ENETUNREACH),
+        Ok(Kind::Stream)
+            if sockaddr::is_local(destination)
+                && session::judges_loopback()
+                && !pass::filter_stands()
+                && !is_of_another_family(fd, destination) =>
+        {
+            hand_over(fd, destination)
+        }
         // Another thread may make the number that of a socket which is bound to a device. The broker looks at the very socket that it connects;
         // without it nobody does, and the connect is refused.
-        _ if sockaddr::is_local(destination) && socket::may_leave() && pass::filter_stands() => {
+        _ if sockaddr::is_local(destination)
+            && (socket::may_leave() || session::judges_loopback())
+            && pass::filter_stands() =>
+        {
             let encoded = Encoded::new(destination);
             // SAFETY: pointer and length are those of `encoded`.
             returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
@@ -121,10 +132,15 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         Ok(Kind::Refused) => fail(libc::ENETUNREACH),
         Ok(Kind::NotIp) => pass(fd, nowhere(destination)),
         Ok(Kind::Stream) if is_of_another_family(fd, destination) => pass(fd, nowhere(destination)),
-        Ok(Kind::Stream) => match foregone(fd).unwrap_or_else(|| begin(fd, destination)) {
-            Ok(()) => 0,
-            Err(error) => fail(error),
-        },
+        Ok(Kind::Stream) => hand_over(fd, destination),
+    }
+}
+
+/// The broker's to connect, unless the kernel's answer is foregone.
+fn hand_over(fd: c_int, destination: SocketAddr) -> c_int {
+    match foregone(fd).unwrap_or_else(|| begin(fd, destination)) {
+        Ok(()) => 0,
+        Err(error) => fail(error),
     }
 }
 

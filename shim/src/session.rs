@@ -23,15 +23,15 @@ static WORDS_OF_SESSION: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORD
 static UID: AtomicU32 = AtomicU32::new(0);
 
 const ABSENT: NonZeroUsize = NonZeroUsize::MIN;
-const LOUD: NonZeroUsize = ABSENT.saturating_add(1);
-const QUIET: NonZeroUsize = LOUD.saturating_add(1);
-const LOUD_AND_BINDING: NonZeroUsize = QUIET.saturating_add(1);
-const QUIET_AND_BINDING: NonZeroUsize = LOUD_AND_BINDING.saturating_add(1);
+/// With it, bits for what is the case.
+const THERE: usize = 1 << 1;
+const QUIET: usize = 1 << 2;
+const BIND: usize = 1 << 3;
+const LOOPBACK: usize = 1 << 4;
 
 /// The session of this process; `None` when the environment names none, or names it wrongly.
 pub(crate) fn current() -> Option<Session> {
-    let state = STATE.get_or_init(load);
-    if state == ABSENT {
+    if !is_there() {
         return None;
     }
     let mut secrets = [[0_u8; SECRET_LEN]; 3];
@@ -40,18 +40,27 @@ pub(crate) fn current() -> Option<Session> {
     }
     let [id, token, proof] = secrets;
     let uid = UID.load(Ordering::Relaxed);
-    let quiet = state == QUIET || state == QUIET_AND_BINDING;
-    Some(Session { id, token: Secret(token), proof: Secret(proof), uid, quiet, bind: state > QUIET })
+    let (token, proof) = (Secret(token), Secret(proof));
+    Some(Session { id, token, proof, uid, quiet: has(QUIET), bind: binds(), loopback: judges_loopback() })
+}
+
+fn has(bit: usize) -> bool {
+    STATE.get_or_init(load).get() & bit != 0
 }
 
 /// Is listening the broker's business (`--bind`)? One load.
 pub(crate) fn binds() -> bool {
-    STATE.get_or_init(load) > QUIET
+    has(BIND)
+}
+
+/// Are connections to loopback the broker's business? One load.
+pub(crate) fn judges_loopback() -> bool {
+    has(LOOPBACK)
 }
 
 /// Is there a session, and has its pass been taken? One load.
 pub(crate) fn is_there() -> bool {
-    STATE.get_or_init(load) != ABSENT
+    has(THERE)
 }
 
 fn load() -> NonZeroUsize {
@@ -71,10 +80,7 @@ fn load() -> NonZeroUsize {
     }
     UID.store(session.uid, Ordering::Relaxed);
     pass::take(Pass::new(session.pass()));
-    match (session.quiet, session.bind) {
-        (false, false) => LOUD,
-        (true, false) => QUIET,
-        (false, true) => LOUD_AND_BINDING,
-        (true, true) => QUIET_AND_BINDING,
-    }
+    let bits = [(session.quiet, QUIET), (session.bind, BIND), (session.loopback, LOOPBACK)];
+    let bits = bits.iter().fold(THERE, |bits, (is, bit)| if *is { bits | bit } else { bits });
+    NonZeroUsize::new(bits).unwrap_or(ABSENT)
 }

@@ -4,6 +4,7 @@ mod agreement;
 mod datagrams;
 mod direct;
 mod links;
+mod loopback;
 mod names;
 mod servers;
 

@@ -65,10 +65,8 @@ async fn connect(
     }
     let started = Instant::now();
     let route = route(broker, destination, &|| program.names());
-    if let Ok(Route::Chain(_, target) | Route::Direct(target, _)) = &route
-        && let Some(whose) = broker.other_proxies.at(target)
-    {
-        broker.report.connects_to_a_proxy(program, target, whose);
+    if let Ok(Route::Chain(_, target) | Route::Direct(target, _)) = &route {
+        broker.tell_of_proxy(program, target);
     }
     let (route, path, result) = match route {
         Err(failure) => (None, None, Err(failure)),

@@ -1,7 +1,7 @@
 //! What an address that a program means stands for, and where the rules send it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use presocks_abi::socket::is_loopback;
@@ -81,11 +81,42 @@ pub(super) fn permit(
     address: SocketAddr,
     program: &dyn Fn() -> Vec<String>,
 ) -> Result<(), Failure> {
+    if is_loopback(address.ip()) {
+        return to_loopback(broker, address, program);
+    }
     let target = Target { host: Host::Address(address.ip().to_canonical()), port: address.port() };
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
     match broker.settings.routes.about_network(&asked) {
         Some(rule) if rule.via == Verdict::Deny => Err(Failure::Denied(Denial::new(broker, Some(rule)))),
         _ => Ok(()),
+    }
+}
+
+/// The address as a target, whatever it stands for.
+pub(super) fn address_target(address: SocketAddr) -> Target {
+    Target { host: Host::Address(address.ip().to_canonical()), port: address.port() }
+}
+
+/// May a program connect to loopback, at another port than a name server's?
+///
+/// # Errors
+/// A rule denies it.
+pub(super) fn to_loopback(
+    broker: &Broker,
+    destination: SocketAddr,
+    program: &dyn Fn() -> Vec<String>,
+) -> Result<(), Failure> {
+    // "This host" is the loopback address of its family to the kernel.
+    let address = match destination.ip().to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    let target = Target { host: Host::Address(address), port: destination.port() };
+    let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
+    match broker.settings.routes.denies_loopback(&asked) {
+        Some(rule) => Err(Failure::Denied(Denial::new(broker, Some(rule)))),
+        None => Ok(()),
     }
 }
 
@@ -98,8 +129,12 @@ pub(super) fn route(
     destination: SocketAddr,
     program: &dyn Fn() -> Vec<String>,
 ) -> Result<Route, Failure> {
-    // Port 53 is the only one on loopback that we are asked about: a resolver there would ask the network itself.
-    if destination.port() == resolver::PORT || is_loopback(destination.ip()) {
+    if destination.port() != resolver::PORT && is_loopback(destination.ip()) {
+        to_loopback(broker, destination, program)?;
+        return Ok(Route::direct(address_target(destination), destination));
+    }
+    // Port 53 is the only other one on loopback that we are asked about: a resolver there would ask the network itself.
+    if destination.port() == resolver::PORT {
         return match server(broker, destination, Protocol::Tcp, program) {
             Server::Ours => {
                 let names = if broker.settings.routes.know_programs() { program() } else { Vec::new() };

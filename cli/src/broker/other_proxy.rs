@@ -2,8 +2,9 @@
 //! Java, GNOME's settings). What shows it is a connection to presocks' own proxy, or to one that a variable named which was taken. The connection is made
 //! as any; the user gets a hint.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
 use super::local;
@@ -32,14 +33,20 @@ impl OtherProxies {
             settings.taken.iter().filter_map(|taken| Some((taken.proxy?, Whose::Variable(taken.name))));
         let mut known: Vec<_> = own.chain(addresses).chain(taken).collect();
         // A program finds a name of /etc/hosts there.
-        let local: Vec<_> = known
-            .iter()
-            .filter_map(|(target, whose)| {
-                let Host::Name(name) = &target.host else { return None };
-                let Local::Address(address) = local(&settings.routes, name) else { return None };
-                Some((Target { host: Host::Address(address), ..*target }, *whose))
-            })
-            .collect();
+        let here = |name: &Name| -> Vec<IpAddr> {
+            match local(&settings.routes, name) {
+                _ if name.is_localhost() => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+                Local::Address(address) => vec![address],
+                Local::Nobody | Local::Elsewhere => Vec::new(),
+            }
+        };
+        let mut local = Vec::new();
+        for (target, whose) in &known {
+            if let Host::Name(name) = &target.host {
+                let at = |address| (Target { host: Host::Address(address), ..*target }, *whose);
+                local.extend(here(name).into_iter().map(at));
+            }
+        }
         known.extend(local);
         Self(known)
     }

@@ -390,7 +390,10 @@ fn judge_stream(
             let refused = connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes());
             errno(refused.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error))
         }
-        Destination::Local => loopback::connect(caller, taken, destination),
+        Destination::Local => match loopback::permit(caller, destination) {
+            Ok(()) => loopback::connect(caller, taken, destination),
+            Err(denied) => errno(denied),
+        },
         Destination::OutOfReach => errno(libc::ENETUNREACH),
         Destination::Elsewhere => {
             match place.or_else(|| caller.place_now()) {

@@ -4,7 +4,8 @@
 //! at loopback. So they are taken from the command's environment, unless the user keeps them. presocks itself reads them where it is
 //! told to (`-p env`), and `ALL_PROXY` where nothing else names a proxy.
 
-use presocks_proto::target::Target;
+use presocks_abi::socket::is_loopback;
+use presocks_proto::target::{Host, Target};
 
 use super::environment::Environment;
 use super::place::{Place, Said};
@@ -95,6 +96,14 @@ impl Taken {
     /// Does it name a proxy, rather than exceptions?
     pub(crate) fn names_one(&self) -> bool {
         !EXCEPTIONS.contains(&self.name)
+    }
+
+    /// Is that at loopback, where programs connect to it directly?
+    pub(crate) fn is_at_loopback(&self) -> bool {
+        self.proxy.is_some_and(|at| match at.host {
+            Host::Address(address) => is_loopback(address),
+            Host::Name(name) => name.is_localhost(),
+        })
     }
 }
 

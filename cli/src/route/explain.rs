@@ -97,6 +97,12 @@ impl Routes {
         let program = (asked.program)();
         let by = program.first().map(|name| format!(", by {}", name.escape_debug())).unwrap_or_default();
         let mut lines = vec![format!("{} ({}{by})", asked.target, asked.protocol)];
+        if let (true, Protocol::Tcp) = (is_of_this_machine(asked.target), asked.protocol)
+            && let Some(rule) = self.denies_loopback(asked)
+        {
+            lines.extend([format!("  rule: {rule}"), "  denied".into()]);
+            return text(&lines);
+        }
         if is_of_this_machine(asked.target) {
             lines.push("  on this machine: the program connects itself".into());
             return text(&lines);
@@ -158,7 +164,7 @@ fn text(lines: &[String]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// Such a destination never comes to the broker.
+/// Such a destination comes to the broker only where a rule speaks of loopback.
 fn is_of_this_machine(target: &Target) -> bool {
     match target.host {
         Host::Address(address) => {

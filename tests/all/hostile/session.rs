@@ -43,7 +43,7 @@ fn connections_after(change: &str, options: &[&str]) -> Option<usize> {
     Some(origin.connections())
 }
 
-/// Bash that changes the hexadecimal digit at `place` of the session's text: `2n:`, 32 digits of name, 32 of token, 32
+/// Bash that changes the hexadecimal digit at `place` of the session's text: `30:`, 32 digits of name, 32 of token, 32
 /// of proof.
 fn flip(place: usize) -> String {
     format!(

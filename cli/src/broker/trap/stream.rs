@@ -63,6 +63,7 @@ impl Stream<'_> {
                 Ok(self.open_in_kernel(Encoded::new(nowhere(destination)).as_bytes())??)
             }
             Destination::Local => {
+                loopback::permit(self.caller, destination).map_err(Stop::errno)?;
                 if let Some(outcome) = loopback::prepare(self.taken, destination) {
                     return outcome.map_err(Stop::from);
                 }
