@@ -97,7 +97,19 @@ const REASONS: &[Reason] = &[
             difference.follows("MPTCP", "")
                 && difference.follows("bind loopback", "0 ")
                 && difference.follows("connect nobody", "0 ")
-                && difference.bare.contains("bind")
+        },
+    },
+    Reason {
+        what: "a connect() that fails at once, as from loopback to elsewhere, takes the port back, and an older error with it",
+        is: |difference| difference.follows("bind loopback", "0 ") && difference.follows("connect", "EINVAL"),
+    },
+    Reason {
+        what: "a copy of a pending socket under another number is read and written before the connect is done (docs/limits.md)",
+        is: |difference| {
+            let is_transfer = ["send", "write", "recv", "read", "peek"];
+            difference.follows("connect silent", "EINPROGRESS")
+                && difference.follows("dup, close", "")
+                && is_transfer.iter().any(|name| difference.bare.contains(name))
         },
     },
     Reason {

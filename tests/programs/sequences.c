@@ -122,26 +122,31 @@ static void await_begin(void) {
     }
 }
 
-static void connects(enum peer to) {
+/* By connect(), or by a send that does it (`MSG_FASTOPEN`, tcp(7)). */
+static void connects(enum peer to, int by_sending) {
     const endpoint *at = &peers[now.kind->family == AF_INET6][to];
     char what[64];
     int flags = fcntl(now.fd, F_GETFL), waits = is_caught && now.is_nonblocking && to < LOCAL && (to == SILENT || below(16));
-    snprintf(what, sizeof what, "connect %s", peer_names[to]);
+    snprintf(what, sizeof what, "%s %s", by_sending ? "fast connect" : "connect", peer_names[to]);
     take_at_most(to == SILENT || now.peer == SILENT ? SHORT_MS : LONG_MS);
     if (waits)
         fcntl(now.fd, F_SETFL, flags & ~O_NONBLOCK);
-    int result = connect_to(now.fd, at), error = errno;
+    int result = by_sending ? (int)sendto(now.fd, "ab", 2, MSG_FASTOPEN | MSG_NOSIGNAL, (const void *)&at->address, at->length)
+                            : connect_to(now.fd, at);
+    int error = errno;
     if (waits)
         fcntl(now.fd, F_SETFL, flags);
     errno = error;
     saw(what, result);
     /* The first after one that was under way says how that has ended. */
-    if (!result ? to == NOBODY || !now.is_under_way : error == EINPROGRESS)
+    if (result >= 0 ? to == NOBODY || !now.is_under_way : error == EINPROGRESS)
         now.peer = to, now.due = 0;
-    now.is_under_way = result && (error == EINPROGRESS || error == EALREADY);
-    if (result && error == EINPROGRESS && to == SILENT)
+    if (result > 0 && now.peer == OPEN)
+        now.due += result, await_echo();
+    now.is_under_way = result < 0 && (error == EINPROGRESS || error == EALREADY);
+    if (result < 0 && error == EINPROGRESS && to == SILENT)
         await_begin();
-    else if (result && error == EINPROGRESS) {
+    else if (result < 0 && error == EINPROGRESS) {
         int events = poll_one(now.fd, POLLOUT, LONG_MS);
         say("%u.%02d is done: %x\n", now.seed, now.step, events);
     }
@@ -149,7 +154,13 @@ static void connects(enum peer to) {
 
 static void connects_somewhere(void) {
     static const enum peer choice[] = {OPEN, OPEN, REFUSED, REFUSED, REFUSED, SILENT, SILENT, LOCAL, LOCAL_REFUSED, NOBODY, NOBODY};
-    connects(choice[below(sizeof choice / sizeof *choice)]);
+    connects(choice[below(sizeof choice / sizeof *choice)], 0);
+}
+
+static void sends_to_connect(void) {
+    static const enum peer choice[] = {OPEN, OPEN, REFUSED, SILENT, LOCAL, LOCAL_REFUSED};
+    /* MPTCP knows it since Linux 6.2, and not as TCP does. */
+    connects(choice[below(sizeof choice / sizeof *choice)], !now.kind->protocol);
 }
 
 static void asks_error(void) {
@@ -322,7 +333,7 @@ static const struct {
     int weight;
     void (*call)(void);
 } calls[] = {
-    {16, connects_somewhere}, {7, asks_error}, {4, asks_peer}, {4, asks_own}, {8, sends},   {8, receives},
+    {16, connects_somewhere}, {2, sends_to_connect}, {7, asks_error}, {4, asks_peer}, {4, asks_own}, {8, sends},   {8, receives},
     {6, polls},               {2, selects},    {3, polls_a_set}, {7, shuts},  {1, counts},  {2, binds},
     {1, listens},             {1, accepts},    {1, asks_whether_it_listens},  {2, copies},  {3, turns}, {1, reopens},
 };
