@@ -15,11 +15,12 @@ use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 use presocks_proto::frame::{Family, Reply, Request};
 use presocks_proto::name::Name;
 
-use crate::errno::Errno;
+use crate::errno::{self, Errno};
 use crate::ticket;
 
 pub(crate) const HOST_NOT_FOUND: c_int = 1;
 pub(crate) const TRY_AGAIN: c_int = 2;
+const NO_DATA: c_int = 4;
 const NETDB_INTERNAL: c_int = -1;
 
 redhook::hook! {
@@ -110,10 +111,34 @@ redhook::hook! {
 
 /// Why there is no entry.
 enum Failure {
-    /// h_errno.
+    /// The look-up's answer, an h_errno.
     Host(c_int),
+    /// Not a name: there is nothing to look up.
+    NoName,
+    /// `EAFNOSUPPORT`: neither IPv4 nor IPv6, or an address of another length; and the h_errno that libc has for it.
+    Family(c_int),
     /// The buffer is too small.
     TooSmall,
+}
+
+impl Failure {
+    /// The status of a _r form, which is its errno as well.
+    fn status(&self) -> Errno {
+        match self {
+            Self::Host(TRY_AGAIN) => libc::EAGAIN,
+            Self::Host(_) | Self::NoName => 0,
+            Self::Family(_) => libc::EAFNOSUPPORT,
+            Self::TooSmall => libc::ERANGE,
+        }
+    }
+
+    fn host_error(&self) -> c_int {
+        match self {
+            Self::Host(host_error) | Self::Family(host_error) => *host_error,
+            Self::NoName => HOST_NOT_FOUND,
+            Self::TooSmall => NETDB_INTERNAL,
+        }
+    }
 }
 
 fn by_name(name: *const c_char, family: c_int, buffer: &mut Buffer) -> Result<hostent, Failure> {
@@ -125,12 +150,16 @@ fn by_name(name: *const c_char, family: c_int, buffer: &mut Buffer) -> Result<ho
     let wanted = match family {
         libc::AF_INET => Family::V4,
         libc::AF_INET6 => Family::V6,
-        _ => return Err(Failure::Host(HOST_NOT_FOUND)),
+        _ => return Err(Failure::Family(NO_DATA)),
     };
     if let Some(address) = literal(name, wanted) {
         return buffer.lay_out(name.to_bytes(), family, [address].into_iter());
     }
-    let asked = Name::new(name.to_bytes()).ok_or(Failure::Host(HOST_NOT_FOUND))?;
+    let other = if wanted == Family::V4 { Family::V6 } else { Family::V4 };
+    if literal(name, other).is_some() {
+        return Err(Failure::NoName);
+    }
+    let asked = Name::new(name.to_bytes()).ok_or(Failure::NoName)?;
     match ticket::ask(&Request::Resolve { name: asked, family: wanted }, None) {
         Ok(Reply::Addresses(addresses)) => buffer.lay_out(name.to_bytes(), family, addresses.iter()),
         Err(error) => Err(Failure::Host(if error == libc::ENOENT { HOST_NOT_FOUND } else { TRY_AGAIN })),
@@ -165,10 +194,16 @@ fn by_address(
     let wanted = match family {
         libc::AF_INET => 4,
         libc::AF_INET6 => 16,
-        _ => return Err(not_found),
+        _ => return Err(Failure::Family(NETDB_INTERNAL)),
     };
-    if address.is_null() || len as usize != wanted {
+    if len as usize != wanted {
+        return Err(Failure::Family(NETDB_INTERNAL));
+    }
+    if address.is_null() {
         return Err(not_found);
+    }
+    if buffer.len < SMALLEST {
+        return Err(Failure::TooSmall);
     }
     // SAFETY: gethostbyaddr(3) demands `len` readable bytes.
     let octets = unsafe { core::slice::from_raw_parts(address.cast::<u8>(), wanted) };
@@ -203,9 +238,13 @@ unsafe fn reentrant(
             unsafe { entry.write(host) };
             (entry, 0, 0)
         }
-        Err(Failure::TooSmall) => (null_mut(), libc::ERANGE, NETDB_INTERNAL),
-        Err(Failure::Host(TRY_AGAIN)) => (null_mut(), libc::EAGAIN, TRY_AGAIN),
-        Err(Failure::Host(host_error)) => (null_mut(), 0, host_error),
+        Err(failure) => {
+            // glibc's look-up sets the thread's own as well, and there are programs that read it: CPython's gethostbyaddr().
+            if let Failure::Host(host_error) = failure {
+                set_host_error(host_error);
+            }
+            (null_mut(), failure.status(), failure.host_error())
+        }
     };
     // SAFETY: gethostbyname_r(3) demands a place for the result.
     unsafe { result.write(found) };
@@ -213,8 +252,12 @@ unsafe fn reentrant(
         // SAFETY: not null.
         unsafe { error.write(host_error) };
     }
+    errno::set(status);
     status
 }
+
+/// What the shortest entry takes, an IPv4 address with a name of one letter: with less there is no use in asking, and libc does not.
+const SMALLEST: usize = 4 + 3 * size_of::<*mut c_char>() + 2;
 
 /// Room for an entry with the longest name and the most addresses.
 const SHARED_LEN: usize = 1024;
@@ -245,18 +288,19 @@ static SHARED: Shared = Shared {
 /// As for gethostbyname(3), only one thread at a time.
 unsafe fn shared(work: impl FnOnce(&mut Buffer) -> Result<hostent, Failure>) -> *mut hostent {
     let mut buffer = Buffer { start: SHARED.buffer.get().cast(), len: SHARED_LEN, used: 0 };
-    let host_error = match work(&mut buffer) {
+    match work(&mut buffer) {
         Ok(host) => {
             let entry = SHARED.entry.get();
             // SAFETY: static memory, one thread at a time (caller).
             unsafe { entry.write(host) };
-            return entry;
+            entry
         }
-        Err(Failure::Host(host_error)) => host_error,
-        Err(Failure::TooSmall) => NETDB_INTERNAL,
-    };
-    set_host_error(host_error);
-    null_mut()
+        Err(failure) => {
+            set_host_error(failure.host_error());
+            errno::set(failure.status());
+            null_mut()
+        }
+    }
 }
 
 /// Sets the calling thread's h_errno.

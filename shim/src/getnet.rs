@@ -7,6 +7,7 @@ use core::ptr::null_mut;
 
 use libc::{c_char, c_int, c_void, size_t};
 
+use crate::errno;
 use crate::gethostby::{HOST_NOT_FOUND, set_host_error};
 use crate::refuse::refuse;
 
@@ -20,6 +21,7 @@ refuse! { not_found() => Entry;
 
 fn not_found() -> Entry {
     set_host_error(HOST_NOT_FOUND);
+    errno::set(0);
     null_mut()
 }
 
@@ -57,5 +59,6 @@ unsafe fn not_found_r(result: *mut Entry, error: *mut c_int) -> c_int {
         // SAFETY: as above.
         unsafe { error.write(HOST_NOT_FOUND) };
     }
+    errno::set(0);
     0
 }

@@ -138,6 +138,51 @@ static void backwards(void) {
     }
 }
 
+/* What a failure leaves where: the result, *h_errnop, h_errno and errno as glibc has them. `UNTOUCHED` is what was there before. */
+#define UNTOUCHED (-5)
+
+static void says(const char *what, int returned, const struct hostent *result, int by_pointer, int wanted, int wanted_by_pointer, int wanted_h_errno) {
+    int seen = h_errno, error = errno;
+    check(what, returned == wanted && error == wanted && !result == (wanted || wanted_by_pointer) && by_pointer == wanted_by_pointer && seen == wanted_h_errno,
+          "returned %d, %s, *h_errnop %d, h_errno %d, errno %d", returned, result ? "a result" : "none", by_pointer, seen, error);
+}
+
+#define SAYS(what, wanted, wanted_by_pointer, wanted_h_errno, call)                                                    \
+    do {                                                                                                               \
+        result = (void *)1, by_pointer = UNTOUCHED, h_errno = UNTOUCHED, errno = EBADMSG;                              \
+        int returned_ = (call);                                                                                        \
+        says(what, returned_, result, by_pointer, wanted, wanted_by_pointer, wanted_h_errno);                          \
+    } while (0)
+
+static void errors(void) {
+    struct in_addr loopback = {htonl(INADDR_LOOPBACK)}, unknown = {inet_addr("192.0.2.55")};
+    struct hostent host, *result;
+    char buffer[2048], big[400];
+    const size_t size = sizeof buffer;
+    int by_pointer;
+    memset(big, 'a', sizeof big);
+    big[sizeof big - 1] = 0;
+    SAYS("an address of another length", EAFNOSUPPORT, NETDB_INTERNAL, UNTOUCHED, gethostbyaddr_r(&loopback, 3, AF_INET, &host, buffer, size, &result, &by_pointer));
+    SAYS("an address of another family", EAFNOSUPPORT, NETDB_INTERNAL, UNTOUCHED, gethostbyaddr_r(&loopback, 4, AF_UNIX, &host, buffer, size, &result, &by_pointer));
+    SAYS("an address without room", ERANGE, NETDB_INTERNAL, UNTOUCHED, gethostbyaddr_r(&loopback, 4, AF_INET, &host, buffer, 4, &result, &by_pointer));
+    SAYS("an unknown address without room", ERANGE, NETDB_INTERNAL, UNTOUCHED, gethostbyaddr_r(&unknown, 4, AF_INET, &host, buffer, 4, &result, &by_pointer));
+    SAYS("a name with a space", 0, HOST_NOT_FOUND, UNTOUCHED, gethostbyname_r("no such.name", &host, buffer, size, &result, &by_pointer));
+    SAYS("a name that is too long", 0, HOST_NOT_FOUND, UNTOUCHED, gethostbyname_r(big, &host, buffer, size, &result, &by_pointer));
+    SAYS("a name of another family", EAFNOSUPPORT, NO_DATA, UNTOUCHED, gethostbyname2_r("localhost", AF_UNIX, &host, buffer, size, &result, &by_pointer));
+    SAYS("an IPv4 literal as IPv6", 0, HOST_NOT_FOUND, UNTOUCHED, gethostbyname2_r("192.0.2.1", AF_INET6, &host, buffer, size, &result, &by_pointer));
+    SAYS("an IPv6 literal as IPv4", 0, HOST_NOT_FOUND, UNTOUCHED, gethostbyname2_r("::1", AF_INET, &host, buffer, size, &result, &by_pointer));
+    SAYS("a literal", 0, NETDB_SUCCESS, UNTOUCHED, gethostbyname_r("192.0.2.1", &host, buffer, size, &result, &by_pointer));
+    SAYS("a literal without room", ERANGE, NETDB_INTERNAL, UNTOUCHED, gethostbyname_r("192.0.2.1", &host, buffer, 4, &result, &by_pointer));
+    SAYS("a name without room", ERANGE, NETDB_INTERNAL, UNTOUCHED, gethostbyname_r("localhost", &host, buffer, 4, &result, &by_pointer));
+    /* Bare there is no name server that knows. */
+    if (argument("proxied"))
+        SAYS("an unknown address", 0, HOST_NOT_FOUND, HOST_NOT_FOUND, gethostbyaddr_r(&unknown, 4, AF_INET, &host, buffer, size, &result, &by_pointer));
+    h_errno = UNTOUCHED;
+    check("gethostbyaddr, another length", !gethostbyaddr(&loopback, 3, AF_INET) && h_errno == NETDB_INTERNAL && errno == EAFNOSUPPORT, "h_errno %d, errno %d", h_errno, errno);
+    check("gethostbyname, a space", !gethostbyname("no such.name") && h_errno == HOST_NOT_FOUND && errno == 0, "h_errno %d, errno %d", h_errno, errno);
+    check("gethostbyname2, another family", !gethostbyname2("localhost", AF_UNIX) && h_errno == NO_DATA && errno == EAFNOSUPPORT, "h_errno %d, errno %d", h_errno, errno);
+}
+
 int main(int argc, char **argv) {
     (void)argc;
     start(argv);
@@ -148,5 +193,6 @@ int main(int argc, char **argv) {
     reentrant(AF_INET6);
     reentrant_default();
     backwards();
+    errors();
     return done();
 }
