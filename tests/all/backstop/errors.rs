@@ -76,7 +76,7 @@ fn reply_codes_and_broken_proxies_give_their_errno() {
         (Script::until_request().send(reply(2)), "EACCES"),
         (Script::until_request().send(reply(6)), "ETIMEDOUT"),
         (Script::new().greeting().send([5, 0xff]), "EACCES"),
-        (Script::until_request().close(), "ENETUNREACH"),
+        (Script::until_request().close(), "ECONNREFUSED"),
         (Script::until_request().reset(), "ENETUNREACH"),
         (Script::new().greeting().send(b"HTTP/1.0 400 no\r\n"), "ENETUNREACH"),
     ];
