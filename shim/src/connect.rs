@@ -10,6 +10,7 @@
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | a datagram socket | `datagram` |
 //! | loopback, but for port 53 | pass; where a rule speaks of loopback, or a process has bound sockets to devices, the broker connects it, or nobody |
+//! | the same, from a socket that is bound to another address than loopback's | as below: the broker sees to it that the answers stay here |
 //! | of the other family | pass, to an address that goes nowhere: `EAFNOSUPPORT` or what else the kernel has |
 //! | connected already, listening, or with an attempt that has ended and was not asked about | what the kernel says wherever it goes (`foregone`) |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
@@ -127,7 +128,7 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
             // SAFETY: pointer and length are those of `encoded`.
             returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
         }
-        _ if sockaddr::is_local(destination) => pass(fd, destination),
+        _ if sockaddr::is_local(destination) && !socket::is_bound_off_loopback(fd) => pass(fd, destination),
         Err(error) => fail(error),
         Ok(Kind::Refused) => fail(libc::ENETUNREACH),
         Ok(Kind::NotIp) => pass(fd, nowhere(destination)),

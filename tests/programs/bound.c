@@ -1,6 +1,6 @@
 /*
  * A TCP socket that is bound to `own=`, an address that may leave this machine, or (`free=1`) need not be here, and connected to each `to=`
- * in turn until one answers; with `query=1` that is a name server. `only=1`: for IPv6 alone; `mptcp=1`: MPTCP. Prints how connect() ends, whether what it
+ * in turn until one answers; with `query=1` that is a name server. `only=1`: for IPv6 alone; `mptcp=1`: MPTCP; `fast=1`: by MSG_FASTOPEN. Prints how connect() ends, whether what it
  * says comes back, and, after a line of input, what has become of the conversation.
  */
 #include "portable.h"
@@ -53,7 +53,7 @@ int main(int argc, char **argv) {
         if (strncmp(*each, "to=", 3))
             continue;
         endpoint to = parse_endpoint(*each + 3);
-        result = connect_to(fd, &to);
+        result = says("fast") ? (int)sendto(fd, "", 0, MSG_FASTOPEN, (void *)&to.address, to.length) : connect_to(fd, &to);
         int error = errno;
         if (result && error == EINPROGRESS && poll_one(fd, POLLOUT, PATIENCE_MS) > 0)
             error = socket_error(fd), result = error ? -1 : 0;

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::thread;
 
 use presocks_abi::sockaddr::{Encoded, MAPPED_BROADCAST};
-use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, Kind, is_not_loopback};
+use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, Kind, is_loopback, is_not_loopback};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -119,7 +119,7 @@ impl Socket {
             return Err(Errno::ISCONN.into());
         }
         // By another device than lo the packets for a loopback address would leave the machine.
-        if address.ip().to_canonical().is_loopback() && leaves_loopback(self.fd.as_fd()) {
+        if is_loopback(address.ip()) && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
         }
         // With this (tcp(7)) connect() only pretends, and the first bytes would be ours. Kernels without it do not pretend either.
@@ -133,7 +133,7 @@ impl Socket {
             self.moved.set(Some(own));
         }
         // Until it had a port, a thread could bind it to a link's address, and so to its device.
-        if address.ip().is_loopback() && address.is_ipv6() && leaves_loopback(self.fd.as_fd()) {
+        if is_loopback(address.ip()) && address.is_ipv6() && leaves_loopback(self.fd.as_fd()) {
             return Err(Errno::NETUNREACH.into());
         }
         match connect_at_once(self.fd.as_fd(), Encoded::new(address).as_bytes()) {

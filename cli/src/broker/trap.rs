@@ -9,7 +9,7 @@
 //! then, and at the program's memory. So a call continues only if it is harmless whatever socket the number means in the end. Never for what the
 //! socket is at the moment: that is out of date when the answer is given.
 //!
-//! - A call without an address, and without a control message that names a device, goes to the socket's peer. Each socket's peer is one that the
+//! - A call without an address, and without a control message that names a device or a source, goes to the socket's peer. Each socket's peer is one that the
 //!   socket may speak to.
 //! - An address of another family than IP leads nowhere from an IP socket. It continues if the socket is a Unix or netlink socket: only the kernel can
 //!   do such a call with the program's own credentials (`SO_PEERCRED`, `SCM_CREDENTIALS`), directory and descriptors.
@@ -36,7 +36,7 @@ mod wait;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ use tokio::task::spawn_local;
 use super::descriptors::Place;
 use super::readiness::{until_closed, watch};
 use super::report::Program;
-use super::socket::{connect_at_once, connect_to, dissolve, kind, peer_of};
+use super::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
 use super::{ACCEPT_PAUSE, Broker, device, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
@@ -359,6 +359,7 @@ enum Destination {
     Local,
     /// An IPv4-mapped address, and the socket is for IPv6 only.
     OutOfReach,
+    /// Off the machine; or loopback, from an address that may leave it.
     Elsewhere,
 }
 
@@ -368,7 +369,7 @@ impl Destination {
         let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
         Ok(if family != taken.domain {
             Self::OfAnotherFamily
-        } else if sockaddr::is_local(destination) {
+        } else if sockaddr::is_local(destination) && !is_bound_off_loopback(taken.fd.as_fd()) {
             Self::Local
         } else if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
             Self::OutOfReach
@@ -403,6 +404,10 @@ fn judge_stream(
             Ok(None)
         }
     }
+}
+
+fn is_bound_off_loopback(socket: BorrowedFd<'_>) -> bool {
+    own_address(socket).is_some_and(|own| !socket::is_loopback(own.ip()))
 }
 
 /// Loopback's port 0 in the destination's family.

@@ -1,4 +1,4 @@
-//! The source address of a program's TCP socket that is to be connected to loopback, where a proxy or a relay listens.
+//! The source address of a program's TCP socket that is to be connected to loopback, where a proxy, a relay or a service listens.
 //!
 //! What listens at `::1` answers by the route to the source, whatever device that names: when an IPv6 address has left this machine (temporary
 //! addresses do), or was never here (`IPV6_FREEBIND`), the answers leave by the default route, in clear text. Linux keeps them in for IPv4,
@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use presocks_abi::sockaddr::{Encoded, in_family};
-use presocks_abi::socket::may_leave;
+use presocks_abi::socket::{is_loopback, may_leave};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
@@ -51,10 +51,10 @@ pub(super) fn suit(
 ) -> Result<Option<SocketAddr>, NotConnected> {
     let Some(own) = own_address(socket) else { return Ok(None) };
     let source = own.ip().to_canonical();
-    if !destination.ip().to_canonical().is_loopback() {
+    if !is_loopback(destination.ip()) {
         return if source.is_loopback() { Err(Errno::INVAL.into()) } else { Ok(None) };
     }
-    if !may_leave(source) && (source.is_loopback() || source.is_unspecified() || !routes_loopback()) {
+    if !may_be_answered_elsewhere(source) {
         if own.is_ipv6() {
             // A socket with a port is bound to no other address, and by none to a device (ipv6(7)). This fails where it has one.
             let _ = bind(socket, &SocketAddr::new(own.ip(), 0));
@@ -66,6 +66,12 @@ pub(super) fn suit(
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(NotConnected::Bound(source)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// May what loopback answers to this address leave the machine, once the address has?
+pub(in crate::broker) fn may_be_answered_elsewhere(source: IpAddr) -> bool {
+    let source = source.to_canonical();
+    may_leave(source) || !is_loopback(source) && routes_loopback()
 }
 
 /// Binds a socket that has failed to connect to the address that its program has given it. An address that is gone it cannot have again; from
@@ -118,7 +124,7 @@ pub(super) fn is_left_over(socket: BorrowedFd<'_>, own: SocketAddr) -> bool {
 }
 
 /// Any address, and no port, as a socket with this address has it.
-pub(super) fn any_like(own: SocketAddr) -> SocketAddr {
+pub(in crate::broker) fn any_like(own: SocketAddr) -> SocketAddr {
     match own {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
