@@ -81,6 +81,11 @@ pub enum Request {
         /// Is the call one that does not wait (`MSG_DONTWAIT`)? The socket tells of itself.
         is_impatient: bool,
     },
+    /// A datagram that goes to loopback, and from this address. Answer: [`Reply::Done`].
+    DatagramHere {
+        /// Its source: the socket's own address, or what a control message names.
+        source: IpAddr,
+    },
     /// A datagram on a socket that the broker has connected to a gate or a sink; it is attached. Answer: [`Reply::Direct`], [`Reply::Done`] with
     /// 0 when every such socket may send from now on, or with an errno.
     DatagramOpen {
@@ -223,6 +228,7 @@ impl Request {
             | Self::Peer { .. }
             | Self::DatagramConnect { .. }
             | Self::DatagramSend { .. }
+            | Self::DatagramHere { .. }
             | Self::DatagramOpen { .. }
             | Self::DatagramDissolve
             | Self::Device { .. }
@@ -293,6 +299,10 @@ impl Request {
                 fields.family = (*is_impatient).into();
                 fields.cookie = *cookie;
             }
+            Self::DatagramHere { source } => {
+                fields.operation = 14;
+                fields.address = Some(*source);
+            }
         }
         fields.encode()
     }
@@ -335,6 +345,7 @@ impl Request {
             11 => Ok(Self::Listen { backlog: fields.number.cast_signed() }),
             12 => Ok(Self::OwnAddress),
             13 => Ok(Self::Await { cookie: fields.cookie, is_impatient: fields.flag()? }),
+            14 => Ok(Self::DatagramHere { source: fields.address.ok_or(Malformed::BadField)? }),
             _ => Err(Malformed::NotAFrame),
         }
     }

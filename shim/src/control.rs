@@ -42,6 +42,20 @@ pub(crate) unsafe fn names_a_device(message: &msghdr) -> bool {
     unsafe { check(message, || true) }.is_err()
 }
 
+/// The source that a control message names.
+///
+/// # Safety
+/// As for [`check`].
+pub(crate) unsafe fn source(message: &msghdr) -> Option<IpAddr> {
+    if message.msg_control.is_null() || message.msg_controllen > MOST_CONTROL {
+        return None;
+    }
+    // SAFETY: the caller's promise.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen) };
+    presocks_abi::control::source(bytes, Width::OWN)
+}
+
 /// As many bytes of control messages as a send to a token may have; a program with all that there are needs half of it.
 const MOST: usize = 512;
 

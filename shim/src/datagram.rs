@@ -9,9 +9,12 @@
 //! way (`EAGAIN`, as the kernel says before the connection exists).
 #![allow(unsafe_code)]
 
+mod here;
+
 use core::net::{IpAddr, SocketAddr};
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t};
+use presocks_abi::socket::is_loopback;
 use presocks_proto::frame::{Reply, Request};
 use presocks_proto::session::Queue;
 use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
@@ -23,6 +26,7 @@ use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
 use crate::{control, errno, flows, gate, socket, sys, transfer};
+use here::{check_source, send_here, send_to_loopback};
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -72,7 +76,7 @@ redhook::hook! {
             Ok(Verdict::Here(destination)) => {
                 let mut part = libc::iovec { iov_base: data.cast_mut(), iov_len: len };
                 // SAFETY: one part, the caller's.
-                unsafe { send_here(fd, &mut message_of(&mut part), destination, flags) }
+                unsafe { send_to_loopback(fd, &mut message_of(&mut part), destination, flags) }
             }
             Ok(Verdict::To(encoded)) => {
                 let (address, address_len) = encoded.as_arguments();
@@ -135,6 +139,15 @@ redhook::hook! {
         let arguments = [int(fd), at(&raw const copy), int(flags), 0, 0, 0];
         // SAFETY: sendmsg(2) demands `msg_controllen` readable bytes at `msg_control`.
         let names_a_device = unsafe { control::names_a_device(&copy) };
+        // SAFETY: as above.
+        let source = unsafe { control::source(&copy) };
+        if let Some(source) = source.filter(|_| matches!(verdict, Verdict::Pass | Verdict::ToPeer))
+            && !gate::holds(fd)
+            && socket::peer(fd).is_some_and(|peer| is_loopback(peer.ip()))
+            && let Err(error) = check_source(source)
+        {
+            return fail(error) as ssize_t;
+        }
         match verdict {
             // The kernel takes an address of no length for none.
             Verdict::Pass if !copy.msg_name.is_null() && copy.msg_namelen > 0 => {
@@ -147,7 +160,7 @@ redhook::hook! {
             }
             Verdict::Here(destination) => {
                 // SAFETY: the caller's own message, in our copy.
-                unsafe { send_here(fd, &mut copy, destination, flags) }
+                unsafe { send_to_loopback(fd, &mut copy, destination, flags) }
             }
             // From a socket of ours a device would lead away; so the broker looks at the very socket that sends.
             Verdict::Pass | Verdict::To(_) | Verdict::ToPeer if names_a_device && pass::filter_stands() => {
@@ -296,6 +309,9 @@ fn connect_locally(fd: c_int, destination: SocketAddr, why: NoTicket) -> c_int {
         let _ = sys::dissolve(fd);
         flows::forget();
     }
+    if socket::is_bound_off_loopback(fd) {
+        return fail(libc::ENETUNREACH);
+    }
     connect::pass(fd, with_a_port(destination))
 }
 
@@ -337,27 +353,6 @@ unsafe fn send_to_token(
     }
     // SAFETY: the caller's promise.
     unsafe { send_here(fd, message, token, flags) }
-}
-
-/// Sends to loopback, by lo: nothing leaves the machine, whatever the socket is bound to, and whatever socket the number means by now. Those that
-/// send no datagrams over IP ignore the control message that says so.
-///
-/// # Safety
-/// As sendmsg(2) demands of `message`, but for its address.
-unsafe fn send_here(fd: c_int, message: &mut msghdr, to: SocketAddr, flags: c_int) -> ssize_t {
-    // SAFETY: the caller's promise.
-    let mut control = match unsafe { control::Pinned::new(fd, message, to.ip()) } {
-        Ok(control) => control,
-        Err(error) => return fail(error) as ssize_t,
-    };
-    control.attach(message);
-    let encoded = Encoded::new(to);
-    let (address, len) = encoded.as_arguments();
-    message.msg_name = address.cast_mut().cast();
-    message.msg_namelen = len;
-    let arguments = [int(fd), at(&raw const *message), int(flags & !libc::MSG_FASTOPEN), 0, 0, 0];
-    // SAFETY: the caller's own message but for address and control messages, which are ours.
-    returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
 }
 
 /// Is a datagram too long for the header that it is to have on its way to the proxy? Not one that the kernel cuts in segments (`UDP_SEGMENT`).

@@ -1,6 +1,7 @@
 //! Sockets that are bound to an address of this machine, or of no machine, and are connected to loopback: to a proxy there, to a relay, to a service.
 //! Linux answers them by whatever route leads to their address; so once that has left the machine, the answers do.
 
+mod datagrams;
 mod services;
 
 use std::net::Ipv4Addr;

@@ -43,9 +43,10 @@ use crate::route::{Routes, Unproxied};
 use association::Associations;
 use flows::{Cookie, Flows, Via};
 use gate::Gates;
-use place::place_for;
 pub(super) use place::{Place, Refusal, place};
-use source::{connect_here, connect_to_loopback, dissolve};
+use place::place_for;
+pub(super) use source::send_here;
+use source::{connect_here, connect_to_loopback, dissolve, leave_source};
 use sweep::keep_swept;
 use token::{identify, token, unasked};
 
@@ -176,6 +177,10 @@ pub(super) fn connect(
     let (via, is_served) = match place {
         // Nobody is there, but getpeername(2) hides such a peer, by which it is known what is connected to this machine.
         Place::Local if destination.port() == 0 => return connect_to_sink(broker, socket, destination),
+        Place::Local if !leave_source(socket) => {
+            let own = own_address(socket).map_or(destination.ip(), |own| own.ip().to_canonical());
+            return Err(refuse(broker, program, destination, &Refusal::Source(own)));
+        }
         Place::Local | Place::Direct => return connect_there(broker, socket, destination),
         Place::Unknown if serving(0).is_some() => return Err(Errno::HOSTUNREACH.into()),
         Place::Resolver => (None, false),

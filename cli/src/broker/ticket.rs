@@ -73,6 +73,10 @@ async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: Admission, 
                 Err(error) => failed(&error),
             }
         }
+        (Request::DatagramHere { source }, _) => {
+            let refused = datagram::send_here(&broker, source, &program).err();
+            Reply::Done { errno: refused.map_or(0, Errno::raw_os_error) }
+        }
         (Request::DatagramOpen { is_impatient }, Some(socket)) => {
             match datagram::open(&broker, socket.as_fd(), is_impatient, &program).await {
                 Ok(Opened::All) => Reply::Done { errno: 0 },
@@ -162,9 +166,11 @@ fn is_meant(request: &Request, socket: BorrowedFd<'_>) -> bool {
         | Request::DatagramDissolve => is(&[Kind::Datagram]),
         Request::Device { .. } | Request::Bind { .. } => is(&[Kind::Stream, Kind::Datagram]),
         Request::Connect { .. } | Request::Listen { .. } | Request::OwnAddress => true,
-        Request::Resolve { .. } | Request::Reverse { .. } | Request::Peer { .. } | Request::Await { .. } => {
-            true
-        }
+        Request::Resolve { .. }
+        | Request::Reverse { .. }
+        | Request::Peer { .. }
+        | Request::Await { .. }
+        | Request::DatagramHere { .. } => true,
     }
 }
 

@@ -20,6 +20,7 @@ fn requests() -> Vec<Request> {
                 Request::DatagramConnect { destination },
                 Request::DatagramSend { destination, is_impatient: false },
                 Request::DatagramSend { destination, is_impatient: true },
+                Request::DatagramHere { source: destination.ip() },
             ]
         })
         .collect();

@@ -4,7 +4,7 @@
 //! no datagram goes another way than the one that was found for it.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use presocks_abi::sockaddr::is_local;
 use rustix::io::Errno;
@@ -45,6 +45,8 @@ pub(in crate::broker) enum Refusal {
     Named,
     /// A rule calls direct what a rewrite has made of the destination.
     Rewritten,
+    /// It goes to loopback, and comes from this address, which may leave the machine.
+    Source(IpAddr),
 }
 
 impl Refusal {
@@ -52,9 +54,12 @@ impl Refusal {
     pub(super) fn errno(&self) -> Errno {
         match self {
             Self::Rule(_) => Errno::ACCESS,
-            Self::Off | Self::Unproxied(_) | Self::NotServed | Self::Named | Self::Rewritten => {
-                Errno::NETUNREACH
-            }
+            Self::Off
+            | Self::Unproxied(_)
+            | Self::NotServed
+            | Self::Named
+            | Self::Rewritten
+            | Self::Source(_) => Errno::NETUNREACH,
         }
     }
 
@@ -68,6 +73,7 @@ impl Refusal {
             Self::NotServed => FIRST + 2,
             Self::Named => FIRST + 3,
             Self::Rewritten => FIRST + 4,
+            Self::Source(_) => FIRST + 6,
             Self::Rule(denial) => denial.cause(),
         }
     }
@@ -82,6 +88,10 @@ impl fmt::Display for Refusal {
             Self::Rule(denial) => denial.fmt(f),
             Self::Named => write!(f, "a rule calls it direct, and {NOT_BY_NAME}"),
             Self::Rewritten => write!(f, "a rule calls it direct, and {NOT_REWRITTEN}"),
+            Self::Source(own) => write!(
+                f,
+                "it comes from {own}: once that address has left this machine, so would the answers from loopback"
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! connect() and getsockname(2).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use presocks_abi::sockaddr::in_family;
@@ -10,6 +10,10 @@ use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket_with, sockopt};
 
+use super::place::Refusal;
+use crate::broker::Broker;
+use crate::broker::report::Program;
+use crate::broker::socket::source::{any_like, may_be_answered_elsewhere};
 use crate::broker::socket::{leaves_loopback, option, own_address, peer_of, set_option};
 
 /// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the source address
@@ -28,10 +32,17 @@ pub(in crate::broker) fn connect_here(
     if leaves_loopback(socket) {
         return Err(unreachable());
     }
-    let port = own_address(socket).map_or(0, |own| own.port());
+    let mut port = own_address(socket).map_or(0, |own| own.port());
     // Loopback is the source of a socket that was connected when there was no route; from there the kernel finds none at all.
     if peer_of(socket).is_some() && own_address(socket).is_some_and(|own| is_loopback(own.ip())) {
         let _ = connect_unspec(socket);
+    }
+    // IPv6 keeps it in a socket that was bound before it was connected there (`leave_source`).
+    if let Some(own) =
+        own_address(socket).filter(|own| own.is_ipv6() && own.port() == 0 && own.ip().is_loopback())
+    {
+        let _ = bind(socket, &any_like(own));
+        port = 0;
     }
     let here_before = peer_of(socket).filter(|peer| is_ours(*peer));
     let source = match source_towards(socket, destination) {
@@ -73,6 +84,38 @@ pub(super) fn connect_to_loopback(socket: BorrowedFd<'_>, here: SocketAddr) -> i
         return Err(Errno::NETUNREACH.into());
     }
     Ok(connect(socket, &here)?)
+}
+
+/// Before a socket is connected to loopback: has it a source to which loopback's answers stay here, or can it be freed from the one that it has? It can,
+/// unless its program has chosen address and port.
+pub(super) fn leave_source(socket: BorrowedFd<'_>) -> bool {
+    let stays = || own_address(socket).is_none_or(|own| !may_be_answered_elsewhere(own.ip()));
+    if stays() {
+        return true;
+    }
+    // A port that the kernel has chosen is given back so, and a source as well.
+    let _ = connect_unspec(socket);
+    if let Some(own) = own_address(socket).filter(|own| own.port() == 0) {
+        let _ = bind(socket, &any_like(own));
+    }
+    stays()
+}
+
+/// A datagram goes from this address to loopback.
+///
+/// # Errors
+/// `ENETUNREACH` when what loopback answers may leave.
+pub(in crate::broker) fn send_here(
+    broker: &Broker,
+    source: IpAddr,
+    program: &Program<'_>,
+) -> Result<(), Errno> {
+    if !may_be_answered_elsewhere(source) {
+        return Ok(());
+    }
+    let why = Refusal::Source(source.to_canonical());
+    broker.report.datagram_refused(program, &"loopback", &why);
+    Err(why.errno())
 }
 
 /// Binds an IPv6 socket to the source address that the kernel has chosen for it: connected to loopback it would have that.

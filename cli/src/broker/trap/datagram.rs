@@ -60,12 +60,30 @@ pub(super) async fn send(
     if message.names_a_device() && is_local() {
         return Err(Stop::errno(libc::ENETUNREACH));
     }
+    if let Some(source) = message.source() {
+        let is_peer_here = || {
+            peer_of(socket).is_some_and(|peer| {
+                is_loopback(peer.ip())
+                    && !caller.broker.sinks.has(peer)
+                    && !caller.broker.datagrams.is_gate(peer)
+            })
+        };
+        if matches!(destination, Destination::Peer) && is_peer_here() {
+            datagram::send_here(&caller.broker, source, &caller.program())?;
+        }
+    }
     match destination {
         Destination::Peer => transmit_to(caller, taken, message, flags, None).await,
         Destination::Unknown(address) => transmit_to(caller, taken, message, flags, Some(address)).await,
         Destination::Ip(to) => match place(&caller.broker, to, &caller.program()) {
             Place::Local if leaves_loopback(socket) => Err(Stop::errno(libc::ENETUNREACH)),
-            Place::Local => transmit_here(caller, taken, message, flags, to).await,
+            Place::Local => {
+                let own = own_address(socket).map(|own| own.ip());
+                if let Some(source) = message.source().or(own).filter(|source| !is_loopback(*source)) {
+                    datagram::send_here(&caller.broker, source, &caller.program())?;
+                }
+                transmit_here(caller, taken, message, flags, to).await
+            }
             Place::Direct => {
                 transmit_to(caller, taken, message, flags, Some(Encoded::new(to).as_bytes())).await
             }

@@ -1,7 +1,7 @@
 //! What a caught send is to send: read once from the program's memory, and sent from here on the descriptor that was taken.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use presocks_abi::control::{self, Family, PIN_ROOM, Width, may_need_privilege, pin};
@@ -62,6 +62,11 @@ impl Message {
     /// Does a control message name a device other than lo?
     pub(super) fn names_a_device(&self) -> bool {
         control::judge(&self.control, Width::OWN, || true).is_err()
+    }
+
+    /// The source that a control message names.
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        control::source(&self.control, Width::OWN)
     }
 
     /// The places of the data.

@@ -2,7 +2,7 @@
 //!
 //! | what | then |
 //! | --- | --- |
-//! | no message has an address, or names a device | continues: it goes to the peer of the socket, whichever socket that is |
+//! | no message has an address, or names a device or a source | continues: it goes to the peer of the socket, whichever socket that is |
 //! | a Unix or netlink socket, and addresses of other families than IP | continues: only the kernel can send there with the program's own credentials |
 //! | such a socket, and another address | refused here, as the kernel refuses it |
 //! | TCP, MPTCP | sent from here (`stream`) |
@@ -69,14 +69,14 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
 
 fn judge_read(caller: &Rc<Caller>, fd: RawFd, send: Sending) -> Judged {
     let messages = &send.messages;
-    let names_no_device = !messages.iter().any(Message::names_a_device);
-    if names_no_device && messages.iter().all(|message| message.address.is_none()) {
+    let is_plain = !messages.iter().any(|message| message.names_a_device() || message.source().is_some());
+    if is_plain && messages.iter().all(|message| message.address.is_none()) {
         // Continue: there is no address. It goes to the peer of whatever socket that is.
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;
     match taken.kind {
-        Kind::NotIp if names_no_device && messages.iter().all(is_for_another_family) => {
+        Kind::NotIp if is_plain && messages.iter().all(is_for_another_family) => {
             // Continue: from an IP socket such an address leads nowhere.
             now(Answer::Continue)
         }
