@@ -18,6 +18,7 @@ mod gssapi;
 mod hop;
 mod hosts;
 mod isolation;
+mod kernel_route;
 mod memory;
 mod names;
 mod negotiate;

@@ -19,7 +19,7 @@ use fast_socks5::server::{Socks5ServerProtocol, SocksServerError};
 use fast_socks5::util::target_addr::TargetAddr;
 use fast_socks5::{ReplyError, Socks5Command};
 use presocks_proto::socks5::Target;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
@@ -113,7 +113,7 @@ impl Server {
             .max_blocking_threads(RESOLVERS)
             .build()
             .map_err(cannot)?;
-        let listener = runtime.block_on(TcpListener::bind(address)).map_err(cannot)?;
+        let listener = runtime.block_on(listen(address)).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         Ok(Self { runtime, listener, address, known: None })
     }
@@ -155,6 +155,26 @@ impl Server {
             }
         })
     }
+}
+
+/// Listens at the first address that can be had. At loopback only what comes by lo is answered, and by lo alone: else IPv6 would answer
+/// a client whose address has left this machine wherever that is then.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    const QUEUE: u32 = 1024;
+    let mut last = io::ErrorKind::InvalidInput.into();
+    for address in lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        if address.ip().to_canonical().is_loopback() {
+            // All kernels since 5.7 permit it.
+            let _ = socket.bind_device(Some(b"lo"));
+        }
+        match socket.bind(address).and_then(|()| socket.listen(QUEUE)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Serves one client from its first byte to its last.

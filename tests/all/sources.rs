@@ -2,6 +2,7 @@
 //! Linux answers them by whatever route leads to their address; so once that has left the machine, the answers do.
 
 mod datagrams;
+mod listeners;
 mod services;
 
 use std::net::Ipv4Addr;

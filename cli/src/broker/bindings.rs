@@ -21,7 +21,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use presocks_abi::socket::is_loopback;
+use presocks_abi::socket::{is_loopback, may_leave};
 use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 
 use super::failure::Failure;
 use super::report::Program;
+use super::socket::source::rebind;
 use super::socket::{
     Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, leaves_loopback, stay_on_loopback,
 };
@@ -211,9 +212,17 @@ pub(super) async fn listen(
             return Ok(false);
         }
     };
+    // What is brought to it comes from loopback; and IPv6 would send that after an address that has left this machine.
+    let fd = socket.as_fd();
+    if let Some(own) = own.filter(|own| may_leave(own.ip()))
+        && rebind(fd, (Ipv6Addr::LOCALHOST, 0).into()).is_err()
+    {
+        broker.report.cannot_be_brought(program, own.ip());
+        bindings.forget(&socket);
+        return Err(libc::EADDRNOTAVAIL);
+    }
     // Not every kernel lets the unprivileged have a filter on TCP, nor any on MPTCP. By the device, strangers are refused as where nobody listens; by
     // the filter they are not answered at all.
-    let fd = socket.as_fd();
     let apart = hear_loopback_alone(fd).map(|()| true).or_else(|_| stay_on_loopback(fd).map(|()| false));
     // By another device nothing would come to it that we bring.
     let apart = apart.and_then(|how| if leaves_loopback(fd) { Err(Errno::NODEV.into()) } else { Ok(how) });

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
@@ -34,6 +34,7 @@ const LISTENER: u32 = u32::MAX - 2;
 const FILTER: u32 = u32::MAX - 3;
 const SUPERVISOR: u32 = u32::MAX - 4;
 const OTHER_PROXY: u32 = u32::MAX - 5;
+const LISTENER_SOURCE: u32 = u32::MAX - 6;
 /// Of no association, with the chain's and the failure's own numbers.
 const ASSOCIATION: u32 = 0x1000_0000;
 
@@ -210,6 +211,15 @@ impl Report {
             let error = Plain(error);
             self.say(format_args!(
                 "{program} does not listen: its socket cannot be kept from the network: {error}"
+            ));
+        }
+    }
+
+    /// A program's listener is bound where nobody is brought to.
+    pub(super) fn cannot_be_brought(&self, program: &Program<'_>, own: IpAddr) {
+        if self.talk == Talk::Verbose || self.talk == Talk::Normal && self.is_new(LISTENER_SOURCE) {
+            self.say(format_args!(
+                "{program} does not listen: it has bound its socket to {own} and a port: once that address has left this machine, so would what the proxy brings"
             ));
         }
     }

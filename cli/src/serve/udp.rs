@@ -48,6 +48,10 @@ impl Association {
     pub(super) async fn open(server: IpAddr, client: IpAddr) -> io::Result<Self> {
         let (server, client) = (server.to_canonical(), client.to_canonical());
         let near = UdpSocket::bind((server, 0)).await?;
+        if server.is_loopback() {
+            // As the server's listener.
+            let _ = near.bind_device(Some(b"lo"));
+        }
         let far6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await.ok();
         let far4 = match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await {
             Err(error) if far6.is_none() => return Err(error),

@@ -163,3 +163,31 @@ fn with_loopback_routed_ipv4_is_as_ipv6() {
     }
     scene.lab.assert_no_leak();
 }
+
+/// Those that go through the proxy: our own answers.
+#[test]
+fn what_the_broker_answers_goes_to_no_address_that_has_left() {
+    let Some(scene) = Datagram::set() else { return };
+    let far = format!("to=[{ORIGIN6}]:7000");
+    for lines in [
+        GO,
+        "route del local fd77::9 dev cable table local\n",
+        "route replace fd77::9 via fd77::1 dev cable onlink metric 1\naddress del fd77::9/128 dev cable\n",
+    ] {
+        for own in ["own=[fd77::9]:0", "own=[fd77::9]:5555"] {
+            for how in ["connected=0", "connected=1"] {
+                scene.goes_on(&[own, &far, how], lines);
+            }
+        }
+    }
+    let far = "to=10.88.0.2:7000";
+    for how in ["connected=0", "connected=1"] {
+        scene.goes_on(&["own=10.77.0.9:0", far, how], GO);
+    }
+    scene.lab.client.setup(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/conf/cable/route_localnet"], "");
+    for lines in [GO, "route del local 10.77.0.9 dev cable table local\n"] {
+        for how in ["connected=0", "connected=1"] {
+            scene.goes_on(&["own=10.77.0.9:0", far, how], lines);
+        }
+    }
+}

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::args::Bind;
 use crate::broker::failure::Failure;
 use crate::broker::negotiate::hear;
 use crate::broker::path::{self, Listening};
-use crate::broker::socket::{Socket, waiting_connections};
+use crate::broker::socket::{Socket, stay_on_loopback, waiting_connections};
 use crate::broker::stream::Stream;
 use crate::broker::{Broker, relay};
 
@@ -205,6 +206,8 @@ async fn bring(
     }
     let (source, to) = ends(listener.ip(), binding.external.ip());
     let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Whatever becomes of the listener's address, nothing leaves. All kernels since 5.7 permit this.
+    let _ = stay_on_loopback(socket.as_fd());
     socket.bind((source, 0).into())?;
     let source = socket.local_addr()?;
     // The program may be quick, and ask before connect() has returned here.

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
+use presocks_abi::socket::IP_UNICAST_IF;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -23,7 +24,8 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
 use crate::broker::ACCEPT_PAUSE;
-use crate::broker::socket::{canonical, hear_loopback_alone, is_of_this_machine};
+use crate::broker::kernel_route::leads_here;
+use crate::broker::socket::{canonical, hear_loopback_alone, set_option};
 
 /// Datagrams (or, by `UDP_GRO`, trains of them) that are taken at once.
 const BATCH: usize = 8;
@@ -105,8 +107,8 @@ impl Gates {
 
     /// Sends a program what came for it, from `own`, an address of a gate.
     pub(super) fn send(&self, own: SocketAddr, to: SocketAddr, payload: &[u8]) {
-        // An IPv6 address may have left this machine. (From an IPv4 loopback address nothing leaves.)
-        if to.is_ipv6() && !to.ip().is_loopback() && !is_of_this_machine(to.ip()) {
+        // An IPv6 address may have left this machine, and no option of a socket keeps the answer here then. (An IPv4 gate sends by lo.)
+        if to.is_ipv6() && !to.ip().is_loopback() && !leads_here(to.ip(), own.ip()) {
             return;
         }
         let solitary = self.solitary.borrow();
@@ -124,6 +126,11 @@ impl Gate {
         let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         if address.is_ipv6() {
             sockopt::set_ipv6_v6only(&socket, true)?;
+        } else {
+            // Linux keeps in what comes from loopback's addresses, but for `route_localnet`. (Bound to lo it would hear nothing that is sent to it at
+            // another address.)
+            const LO: i32 = 1;
+            set_option(socket.as_fd(), libc::IPPROTO_IP, IP_UNICAST_IF, LO.to_be())?;
         }
         hear_loopback_alone(socket.as_fd())?;
         // The kernel gives what it permits; root may have more.
