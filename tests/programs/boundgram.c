@@ -1,6 +1,6 @@
 /*
  * A UDP socket that is bound to `own=`, an address that may leave this machine, or (`free=1`) need not be here, speaks to the echo service `to=`, and before that
- * (`first=`) is connected elsewhere. `connected=1`: connect(), then write(); else sendto(). `source=`: from that address, by a control message. Prints how that
+ * (`first=`) is connected elsewhere; `broadcast=1`: it may broadcast. `connected=1`: connect(), then write(); else sendto(). `source=`: from that address, by a control message. Prints how that
  * ends, and whether an answer comes; then, for each line of input, the same again.
  */
 #include "portable.h"
@@ -59,6 +59,8 @@ int main(int argc, char **argv) {
     int fd = socket(family, SOCK_DGRAM, 0);
     if (says("free") && setsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, family == AF_INET ? IP_FREEBIND : IPV6_FREEBIND, &one, sizeof one))
         give_up("free binds: %s", strerror(errno));
+    if (says("broadcast") && setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one))
+        give_up("broadcast: %s", strerror(errno));
     if (bind(fd, (void *)&own.address, own.length))
         give_up("bind: %s", strerror(errno));
     if (argument("first")) {

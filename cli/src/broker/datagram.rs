@@ -44,7 +44,7 @@ use association::Associations;
 use flows::{Cookie, Flows, Via};
 use gate::Gates;
 pub(super) use place::{Place, Refusal, place};
-use place::place_for;
+use place::{is_forbidden, place_for};
 pub(super) use source::send_here;
 use source::{connect_here, connect_to_loopback, dissolve, leave_source};
 use sweep::keep_swept;
@@ -318,6 +318,7 @@ pub(super) async fn send(
     let refused = |why| Err(refuse(broker, program, destination, &why));
     let via = match place(broker, destination, program) {
         Place::Local | Place::Direct => return Ok(Sent::Direct),
+        Place::Refused(why) if is_forbidden(socket, destination, &why) => return Err(Errno::ACCESS.into()),
         Place::Refused(why) => return refused(why),
         // Where no datagram goes, none is told from the others.
         Place::Unknown if broker.datagrams.of_chain(0).is_ok_and(|all| all.is_refused()) => {

@@ -1,4 +1,5 @@
-//! What the kernel's routing tables make of an address (rtnetlink(7), `RTM_GETROUTE`): they alone know which addresses are this machine's.
+//! What the kernel's routing tables make of an address (rtnetlink(7), `RTM_GETROUTE`): they alone know which addresses are this machine's, and which are
+//! a network's broadcast address.
 //!
 //! It is asked each time: addresses and routes come and go.
 
@@ -16,6 +17,12 @@ const ROUTE: usize = 12;
 /// Would a packet from `source` for this address stay on this machine?
 pub(super) fn leads_here(address: IpAddr, source: IpAddr) -> bool {
     kind(address, Some(source)).is_ok_and(|kind| kind == libc::RTN_LOCAL)
+}
+
+/// Is this the broadcast address of a network that this machine is in? What cannot be told is none.
+pub(super) fn is_broadcast(address: IpAddr) -> bool {
+    address.to_canonical().is_ipv4()
+        && kind(address.to_canonical(), None).is_ok_and(|kind| kind == libc::RTN_BROADCAST)
 }
 
 /// `rtm_type` of the route.
@@ -90,13 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_here() {
+    fn loopback_is_here_and_its_broadcast_address_is_one() {
         for here in ["127.0.0.1", "127.9.8.7", "::1"] {
             assert!(leads_here(at(here), at(here)), "{here}");
+            assert!(!is_broadcast(at(here)), "{here}");
         }
         for elsewhere in ["192.0.2.1", "2001:db8::1"] {
             let own = if elsewhere.contains(':') { at("::1") } else { at("127.0.0.1") };
             assert!(!leads_here(at(elsewhere), own), "{elsewhere}");
+            assert!(!is_broadcast(at(elsewhere)), "{elsewhere}");
+        }
+        for broadcast in ["127.255.255.255", "::ffff:127.255.255.255", "255.255.255.255"] {
+            assert!(is_broadcast(at(broadcast)), "{broadcast}");
         }
     }
 

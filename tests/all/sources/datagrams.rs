@@ -191,3 +191,34 @@ fn what_the_broker_answers_goes_to_no_address_that_has_left() {
         }
     }
 }
+
+/// The proxy would send it to some host of its own network.
+#[test]
+fn a_broadcast_address_of_a_network_here_is_for_no_proxy() {
+    let Some(scene) = Datagram::set() else { return };
+    scene.ip("address add 10.66.0.2/24 broadcast 10.66.0.255 dev cable\n");
+    let to = "to=10.66.0.255:7000";
+    let says =
+        |build, words: &[&str]| scene.program(build, &[&["own=0.0.0.0:0", "silent=1"], words].concat()).run();
+    for build in BUILDS {
+        // As on a bare machine.
+        let bare = build.of(&scene.lab, "boundgram", &[]);
+        for (words, said) in [(&[to][..], "send: EACCES\n"), (&[to, "connected=1"], "connect: EACCES\n")] {
+            let own = [bare.to_str().unwrap(), "own=0.0.0.0:0"];
+            scene.lab.bare(own.into_iter().chain(words.iter().copied())).run().success().stdout_is(said);
+            says(build, words).success().stdout_is(said).stderr_is("");
+        }
+        let refused = "datagram to 10.66.0.255:7000 refused: multicast and broadcast cannot be proxied\n";
+        let outcome = says(build, &[to, "broadcast=1"]);
+        outcome.success().stdout_is("send: ENETUNREACH\n").stderr_has(refused);
+        // What no hook sees ends in the kernel.
+        says(build, &[to, "broadcast=1", "connected=1"]).success().stdout_is("send: no answer\n");
+        // An address beside it is one like any.
+        says(build, &["to=10.66.1.255:7000"]).success().stdout_is("send: no answer\n");
+    }
+    scene.ip("address add 10.99.7.2/30 broadcast 10.99.7.3 dev cable\n");
+    says(Build::Shared, &["to=10.99.7.3:7000", "broadcast=1"]).success().stdout_is("send: ENETUNREACH\n");
+    scene.ip("address del 10.99.7.2/30 dev cable\n");
+    says(Build::Shared, &["to=10.99.7.3:7000", "broadcast=1"]).success().stdout_is("send: no answer\n");
+    scene.lab.assert_no_leak();
+}

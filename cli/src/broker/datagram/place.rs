@@ -5,12 +5,15 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
 
 use presocks_abi::sockaddr::is_local;
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use crate::args::Udp;
 use crate::broker::destination::{Denial, Server, Way, is_at, server, way};
+use crate::broker::kernel_route::is_broadcast;
 use crate::broker::report::Program;
 use crate::broker::{Broker, resolver};
 use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Protocol, Unproxied};
@@ -98,7 +101,20 @@ impl fmt::Display for Refusal {
 
 /// Where a destination is for this program.
 pub(in crate::broker) fn place(broker: &Broker, destination: SocketAddr, program: &Program<'_>) -> Place {
-    place_for(broker, destination, &|| program.names())
+    match place_for(broker, destination, &|| program.names()) {
+        // That of a network here is some host's where the proxy is.
+        Place::Behind(_) if is_broadcast(destination.ip()) => {
+            Place::Refused(Refusal::Unproxied(Unproxied::Group))
+        }
+        place => place,
+    }
+}
+
+/// Does the kernel refuse this refused destination as well, to a socket that may not broadcast (socket(7), `SO_BROADCAST`)?
+pub(super) fn is_forbidden(socket: BorrowedFd<'_>, destination: SocketAddr, why: &Refusal) -> bool {
+    let ip = destination.ip().to_canonical();
+    let is_broadcast = *why == Refusal::Unproxied(Unproxied::Group) && ip.is_ipv4() && !ip.is_multicast();
+    is_broadcast && sockopt::socket_broadcast(socket) == Ok(false)
 }
 
 /// The same, by the names that the program goes by.
