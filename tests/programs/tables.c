@@ -4,7 +4,6 @@
  */
 #include "watched.h"
 #include <dirent.h>
-#include <sys/select.h>
 
 #define DATA 0x8badf00dfeedc0deULL
 
@@ -25,32 +24,8 @@ static void close_the_rest(void) {
     close_range(500, ~0U, 0);
 }
 
-/* What `fd` shows while its connect is under way, and that nothing can be read or written; 0 when all is well. */
-static int is_pending(int fd) {
-    fd_set set;
-    struct timeval none = {0, 0};
-    struct sockaddr_storage peer;
-    socklen_t length = sizeof peer;
-    char byte;
-    FD_ZERO(&set);
-    FD_SET(fd, &set);
-    if (poll_one(fd, POLLIN | POLLOUT, 0) != 0)
-        return 1;
-    if (select(fd + 1, NULL, &set, NULL, &none) != 0)
-        return 2;
-    if (socket_error(fd) != 0)
-        return 3;
-    if (getpeername(fd, (void *)&peer, &length) != -1 || errno != ENOTCONN)
-        return 4;
-    if (send(fd, "early", 5, MSG_DONTWAIT | MSG_NOSIGNAL) != -1 || errno != EAGAIN)
-        return 5;
-    if (read(fd, &byte, 1) != -1 || errno != EAGAIN)
-        return 6;
-    return connect_to(fd, &held) != -1 || errno != EALREADY ? 7 : 0;
-}
-
 static int sees_it_through(int fd) {
-    int early = is_pending(fd);
+    int early = is_pending(fd, &held);
     stage("release");
     if (early)
         return early;
