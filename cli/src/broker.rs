@@ -15,6 +15,7 @@ mod device;
 mod dns;
 mod failure;
 mod gssapi;
+mod holders;
 mod hop;
 mod hosts;
 mod isolation;
@@ -66,6 +67,7 @@ use connecting::Connecting;
 use datagram::Datagrams;
 use descriptors::Descriptors;
 use dns::upstream::Upstreams;
+use holders::Holders;
 use isolation::Mark;
 use names::Names;
 use other_proxy::OtherProxies;
@@ -93,6 +95,7 @@ struct Broker {
     mark: Mark,
     connecting: Connecting,
     descriptors: Descriptors,
+    holders: Holders,
     relays: Relays,
     sinks: Sinks,
     datagrams: Datagrams,
@@ -140,6 +143,7 @@ pub(crate) fn run(
         kerberos: gssapi::Turns::default(),
         mark: Mark::new()?,
         connecting: Connecting::default(),
+        holders: Holders::default(),
         relays: Relays::default(),
         sinks: Sinks::reserve()?,
         descriptors: Descriptors::new(),

@@ -5,7 +5,7 @@
 mod command;
 mod front;
 pub(crate) mod message;
-mod preflight;
+pub(crate) mod preflight;
 pub(crate) mod process;
 
 use std::env;

@@ -120,12 +120,18 @@ pub enum Request {
     /// where its connection comes from as its peer sees it.
     OwnAddress,
     /// How the connect ends that is under way on the socket with this cookie, in another process or for another thread. Answer: [`Reply::Done`] with its errno,
-    /// or 0, or `ENOENT` when none is under way. As long as it is waited for, the attempt goes on.
+    /// or 0, or `ENOENT` when none is under way (nor has failed since somebody was told that it is). As long as it is waited for, the attempt goes on.
     Await {
         /// The socket's `SO_COOKIE`.
         cookie: u64,
         /// Is the answer to come at once? Then `EINPROGRESS` says that one is under way.
         is_impatient: bool,
+    },
+    /// The socket with this cookie is sent to another process, and its connect goes on even if nobody has it for a while. Answer: [`Reply::Done`] with 0, or
+    /// `ENOENT` when none is under way.
+    HandOn {
+        /// The socket's `SO_COOKIE`.
+        cookie: u64,
     },
 }
 
@@ -233,6 +239,7 @@ impl Request {
             | Self::DatagramDissolve
             | Self::Device { .. }
             | Self::Bind { .. }
+            | Self::HandOn { .. }
             | Self::Await { is_impatient: true, .. } => Queue::AtOnce,
         }
     }
@@ -303,6 +310,10 @@ impl Request {
                 fields.operation = 14;
                 fields.address = Some(*source);
             }
+            Self::HandOn { cookie } => {
+                fields.operation = 15;
+                fields.cookie = *cookie;
+            }
         }
         fields.encode()
     }
@@ -346,6 +357,7 @@ impl Request {
             12 => Ok(Self::OwnAddress),
             13 => Ok(Self::Await { cookie: fields.cookie, is_impatient: fields.flag()? }),
             14 => Ok(Self::DatagramHere { source: fields.address.ok_or(Malformed::BadField)? }),
+            15 => Ok(Self::HandOn { cookie: fields.cookie }),
             _ => Err(Malformed::NotAFrame),
         }
     }

@@ -5,6 +5,7 @@
 //! ticket stands in for meanwhile (see `epoll`). Slots are claimed, not locked (see `claim`): for a few system calls,
 //! never across a wait.
 
+mod adopted;
 mod elsewhere;
 mod owner;
 mod slot;
@@ -18,6 +19,7 @@ use crate::claim::{Phase, Use};
 use crate::errno::Errno;
 use crate::sys;
 use crate::ticket::{Outcome, Ticket};
+pub(crate) use adopted::{adopt, adopt_inherited};
 use slot::Seen;
 pub(crate) use slot::Slot;
 pub(crate) use sweep::{before_a_wait, sweep};
@@ -99,8 +101,11 @@ pub(crate) fn begun_as(fd: c_int) -> Option<Pending> {
 
 /// A copy of this descriptor is about to be sent to another process, or to this one: for a while nobody may have it.
 pub(crate) fn hand_on(fd: c_int) {
-    if let Some(pending) = sys::cookie(fd).ok().and_then(table::find) {
+    if let State::Waiting(pending) = state(fd)
+        && !pending.slot.is_handed_on()
+    {
         pending.slot.hand_on();
+        adopted::send_on(pending);
     }
 }
 

@@ -1,16 +1,18 @@
-//! recvfrom, recvmsg, recvmmsg: the sender that the program sees is the one that it means, not the broker's token (`flows`).
+//! recvfrom, recvmsg, recvmmsg: the sender that the program sees is the one that it means, not the broker's token (`flows`); a socket that comes in a
+//! message, and whose connect is under way, is pending here as well (`pending`).
 //!
 //! The seccomp filter brings these calls before the broker, which does the same for static programs; so they carry the pass. Calls without room for an
 //! address pass the filter as they are.
 #![allow(unsafe_code)]
 
 use libc::{c_int, c_uint, c_void, mmsghdr, msghdr, size_t, socklen_t, ssize_t, timespec};
+use presocks_abi::control::{Width, descriptors};
 
 use crate::errno::fail;
 use crate::kernel_limits::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::{errno, flows, transfer};
+use crate::{errno, flows, pending, session, transfer};
 
 redhook::hook! {
     // recvfrom(2). Changes: the sender, when it is the broker's. Passes: a call without an address. Safe in a signal handler. A cancellation point.
@@ -71,7 +73,7 @@ redhook::hook! {
 }
 
 redhook::hook! {
-    // recvmsg(2). Changes: as recvfrom. Safe in a signal handler. A cancellation point.
+    // recvmsg(2). Changes: as recvfrom; a pending socket that is received is entered as one. Safe in a signal handler. A cancellation point.
     unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => hooked_recvmsg {
         if let Err(error) = transfer::check(fd, flags, transfer::RECEIVING) {
             return fail(error) as ssize_t;
@@ -85,6 +87,8 @@ redhook::hook! {
         if let (Ok(_), Some(header)) = (result, unsafe { message.as_mut() }) {
             // SAFETY: recvmsg(2) demands `room` writable bytes at `msg_name`.
             unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, room) };
+            // SAFETY: the kernel has written as many bytes of control messages as it says.
+            unsafe { adopt_received(header) };
         }
         returned(result)
     }
@@ -119,6 +123,8 @@ redhook::hook! {
             let header = unsafe { &mut (*header).msg_hdr };
             // SAFETY: recvmmsg(2) demands at least `room` writable bytes at `msg_name`.
             unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, (*room).into()) };
+            // SAFETY: the kernel has written as many bytes of control messages as it says.
+            unsafe { adopt_received(header) };
         }
         returned(result) as c_int
     }
@@ -148,6 +154,22 @@ unsafe fn show_sender(fd: c_int, address: *mut libc::sockaddr, len: &mut socklen
             unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address.cast::<u8>(), bytes.len()) };
         }
     }
+    errno::set(kept);
+}
+
+/// Takes in the descriptors that have come with a message.
+///
+/// # Safety
+/// `msg_control` is null or has `msg_controllen` readable bytes.
+unsafe fn adopt_received(message: &msghdr) {
+    if message.msg_control.is_null() || message.msg_controllen == 0 || !session::is_there() {
+        return;
+    }
+    let kept = errno::current();
+    // SAFETY: the caller's promise.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen) };
+    descriptors(bytes, Width::OWN).for_each(pending::adopt);
     errno::set(kept);
 }
 

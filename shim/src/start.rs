@@ -1,7 +1,7 @@
 //! The constructor: everything that a hook will need is found before the program runs.
 //!
 //! dlsym(3) may allocate and take the loader's lock; after this no hook calls it. A hook that runs earlier, from another library's
-//! constructor, finds its symbol itself.
+//! constructor, finds its symbol itself. And what another program has begun is taken over, before this one can look at it.
 #![allow(unsafe_code)]
 
 use crate::session;
@@ -29,4 +29,5 @@ extern "C" fn start() {
     crate::socket::resolve();
     crate::status::resolve();
     crate::transfer::resolve();
+    crate::pending::adopt_inherited();
 }

@@ -39,8 +39,9 @@ pub(super) async fn serve(
     is_waited_for: impl Fn() -> bool,
 ) -> Option<i32> {
     let outcome = {
-        let given_up = pin!(turn.given_up(given_up));
-        connect(broker, &socket, destination, program, given_up, is_waited_for).await
+        let held = async || broker.holders.look(socket.as_fd()).await;
+        let given_up = pin!(turn.given_up(given_up, held));
+        connect(broker, &socket, destination, program, &turn, given_up, is_waited_for).await
     };
     if let Some(errno) = outcome {
         turn.end(errno);
@@ -54,6 +55,7 @@ async fn connect(
     socket: &Socket,
     destination: SocketAddr,
     program: &Program<'_>,
+    turn: &Turn<'_>,
     given_up: impl Future<Output = GivenUp> + Unpin,
     is_waited_for: impl Fn() -> bool,
 ) -> Option<i32> {
@@ -70,21 +72,26 @@ async fn connect(
     }
     let (route, path, result) = match route {
         Err(failure) => (None, None, Err(failure)),
-        Ok(route) => tokio::select! {
-            // First: nothing more is done with a socket that is its program's again.
-            biased;
-            why = given_up => {
-                return match why {
-                    GivenUp::Left => {
-                        socket.reset();
-                        None
-                    }
-                    // Threads and processes that still wait for it are told so.
-                    GivenUp::Dissolved => Some(DISSOLVED),
-                };
+        Ok(route) => {
+            let ended = {
+                let attempt = pin!(attempt(broker, socket, &route, program));
+                tokio::select! {
+                    // First: nothing more is done with a socket that is its program's again.
+                    biased;
+                    why = given_up => Err(why),
+                    ended = turn.unless_in_doubt(attempt) => Ok(ended),
+                }
+            };
+            match ended {
+                Ok((path, result)) => (Some(route), path, result),
+                Err(GivenUp::Left) => {
+                    socket.reset();
+                    return None;
+                }
+                // Threads and processes that still wait for it are told so.
+                Err(GivenUp::Dissolved) => return Some(DISSOLVED),
             }
-            (path, result) = attempt(broker, socket, &route, program) => (Some(route), path, result),
-        },
+        }
     };
     let refused = target(broker, destination).filter(|_| route.is_none());
     let shown: &dyn fmt::Display = match (&route, &refused) {

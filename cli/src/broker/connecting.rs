@@ -2,12 +2,24 @@
 //! end with a ticket of their own, and then keeps the attempt going as much as those who began it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
+use super::holders::{self, Held};
 use super::memory::Burst;
+
+/// How long a program that has the socket may take to start, and to ask how the connect stands.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// While it is executed, a program cannot be looked at.
+const PATIENCE_WITH_THE_UNKNOWN: Duration = Duration::from_millis(300);
 
 /// Why an attempt ends before it is done, or a wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +34,8 @@ pub(super) enum GivenUp {
 #[derive(Default)]
 pub(super) struct Connecting {
     attempts: RefCell<HashMap<u64, Rc<Attempt>>>,
+    /// Those that have failed when somebody had been told that they were under way, from the oldest to the newest: he may be about to wait.
+    failed: RefCell<VecDeque<(u64, i32)>>,
     burst: Burst,
 }
 
@@ -29,10 +43,19 @@ pub(super) struct Connecting {
 struct Attempt {
     /// Those who wait beside who began it.
     others: Rc<Waiters>,
+    /// Is it being looked whether anybody has the socket who will wait?
+    is_in_doubt: Cell<bool>,
+    /// Was a copy of the socket sent to another process? For a while nobody may have it.
+    is_handed_on: Cell<bool>,
     dissolved: Notify,
+    /// Was somebody told that it is under way?
+    is_known: Cell<bool>,
     outcome: Cell<Option<i32>>,
     ended: Notify,
 }
+
+/// Most failures that are remembered; the oldest make room.
+const MOST_FAILED: usize = 256;
 
 impl Connecting {
     /// Begins an attempt; `None` while another one is under way on this socket.
@@ -41,15 +64,23 @@ impl Connecting {
         if all.contains_key(&cookie) {
             return None;
         }
+        self.failed.borrow_mut().retain(|(other, _)| *other != cookie);
         let attempt = Rc::<Attempt>::default();
         all.insert(cookie, Rc::clone(&attempt));
         self.burst.count(all.len());
         Some(Turn { connecting: self, cookie, attempt })
     }
 
-    /// Is an attempt under way?
+    /// Is an attempt under way? Then who asks may wait for its end afterwards, even if it has failed by then.
     pub(super) fn has(&self, cookie: u64) -> bool {
-        self.attempts.borrow().contains_key(&cookie)
+        let all = self.attempts.borrow();
+        all.get(&cookie).inspect(|attempt| attempt.is_known.set(true)).is_some()
+    }
+
+    /// A copy of the socket is about to be sent to another process. False when no attempt is under way.
+    pub(super) fn hand_on(&self, cookie: u64) -> bool {
+        let all = self.attempts.borrow();
+        all.get(&cookie).inspect(|attempt| attempt.is_handed_on.set(true)).is_some()
     }
 
     /// Ends an attempt, as the program has dissolved the socket.
@@ -65,11 +96,15 @@ impl Connecting {
         self.attempts.borrow_mut().shrink_to_fit();
     }
 
+    fn failure(&self, cookie: u64) -> Option<i32> {
+        self.failed.borrow().iter().find(|(other, _)| *other == cookie).map(|(_, errno)| *errno)
+    }
+
     /// Waits for the end of the attempt on this socket: its errno, 0 for success, `ENOENT` when there is none. `None` when it has ended without
     /// one, or nobody waits here any more.
     pub(super) async fn end(&self, cookie: u64, given_up: impl Future<Output = GivenUp>) -> Option<i32> {
         let found = self.attempts.borrow().get(&cookie).map(Rc::clone);
-        let Some(attempt) = found else { return Some(libc::ENOENT) };
+        let Some(attempt) = found else { return Some(self.failure(cookie).unwrap_or(libc::ENOENT)) };
         let _other = attempt.others.enter();
         let mut ended = std::pin::pin!(attempt.ended.notified());
         tokio::select! {
@@ -93,12 +128,17 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Ready when there is no use in going on: `by_first` says so of those who began it.
-    pub(super) async fn given_up(&self, by_first: impl Future<Output = GivenUp> + Unpin) -> GivenUp {
+    /// Ready when there is no use in going on: `by_first` says so of those who began it, `held` by whom the socket is.
+    pub(super) async fn given_up(
+        &self,
+        by_first: impl Future<Output = GivenUp> + Unpin,
+        held: impl AsyncFn() -> Held,
+    ) -> GivenUp {
         let by_all = async {
             let why = by_first.await;
             if why == GivenUp::Left {
-                self.attempt.others.all_left().await;
+                // Seldom, and large.
+                Box::pin(self.left(held)).await;
             }
             why
         };
@@ -109,14 +149,56 @@ impl Turn<'_> {
         }
     }
 
+    /// Runs the attempt, which stands still while it is not known whether it is for anybody.
+    pub(super) async fn unless_in_doubt<T>(&self, mut attempt: Pin<&mut impl Future<Output = T>>) -> T {
+        // Whoever looks runs in the same task, so this is asked again afterwards.
+        poll_fn(
+            |context| {
+                if self.attempt.is_in_doubt.get() { Poll::Pending } else { attempt.as_mut().poll(context) }
+            },
+        )
+        .await
+    }
+
     /// Does anybody wait for it beside those who began it?
     pub(super) fn has_others(&self) -> bool {
-        self.attempt.others.count.get() > 0
+        self.attempt.others.is_any()
+    }
+
+    /// Ready when nobody waits, and nobody will. A program that has the socket across execve(2), or received it, asks as soon as it runs; only one that the
+    /// shim is in can be kept out of the handshake until then.
+    async fn left(&self, held: impl AsyncFn() -> Held) {
+        loop {
+            self.attempt.others.all_left().await;
+            let since = Instant::now();
+            while !self.attempt.others.is_any() {
+                self.attempt.is_in_doubt.set(true);
+                let held = held().await;
+                self.attempt.is_in_doubt.set(false);
+                let patience = match held {
+                    Held::Nowhere if self.attempt.is_handed_on.get() => Duration::MAX,
+                    Held::ByHooked => PATIENCE,
+                    Held::Perhaps => PATIENCE_WITH_THE_UNKNOWN,
+                    Held::Nowhere | Held::ByOther => Duration::ZERO,
+                };
+                if !self.attempt.others.is_any() && since.elapsed() >= patience {
+                    return;
+                }
+                sleep(holders::INTERVAL).await;
+            }
+        }
     }
 
     /// Ends it: the others are told.
     pub(super) fn end(self, errno: i32) {
         self.attempt.outcome.set(Some(errno));
+        if errno != 0 && self.attempt.is_known.get() {
+            let mut failed = self.connecting.failed.borrow_mut();
+            failed.push_back((self.cookie, errno));
+            if failed.len() > MOST_FAILED {
+                failed.pop_front();
+            }
+        }
     }
 }
 
@@ -173,12 +255,17 @@ mod tests {
     use std::future::{pending, ready};
 
     use tokio::task::{LocalSet, spawn_local, yield_now};
+    use tokio::time::timeout;
 
     use super::*;
 
     fn run(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         LocalSet::new().block_on(&runtime, test);
+    }
+
+    fn held_by(held: Held) -> impl AsyncFn() -> Held {
+        move || ready(held)
     }
 
     #[test]
@@ -207,6 +294,28 @@ mod tests {
     }
 
     #[test]
+    fn who_knows_of_it_is_told_that_it_has_failed_until_there_is_another() {
+        run(async {
+            let connecting = Connecting::default();
+            for (is_known, told) in [(false, libc::ENOENT), (true, libc::ECONNREFUSED)] {
+                let turn = connecting.begin(7).unwrap();
+                assert!(!is_known || connecting.has(7));
+                turn.end(libc::ECONNREFUSED);
+                assert_eq!(connecting.end(7, pending()).await, Some(told));
+            }
+            drop(connecting.begin(7));
+            assert_eq!(connecting.end(7, pending()).await, Some(libc::ENOENT));
+            for cookie in 0..=MOST_FAILED as u64 {
+                let turn = connecting.begin(cookie).unwrap();
+                assert!(connecting.has(cookie));
+                turn.end(libc::ETIMEDOUT);
+            }
+            assert_eq!(connecting.end(0, pending()).await, Some(libc::ENOENT));
+            assert_eq!(connecting.end(1, pending()).await, Some(libc::ETIMEDOUT));
+        });
+    }
+
+    #[test]
     fn it_goes_on_for_as_long_as_anybody_waits() {
         run(async {
             let connecting = Rc::new(Connecting::default());
@@ -221,7 +330,7 @@ mod tests {
                 async move { connecting.end(7, left).await }
             });
             yield_now().await;
-            let mut given_up = std::pin::pin!(turn.given_up(ready(GivenUp::Left)));
+            let mut given_up = std::pin::pin!(turn.given_up(ready(GivenUp::Left), held_by(Held::Nowhere)));
             tokio::select! {
                 biased;
                 _ = &mut given_up => panic!("given up while another waits"),
@@ -230,6 +339,27 @@ mod tests {
             leave.notify_one();
             assert_eq!(given_up.await, GivenUp::Left);
             assert_eq!(other.await.unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn it_goes_on_while_somebody_may_ask_who_has_the_socket() {
+        run(async {
+            let connecting = Connecting::default();
+            for (held, is_handed_on, goes_on) in [
+                (Held::Nowhere, false, false),
+                (Held::Nowhere, true, true),
+                (Held::Perhaps, false, true),
+                (Held::ByHooked, false, true),
+                (Held::ByOther, true, false),
+            ] {
+                let turn = connecting.begin(7).unwrap();
+                assert!(!is_handed_on || connecting.hand_on(7));
+                let given_up = turn.given_up(ready(GivenUp::Left), held_by(held));
+                let soon = timeout(Duration::from_millis(1), given_up).await;
+                assert_eq!(soon.is_err(), goes_on, "{held:?}");
+            }
+            assert!(!connecting.hand_on(7));
         });
     }
 
@@ -243,13 +373,13 @@ mod tests {
                 async move { connecting.end(7, ready(GivenUp::Dissolved)).await }
             });
             yield_now().await;
-            assert_eq!(turn.given_up(pending()).await, GivenUp::Dissolved);
+            assert_eq!(turn.given_up(pending(), held_by(Held::Nowhere)).await, GivenUp::Dissolved);
             turn.end(libc::EPIPE);
             assert_eq!(other.await.unwrap(), Some(libc::EPIPE));
 
             let turn = connecting.begin(7).unwrap();
             connecting.dissolve(7);
-            assert_eq!(turn.given_up(ready(GivenUp::Left)).await, GivenUp::Dissolved);
+            assert_eq!(turn.given_up(ready(GivenUp::Left), held_by(Held::Nowhere)).await, GivenUp::Dissolved);
         });
     }
 }

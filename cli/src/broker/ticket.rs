@@ -151,6 +151,10 @@ fn answer(
             let may_be_under_way = broker.connecting.has(cookie) || broker.descriptors.holds_back();
             Reply::Done { errno: if may_be_under_way { libc::EINPROGRESS } else { libc::ENOENT } }
         }
+        (Request::HandOn { cookie }, _) => {
+            let is_known = broker.connecting.hand_on(cookie) || broker.descriptors.holds_back();
+            Reply::Done { errno: if is_known { 0 } else { libc::ENOENT } }
+        }
         _ => return None,
     })
 }
@@ -170,7 +174,8 @@ fn is_meant(request: &Request, socket: BorrowedFd<'_>) -> bool {
         | Request::Reverse { .. }
         | Request::Peer { .. }
         | Request::Await { .. }
-        | Request::DatagramHere { .. } => true,
+        | Request::DatagramHere { .. }
+        | Request::HandOn { .. } => true,
     }
 }
 

@@ -91,6 +91,15 @@ pub(super) fn look(command: &OsStr) -> Option<Obstacle> {
     None
 }
 
+/// Does the shim get into the program that this process runs? `None` if the process cannot be looked at.
+pub(crate) fn is_open_to_the_shim(process: i32) -> Option<bool> {
+    let program = PathBuf::from(format!("/proc/{process}/exe"));
+    let head = head(&program)?;
+    let name = std::fs::read_link(&program).ok()?;
+    let is_loader = name.file_name() == Some(OsStr::new(THIS.1));
+    Some(is_loader || obstacle(&program, &head).is_none())
+}
+
 fn obstacle(program: &Path, head: &[u8]) -> Option<Kind> {
     let (machine, loader) = match shape(head)? {
         Shape::Static if program.file_name() == Some(OsStr::new(THIS.1)) => return None,

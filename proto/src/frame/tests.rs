@@ -38,6 +38,7 @@ fn requests() -> Vec<Request> {
     all.extend([i32::MIN, -1, 0, 128].map(|backlog| Request::Listen { backlog }));
     all.push(Request::OwnAddress);
     all.extend([true, false].map(|is_impatient| Request::Await { cookie: u64::MAX - 1, is_impatient }));
+    all.push(Request::HandOn { cookie: u64::MAX - 2 });
     for value in [&b""[..], &[7, 0, 0, 0], b"exactly-fifteen", &[0xff; 16]] {
         let value = DeviceValue::new(value);
         all.push(Request::Device { level: u32::MAX, name: u16::MAX, value });

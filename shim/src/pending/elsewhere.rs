@@ -8,7 +8,7 @@ use presocks_proto::session::Queue;
 use super::{Pending, State};
 use crate::claim::Phase;
 use crate::errno::Errno;
-use crate::ticket::{self, Ticket};
+use crate::ticket::{NoTicket, Ticket};
 
 impl Pending {
     /// A ticket that brings the end of this connect; `None` when there is no descriptor, or no broker.
@@ -22,7 +22,8 @@ impl Pending {
             return self.renew(by);
         }
         // The table in which it was begun is not ours, so the slot is not, either.
-        match is_under_way(self.slot.cookie()) {
+        let asked = Ticket::open(Queue::AtOnce).map_err(NoTicket::report);
+        match asked.and_then(|ticket| is_under_way(ticket, self.slot.cookie())) {
             Ok(true) => State::Waiting(self),
             Ok(false) => {
                 // Where there is no telling whose it is, it is nobody's any more.
@@ -69,9 +70,9 @@ pub(super) fn await_end(cookie: u64) -> Result<Ticket, Errno> {
 /// Is a connect under way on the socket with this cookie, whoever has begun it?
 ///
 /// # Errors
-/// `ENETUNREACH` when there is nobody to ask.
-pub(super) fn is_under_way(cookie: u64) -> Result<bool, Errno> {
-    match ticket::ask(&Request::Await { cookie, is_impatient: true }, None) {
+/// `ENETUNREACH` when the broker does not answer.
+pub(super) fn is_under_way(ticket: Ticket, cookie: u64) -> Result<bool, Errno> {
+    match ticket.ask(&Request::Await { cookie, is_impatient: true }, None) {
         Err(libc::EINPROGRESS) => Ok(true),
         Err(libc::ENOENT) => Ok(false),
         Ok(_) | Err(_) => Err(libc::ENETUNREACH),

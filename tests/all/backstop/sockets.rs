@@ -1,6 +1,7 @@
 //! What no proxy carries: raw and packet sockets, other transports, datagrams, multicast, and io_uring, which passes
 //! every filter by.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use presocks_tests::lab::{CLIENT, CLIENT6};
@@ -52,6 +53,19 @@ fn an_ipv6_socket_that_was_refused_over_ipv4_goes_to_an_ipv6_proxy() {
         stage.lab.presocks(words).proxy(&stage.proxy.url6()).run().success();
         stage.lab.assert_no_leak();
     }
+}
+
+#[test]
+fn a_pending_socket_that_goes_on_in_a_static_program_fails_and_shows_nothing_of_the_handshake() {
+    let Some(stage) = stage_for(&[Build::Static, Build::Shared]) else { return };
+    let program = Build::Shared.of(&stage.lab, "bequeathed", &[]);
+    let heir = Build::Static.of(&stage.lab, "bequeathed", &[]);
+    let mut words: Vec<OsString> = [program.into()].into_iter().chain(arguments(&stage)).collect();
+    words.push(format!("heir={}", heir.display()).into());
+    let run = || stage.lab.presocks(words.clone()).proxy(&stage.proxy);
+    run().run().success();
+    run().ordinary_user().run().success();
+    stage.lab.assert_no_leak();
 }
 
 #[test]

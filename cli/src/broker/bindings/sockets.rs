@@ -5,12 +5,10 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt as _;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with, sockopt,
@@ -18,6 +16,7 @@ use rustix::net::{
 use tokio::task::spawn_local;
 
 use crate::broker::Broker;
+use crate::broker::holders::{inode, sockets};
 use crate::broker::socket::{Socket, option, protocol};
 
 /// How often to look which listeners programs have closed. One that is missed twice is closed.
@@ -42,7 +41,7 @@ impl Identity {
         let _ = option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &mut device);
         Self {
             cookie: socket.cookie(),
-            inode: fstat(socket.as_fd()).map_or(0, |stat| stat.st_ino),
+            inode: inode(socket.as_fd()),
             device: u32::from_ne_bytes(device),
             process,
             is_hidden: protocol(socket.as_fd()).is_ok_and(|protocol| protocol == libc::IPPROTO_MPTCP),
@@ -82,17 +81,15 @@ impl Identity {
     }
 }
 
-/// All that a process has a descriptor for.
+/// All sockets that a process has a descriptor for.
 ///
 /// # Errors
 /// The process may not be looked at.
 pub(super) fn held_by(process: i32) -> io::Result<HashSet<u64>> {
-    let descriptors = match std::fs::read_dir(format!("/proc/{process}/fd")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
-        descriptors => descriptors?,
-    };
-    let files = descriptors.filter_map(Result::ok).filter_map(|entry| std::fs::metadata(entry.path()).ok());
-    Ok(files.map(|file| file.ino()).collect())
+    match sockets(process) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
+        found => Ok(found?.into_iter().collect()),
+    }
 }
 
 /// Looks from now on which listeners are closed, until none is left.

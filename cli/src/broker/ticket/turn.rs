@@ -12,6 +12,7 @@ use super::request::{self, is_given_up, is_given_up_early};
 use crate::broker::connecting::{GivenUp, Turn};
 use crate::broker::descriptors::{Permit, Place};
 use crate::broker::failure::Failure;
+use crate::broker::holders::Held;
 use crate::broker::report::Program;
 use crate::broker::socket::Socket;
 use crate::broker::strangers::Admission;
@@ -111,7 +112,8 @@ async fn place(broker: &Broker, ticket: &UnixSeqpacket, turn: &Turn<'_>) -> Resu
     let given_up = pin!(is_given_up_early(ticket));
     tokio::select! {
         biased;
-        why = turn.given_up(given_up) => Err(why),
+        // Who has the socket is not known until it is received.
+        why = turn.given_up(given_up, async || Held::Nowhere) => Err(why),
         place = broker.descriptors.connect(Program::Behind(ticket).process()) => Ok(place),
     }
 }
