@@ -7,6 +7,7 @@ mod front;
 pub(crate) mod message;
 pub(crate) mod preflight;
 pub(crate) mod process;
+mod sanitizers;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -73,7 +74,7 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
     if let (Backstop::Off, Some(obstacle)) = (settings.backstop, &obstacle) {
         return Err(format!("{obstacle}, so without the backstop it would connect directly; it was not run"));
     }
-    let preload = library::materialise()?;
+    let shim = library::materialise()?;
     let session = new_session(&settings).map_err(|error| format!("no random numbers: {error}"))?;
     let listener = |queue| {
         let listener = rendezvous(&session, queue);
@@ -82,7 +83,7 @@ fn prepare(typed: Typed, streams: Standard) -> Result<Prepared, String> {
             .map_err(|error| format!("cannot listen on a Unix socket: {error}"))
     };
     let rendezvous = [listener(Queue::AtOnce)?, listener(Queue::InTurn)?];
-    let command = Command::new(&words, preload, &session, &settings.withheld, streams, limit)?;
+    let command = Command::new(&words, &shim, &session, &settings.withheld, streams, limit)?;
     Ok(Prepared { settings, session, rendezvous, obstacle, command })
 }
 

@@ -47,6 +47,7 @@ mod python;
 mod recipes;
 mod relay;
 mod rules;
+mod sanitizers;
 mod sequences;
 mod serve;
 mod sources;

@@ -1,6 +1,6 @@
 //! The command: its words, its environment, its start.
 //!
-//! It gets LD_PRELOAD (with what stood there already behind ours), the session, and the backstop's filter; it gets no proxy's address and no
+//! It gets LD_PRELOAD (with what stood there already), the session, and the backstop's filter; it gets no proxy's address and no
 //! password.
 
 use std::env;
@@ -15,6 +15,7 @@ use presocks_proto::session::{self, Session};
 
 use super::message::{Message, Messenger};
 use super::process::{self, DescriptorLimit, Forked, Pid, SignalMask, Strings, fork};
+use super::sanitizers;
 use crate::backstop::install::{Denied, install};
 use crate::backstop::listener::Listener;
 use crate::backstop::target::{Thread, has_own_proc, read};
@@ -105,7 +106,7 @@ impl Command {
     /// When a word holds a NUL, which no argument can.
     pub(super) fn new(
         words: &[OsString],
-        preload: OsString,
+        shim: &OsStr,
         session: &Session,
         without: &[&str],
         streams: Standard,
@@ -116,20 +117,20 @@ impl Command {
             |text: &OsStr| CString::new(text.as_bytes()).map_err(|_| "a word of the command holds a NUL");
         let arguments = words.iter().map(|word| string(word)).collect::<Result<_, _>>()?;
         let mut environment = Vec::new();
-        let replaced = [PRELOAD, session::VARIABLE];
+        let replaced = [PRELOAD, sanitizers::OPTIONS, session::VARIABLE];
         for (key, value) in env::vars_os() {
             if !without.iter().chain(&replaced).any(|name| key == *name) {
                 environment.push(string(&join(&key, &value))?);
             }
         }
-        let mut all = preload;
-        if let Some(existing) = env::var_os(PRELOAD).filter(|existing| !existing.is_empty()) {
-            all.push(":");
-            all.push(existing);
+        let existing = |name| env::var_os(name).unwrap_or_default();
+        for (key, value) in [
+            (PRELOAD, sanitizers::preload(shim, &existing(PRELOAD))),
+            (sanitizers::OPTIONS, sanitizers::options(&existing(sanitizers::OPTIONS))),
+            (session::VARIABLE, OsString::from_vec(session.to_text().to_vec())),
+        ] {
+            environment.push(string(&join(OsStr::new(key), &value))?);
         }
-        environment.push(string(&join(OsStr::new(PRELOAD), &all))?);
-        let session = OsString::from_vec(session.to_text().to_vec());
-        environment.push(string(&join(OsStr::new(session::VARIABLE), &session))?);
         Ok(Self {
             name,
             arguments: Strings::new(arguments),
