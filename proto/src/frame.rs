@@ -45,6 +45,8 @@ pub enum Request {
         destination: SocketAddr,
         /// The `SO_COOKIE` of the socket that is meant: a number may mean another by the time that it is attached.
         cookie: u64,
+        /// The number of the program's descriptor, of which the signal speaks if there is to be one (`O_ASYNC`).
+        number: i32,
     },
     /// Addresses for a name. Answer: [`Reply::Addresses`] or [`Reply::Done`] with an errno.
     Resolve {
@@ -126,6 +128,16 @@ pub enum Request {
         cookie: u64,
         /// Is the answer to come at once? Then `EINPROGRESS` says that one is under way.
         is_impatient: bool,
+    },
+    /// Whether a signal is to tell of the end of the connect that is under way on the socket with this cookie (`O_ASYNC`). Answer: [`Reply::Done`] with 0, or
+    /// `ENOENT` when none is under way.
+    Signal {
+        /// The socket's `SO_COOKIE`.
+        cookie: u64,
+        /// The number of the program's descriptor.
+        number: i32,
+        /// Is there to be one?
+        is_on: bool,
     },
     /// The socket with this cookie is sent to another process, and its connect goes on even if nobody has it for a while. Answer: [`Reply::Done`] with 0, or
     /// `ENOENT` when none is under way.
@@ -240,6 +252,7 @@ impl Request {
             | Self::Device { .. }
             | Self::Bind { .. }
             | Self::HandOn { .. }
+            | Self::Signal { .. }
             | Self::Await { is_impatient: true, .. } => Queue::AtOnce,
         }
     }
@@ -249,10 +262,11 @@ impl Request {
     pub fn encode(&self, token: &Secret) -> Frame {
         let mut fields = Fields::new(token);
         match self {
-            Self::Connect { destination, cookie } => {
+            Self::Connect { destination, cookie, number } => {
                 fields.operation = 1;
                 fields.cookie = *cookie;
                 fields.put_socket_address(*destination);
+                fields.put_bytes(&number.to_be_bytes());
             }
             Self::Resolve { name, family } => {
                 fields.operation = 2;
@@ -314,6 +328,12 @@ impl Request {
                 fields.operation = 15;
                 fields.cookie = *cookie;
             }
+            Self::Signal { cookie, number, is_on } => {
+                fields.operation = 16;
+                fields.cookie = *cookie;
+                fields.number = number.cast_unsigned();
+                fields.family = (*is_on).into();
+            }
         }
         fields.encode()
     }
@@ -329,7 +349,15 @@ impl Request {
 
     fn read(fields: &Fields) -> Result<Self, Malformed> {
         match fields.operation {
-            1 => Ok(Self::Connect { destination: fields.socket_address()?, cookie: fields.cookie }),
+            1 => Ok(Self::Connect {
+                destination: fields.socket_address()?,
+                cookie: fields.cookie,
+                number: fields
+                    .bytes()?
+                    .try_into()
+                    .map(i32::from_be_bytes)
+                    .map_err(|_| Malformed::BadField)?,
+            }),
             2 => {
                 let family = match fields.family {
                     0 => Family::Any,
@@ -358,6 +386,11 @@ impl Request {
             13 => Ok(Self::Await { cookie: fields.cookie, is_impatient: fields.flag()? }),
             14 => Ok(Self::DatagramHere { source: fields.address.ok_or(Malformed::BadField)? }),
             15 => Ok(Self::HandOn { cookie: fields.cookie }),
+            16 => Ok(Self::Signal {
+                cookie: fields.cookie,
+                number: fields.number.cast_signed(),
+                is_on: fields.flag()?,
+            }),
             _ => Err(Malformed::NotAFrame),
         }
     }

@@ -244,7 +244,7 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         Err(why) => return unjudged(fd, destination, why),
     };
     let pending = pending::insert(fd, ticket)?;
-    let request = Request::Connect { destination, cookie: pending.cookie() };
+    let request = Request::Connect { destination, cookie: pending.cookie(), number: fd };
     let sent = epoll::mask(pending, fd).and_then(|()| pending.send(&request, fd));
     if let Err(error) = sent {
         pending.abandon();

@@ -135,6 +135,16 @@ impl Pending {
         let _ = self.slot.with_ticket(|ticket| sys::set_receive_timeout(ticket.number(), time));
     }
 
+    /// Is a signal to tell of the end (fcntl(2), `O_ASYNC`)?
+    pub(crate) fn is_async(self) -> bool {
+        self.slot.is_async()
+    }
+
+    /// Whether a signal is to tell of the end.
+    pub(crate) fn set_async(self, is_on: bool) {
+        self.slot.set_async(is_on);
+    }
+
     /// Waits for the answer as connect() on the blocking socket `fd` does, and returns it: an errno, 0 for success. The slot does not know it yet.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ extern "C" fn start() {
     crate::close::resolve();
     crate::datagram::resolve();
     crate::epoll::resolve();
+    crate::fcntl::resolve();
     crate::getaddrinfo::resolve();
     crate::getaddrinfo_a::resolve();
     crate::getnameinfo::resolve();

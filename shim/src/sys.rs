@@ -97,6 +97,18 @@ pub(crate) fn is_nonblocking(fd: c_int) -> Result<bool, Errno> {
     syscall!(libc::SYS_fcntl, fd, libc::F_GETFL, 0).map(|flags| as_int(flags) & libc::O_NONBLOCK != 0)
 }
 
+/// fcntl(2) with `F_GETFL`: is there a signal when something can be done with it?
+pub(crate) fn is_async(fd: c_int) -> bool {
+    let flags = syscall!(libc::SYS_fcntl, fd, libc::F_GETFL, 0);
+    flags.is_ok_and(|flags| as_int(flags) & libc::O_ASYNC != 0)
+}
+
+/// ioctl(2) with `FIOASYNC`.
+pub(crate) fn set_async(fd: c_int, is_on: bool) -> Result<(), Errno> {
+    let value = c_int::from(is_on);
+    syscall!(libc::SYS_ioctl, fd, libc::FIOASYNC, from_ref(&value)).map(drop)
+}
+
 /// fcntl(2) with `F_GETFD`: is there such a descriptor?
 pub(crate) fn is_open(fd: c_int) -> bool {
     syscall!(libc::SYS_fcntl, fd, libc::F_GETFD, 0).is_ok()

@@ -122,6 +122,7 @@ programs! { same_bare_and_wrapped;
     pending_sockets_whose_copies_others_close_connect: "closers",
     a_pending_socket_is_pending_in_every_table_of_descriptors: "tables",
     a_pending_socket_that_another_program_goes_on_with_is_pending_there: "handed",
+    a_signal_tells_of_the_end_of_a_connect_and_of_nothing_before: "signalled",
     a_socket_that_is_dissolved_tells_those_that_wait_for_its_connect: "dissolving",
 }
 

@@ -24,7 +24,7 @@ def cookie_of(sock):
 
 def frame(operation, cookie, is_addressed):
     address = socket.inet_aton(TO[0]) if is_addressed else b""
-    head = struct.pack(">4sBBBB16s16sHHIQ", b"psk1", operation, 0, 4 if address else 0, 0, TOKEN, address, TO[1] if address else 0, 0, 0, cookie)
+    head = struct.pack(">4sBBBB16s16sHHIQ", b"psk1", operation, 0, 4 if address else 0, 4 if operation == CONNECT else 0, TOKEN, address, TO[1] if address else 0, 0, 0, cookie)
     return head + bytes(256)
 
 

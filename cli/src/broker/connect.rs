@@ -22,13 +22,22 @@ use super::isolation::Stranger;
 use super::negotiate::{Limits, negotiate};
 use super::report::{Program, Via};
 use super::socket::Socket;
+use super::socket::signals::{self, Teller};
 use super::socket::source::NotConnected;
 use super::stream::Stream;
 use super::{Broker, bindings, path, relay, resolver};
 use crate::args::Bind;
 use crate::route::NoDatagrams;
 
-/// Connects; the errno for the program, 0 for success. `None` when nobody is left to be told. `is_waited_for`: does a connect() wait for it in the kernel?
+/// How a connect has ended.
+pub(super) struct Ended {
+    /// For the program: 0 for success. `None` when nobody is left to be told.
+    pub(super) errno: Option<i32>,
+    /// Who tells by a signal, once the program is told.
+    pub(super) teller: Option<Teller>,
+}
+
+/// Connects. `is_waited_for`: does a connect() wait for it in the kernel?
 pub(super) async fn serve(
     broker: &Rc<Broker>,
     socket: Socket,
@@ -37,17 +46,20 @@ pub(super) async fn serve(
     turn: Turn<'_>,
     given_up: impl Future<Output = GivenUp> + Unpin,
     is_waited_for: impl Fn() -> bool,
-) -> Option<i32> {
-    let outcome = {
+) -> Ended {
+    turn.signal().set(turn.signal().get().filter(|_| signals::silence(socket.as_fd())));
+    let errno = {
         let held = async || broker.holders.look(socket.as_fd()).await;
         let given_up = pin!(turn.given_up(given_up, held));
         connect(broker, &socket, destination, program, &turn, given_up, is_waited_for).await
     };
-    if let Some(errno) = outcome {
+    let restore = |number| signals::restore(socket.as_fd(), number, errno == Some(0));
+    let teller = turn.signal().get().and_then(restore);
+    if let Some(errno) = errno {
         turn.end(errno);
     }
     socket.close().await;
-    outcome
+    Ended { errno, teller }
 }
 
 async fn connect(

@@ -48,6 +48,8 @@ struct Attempt {
     /// Was a copy of the socket sent to another process? For a while nobody may have it.
     is_handed_on: Cell<bool>,
     dissolved: Notify,
+    /// The number of which a signal is to speak when it ends (`O_ASYNC`).
+    signal: Cell<Option<i32>>,
     /// Was somebody told that it is under way?
     is_known: Cell<bool>,
     outcome: Cell<Option<i32>>,
@@ -58,14 +60,15 @@ struct Attempt {
 const MOST_FAILED: usize = 256;
 
 impl Connecting {
-    /// Begins an attempt; `None` while another one is under way on this socket.
-    pub(super) fn begin(&self, cookie: u64) -> Option<Turn<'_>> {
+    /// Begins an attempt; `None` while another one is under way on this socket. `number`: of the program's descriptor.
+    pub(super) fn begin(&self, cookie: u64, number: i32) -> Option<Turn<'_>> {
         let mut all = self.attempts.borrow_mut();
         if all.contains_key(&cookie) {
             return None;
         }
         self.failed.borrow_mut().retain(|(other, _)| *other != cookie);
         let attempt = Rc::<Attempt>::default();
+        attempt.signal.set(Some(number));
         all.insert(cookie, Rc::clone(&attempt));
         self.burst.count(all.len());
         Some(Turn { connecting: self, cookie, attempt })
@@ -81,6 +84,12 @@ impl Connecting {
     pub(super) fn hand_on(&self, cookie: u64) -> bool {
         let all = self.attempts.borrow();
         all.get(&cookie).inspect(|attempt| attempt.is_handed_on.set(true)).is_some()
+    }
+
+    /// Whether a signal is to tell of the end, and of which number. False when no attempt is under way.
+    pub(super) fn set_signal(&self, cookie: u64, signal: Option<i32>) -> bool {
+        let all = self.attempts.borrow();
+        all.get(&cookie).inspect(|attempt| attempt.signal.set(signal)).is_some()
     }
 
     /// Ends an attempt, as the program has dissolved the socket.
@@ -128,6 +137,11 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// See [`Connecting::set_signal`].
+    pub(super) fn signal(&self) -> &Cell<Option<i32>> {
+        &self.attempt.signal
+    }
+
     /// Ready when there is no use in going on: `by_first` says so of those who began it, `held` by whom the socket is.
     pub(super) async fn given_up(
         &self,
@@ -271,10 +285,10 @@ mod tests {
     #[test]
     fn one_attempt_at_a_time_is_under_way_on_a_socket() {
         let connecting = Connecting::default();
-        let turn = connecting.begin(7).unwrap();
-        assert!(connecting.begin(7).is_none() && connecting.has(7) && !connecting.has(8));
+        let turn = connecting.begin(7, 3).unwrap();
+        assert!(connecting.begin(7, 3).is_none() && connecting.has(7) && !connecting.has(8));
         turn.end(0);
-        assert!(!connecting.has(7) && connecting.begin(7).is_some());
+        assert!(!connecting.has(7) && connecting.begin(7, 3).is_some());
     }
 
     #[test]
@@ -282,7 +296,7 @@ mod tests {
         run(async {
             let connecting = Rc::new(Connecting::default());
             assert_eq!(connecting.end(7, pending()).await, Some(libc::ENOENT));
-            let turn = connecting.begin(7).unwrap();
+            let turn = connecting.begin(7, 3).unwrap();
             let other = spawn_local({
                 let connecting = Rc::clone(&connecting);
                 async move { connecting.end(7, pending()).await }
@@ -298,15 +312,15 @@ mod tests {
         run(async {
             let connecting = Connecting::default();
             for (is_known, told) in [(false, libc::ENOENT), (true, libc::ECONNREFUSED)] {
-                let turn = connecting.begin(7).unwrap();
+                let turn = connecting.begin(7, 3).unwrap();
                 assert!(!is_known || connecting.has(7));
                 turn.end(libc::ECONNREFUSED);
                 assert_eq!(connecting.end(7, pending()).await, Some(told));
             }
-            drop(connecting.begin(7));
+            drop(connecting.begin(7, 3));
             assert_eq!(connecting.end(7, pending()).await, Some(libc::ENOENT));
             for cookie in 0..=MOST_FAILED as u64 {
-                let turn = connecting.begin(cookie).unwrap();
+                let turn = connecting.begin(cookie, 3).unwrap();
                 assert!(connecting.has(cookie));
                 turn.end(libc::ETIMEDOUT);
             }
@@ -319,7 +333,7 @@ mod tests {
     fn it_goes_on_for_as_long_as_anybody_waits() {
         run(async {
             let connecting = Rc::new(Connecting::default());
-            let turn = connecting.begin(7).unwrap();
+            let turn = connecting.begin(7, 3).unwrap();
             let leave = Rc::new(Notify::new());
             let other = spawn_local({
                 let (connecting, leave) = (Rc::clone(&connecting), Rc::clone(&leave));
@@ -353,7 +367,7 @@ mod tests {
                 (Held::ByHooked, false, true),
                 (Held::ByOther, true, false),
             ] {
-                let turn = connecting.begin(7).unwrap();
+                let turn = connecting.begin(7, 3).unwrap();
                 assert!(!is_handed_on || connecting.hand_on(7));
                 let given_up = turn.given_up(ready(GivenUp::Left), held_by(held));
                 let soon = timeout(Duration::from_millis(1), given_up).await;
@@ -367,7 +381,7 @@ mod tests {
     fn it_ends_for_all_when_anybody_dissolves_the_socket() {
         run(async {
             let connecting = Rc::new(Connecting::default());
-            let turn = connecting.begin(7).unwrap();
+            let turn = connecting.begin(7, 3).unwrap();
             let other = spawn_local({
                 let connecting = Rc::clone(&connecting);
                 async move { connecting.end(7, ready(GivenUp::Dissolved)).await }
@@ -377,7 +391,7 @@ mod tests {
             turn.end(libc::EPIPE);
             assert_eq!(other.await.unwrap(), Some(libc::EPIPE));
 
-            let turn = connecting.begin(7).unwrap();
+            let turn = connecting.begin(7, 3).unwrap();
             connecting.dissolve(7);
             assert_eq!(turn.given_up(ready(GivenUp::Left), held_by(Held::Nowhere)).await, GivenUp::Dissolved);
         });

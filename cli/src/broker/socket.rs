@@ -7,6 +7,7 @@
 mod failed;
 mod filter;
 mod options;
+pub(super) mod signals;
 pub(super) mod source;
 
 use std::cell::Cell;

@@ -155,6 +155,10 @@ fn answer(
             let is_known = broker.connecting.hand_on(cookie) || broker.descriptors.holds_back();
             Reply::Done { errno: if is_known { 0 } else { libc::ENOENT } }
         }
+        (Request::Signal { cookie, number, is_on }, _) => {
+            let is_known = broker.connecting.set_signal(cookie, is_on.then_some(number));
+            Reply::Done { errno: if is_known { 0 } else { libc::ENOENT } }
+        }
         _ => return None,
     })
 }
@@ -175,7 +179,8 @@ fn is_meant(request: &Request, socket: BorrowedFd<'_>) -> bool {
         | Request::Peer { .. }
         | Request::Await { .. }
         | Request::DatagramHere { .. }
-        | Request::HandOn { .. } => true,
+        | Request::HandOn { .. }
+        | Request::Signal { .. } => true,
     }
 }
 

@@ -130,6 +130,8 @@ struct Caller {
 struct Taken {
     thread: Thread,
     fd: OwnedFd,
+    /// The caller's.
+    number: RawFd,
     domain: i32,
     kind: Kind,
 }
@@ -139,7 +141,7 @@ impl Taken {
     /// Those of fcntl(2).
     fn try_clone(&self) -> io::Result<Self> {
         let (thread, fd) = (self.thread.try_clone()?, self.fd.try_clone()?);
-        Ok(Self { thread, fd, domain: self.domain, kind: self.kind })
+        Ok(Self { thread, fd, number: self.number, domain: self.domain, kind: self.kind })
     }
 }
 
@@ -241,7 +243,7 @@ impl Caller {
         }
         let domain = i32::from(sockopt::socket_domain(&fd)?.as_raw());
         let kind = kind(fd.as_fd())?;
-        Ok(Taken { thread, fd, domain, kind })
+        Ok(Taken { thread, fd, number, domain, kind })
     }
 
     /// The caller's memory, to write results to.

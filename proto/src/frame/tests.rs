@@ -15,8 +15,8 @@ fn requests() -> Vec<Request> {
         .map(|text| text.parse().unwrap())
         .flat_map(|destination| {
             [
-                Request::Connect { destination, cookie: 0 },
-                Request::Connect { destination, cookie: u64::MAX - 1 },
+                Request::Connect { destination, cookie: 0, number: -1 },
+                Request::Connect { destination, cookie: u64::MAX - 1, number: -1 },
                 Request::DatagramConnect { destination },
                 Request::DatagramSend { destination, is_impatient: false },
                 Request::DatagramSend { destination, is_impatient: true },
@@ -39,6 +39,7 @@ fn requests() -> Vec<Request> {
     all.push(Request::OwnAddress);
     all.extend([true, false].map(|is_impatient| Request::Await { cookie: u64::MAX - 1, is_impatient }));
     all.push(Request::HandOn { cookie: u64::MAX - 2 });
+    all.extend([true, false].map(|is_on| Request::Signal { cookie: u64::MAX - 3, number: 7, is_on }));
     for value in [&b""[..], &[7, 0, 0, 0], b"exactly-fifteen", &[0xff; 16]] {
         let value = DeviceValue::new(value);
         all.push(Request::Device { level: u32::MAX, name: u16::MAX, value });

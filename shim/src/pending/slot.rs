@@ -46,6 +46,8 @@ pub(crate) struct Slot {
     errno: AtomicI32,
     /// Was a copy of the socket sent to another process?
     is_handed_on: AtomicBool,
+    /// Is a signal to tell of the end (fcntl(2), `O_ASYNC`)?
+    is_async: AtomicBool,
     registrations: [Registration; REGISTRATIONS],
 }
 
@@ -62,6 +64,7 @@ impl Slot {
             begun: AtomicU64::new(0),
             errno: AtomicI32::new(0),
             is_handed_on: AtomicBool::new(false),
+            is_async: AtomicBool::new(false),
             registrations: [const { Registration::new() }; REGISTRATIONS],
         }
     }
@@ -70,6 +73,7 @@ impl Slot {
     pub(super) fn fill(&self, fd: c_int, cookie: u64, ticket: Ticket, ticket_cookie: u64) {
         self.owner.take();
         self.is_handed_on.store(false, Ordering::Relaxed);
+        self.is_async.store(sys::is_async(fd), Ordering::Relaxed);
         self.cookie.store(cookie, Ordering::Relaxed);
         self.fd.store(fd, Ordering::Relaxed);
         self.begun.store(sys::coarse_milliseconds(), Ordering::Relaxed);
@@ -106,6 +110,14 @@ impl Slot {
 
     pub(super) fn is_handed_on(&self) -> bool {
         self.is_handed_on.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_async(&self, is_on: bool) {
+        self.is_async.store(is_on, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_async(&self) -> bool {
+        self.is_async.load(Ordering::Relaxed)
     }
 
     fn errno(&self) -> Errno {

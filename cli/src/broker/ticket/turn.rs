@@ -15,12 +15,13 @@ use crate::broker::failure::Failure;
 use crate::broker::holders::Held;
 use crate::broker::report::Program;
 use crate::broker::socket::Socket;
+use crate::broker::socket::signals::Teller;
 use crate::broker::strangers::Admission;
 use crate::broker::{Broker, bindings, connect};
 
 /// What is asked for; as small as it can be, since thousands wait.
 enum Wanted {
-    Connect { destination: SocketAddr, cookie: u64 },
+    Connect { destination: SocketAddr, cookie: u64, number: i32 },
     Listen { backlog: i32 },
     OwnAddress,
     Await { cookie: u64 },
@@ -31,9 +32,13 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     let Some(wanted) = wanted(&broker, &ticket).await else { return };
     // It has shown the token.
     drop(admission);
+    let mut teller = None;
     let reply = match wanted {
-        Wanted::Connect { destination, cookie } => {
-            connect(&broker, &ticket, permit, destination, cookie).await
+        Wanted::Connect { destination, cookie, number } => {
+            let connected = connect(&broker, &ticket, permit, destination, (cookie, number));
+            let (reply, who) = connected.await.unzip();
+            teller = who.flatten();
+            reply
         }
         Wanted::Listen { backlog } => Box::pin(listen(&broker, &ticket, permit, Some(backlog))).await,
         Wanted::OwnAddress => Box::pin(listen(&broker, &ticket, permit, None)).await,
@@ -48,11 +53,14 @@ pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: 
     if let Some(reply) = reply {
         let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
     }
+    if let Some(teller) = teller {
+        Box::pin(teller.tell()).await;
+    }
 }
 
 async fn wanted(broker: &Broker, ticket: &UnixSeqpacket) -> Option<Wanted> {
     Some(match request::read(broker, ticket).await? {
-        Request::Connect { destination, cookie } => Wanted::Connect { destination, cookie },
+        Request::Connect { destination, cookie, number } => Wanted::Connect { destination, cookie, number },
         Request::Listen { backlog } => Wanted::Listen { backlog },
         Request::OwnAddress => Wanted::OwnAddress,
         Request::Await { cookie, is_impatient: false } => Wanted::Await { cookie },
@@ -68,11 +76,11 @@ async fn connect(
     ticket: &UnixSeqpacket,
     permit: Permit,
     destination: SocketAddr,
-    cookie: u64,
-) -> Option<Reply> {
-    let done = |errno| Some(Reply::Done { errno });
+    (cookie, number): (u64, i32),
+) -> Option<(Reply, Option<Teller>)> {
+    let done = |errno| Some((Reply::Done { errno }, None));
     // The shim has looked already, but two threads may have looked at once.
-    let Some(turn) = broker.connecting.begin(cookie) else {
+    let Some(turn) = broker.connecting.begin(cookie, number) else {
         request::discard(ticket);
         return done(libc::EALREADY);
     };
@@ -92,19 +100,19 @@ async fn connect(
         turn.end(DISSOLVED);
         return done(DISSOLVED);
     }
-    let outcome = match Socket::new(socket) {
-        Ok(socket) if socket.cookie() != cookie => Some(libc::EBADF),
+    let ended = match Socket::new(socket) {
+        Ok(socket) if socket.cookie() != cookie => return done(libc::EBADF),
         Ok(socket) => {
             let program = Program::Behind(ticket);
             // The shim asks the kernel for the end of a connect() that it waits in.
             let given_up = pin!(is_given_up(ticket));
             connect::serve(broker, socket, destination, &program, turn, given_up, || false).await
         }
-        Err(error) => Some(Failure::Socket(error).errno()),
+        Err(error) => return done(Failure::Socket(error).errno()),
     };
     drop(place);
     // Nobody is left to be told; or the program waits until its socket is its own.
-    done(outcome.unwrap_or(libc::ECONNABORTED))
+    Some((Reply::Done { errno: ended.errno.unwrap_or(libc::ECONNABORTED) }, ended.teller))
 }
 
 /// A place for the connect, unless it is given up.

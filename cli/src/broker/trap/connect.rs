@@ -193,7 +193,7 @@ fn join_or_begin(
     let program = caller.program();
     let own = Rc::clone(&attempt);
     spawn_local(async move {
-        let Taken { thread, fd, .. } = taken;
+        let Taken { thread, fd, number, .. } = taken;
         let given_up = || async {
             tokio::select! {
                 biased;
@@ -201,11 +201,16 @@ fn join_or_begin(
                 () = has_ended(&thread) => GivenUp::Left,
             }
         };
-        let outcome = match (Socket::new(fd), broker.connecting.begin(cookie)) {
+        let mut teller = None;
+        let outcome = match (Socket::new(fd), broker.connecting.begin(cookie, number)) {
             (Ok(socket), Some(turn)) => {
                 let given_up = pin!(given_up());
                 let is_waited_for = || own.callers.is_any();
-                connect::serve(&broker, socket, destination, &program, turn, given_up, is_waited_for).await
+                let served =
+                    connect::serve(&broker, socket, destination, &program, turn, given_up, is_waited_for);
+                let ended = served.await;
+                teller = ended.teller;
+                ended.errno
             }
             // A hooked program has begun one on it.
             (Ok(_), None) => Some(libc::EALREADY),
@@ -215,6 +220,9 @@ fn join_or_begin(
         own.outcome.set(Some(outcome.unwrap_or(libc::ECONNABORTED)));
         own.ended.notify_waiters();
         own.callers.all_left().await;
+        if let Some(teller) = teller {
+            Box::pin(teller.tell()).await;
+        }
         if !own.delivered.get() && outcome.is_some() {
             sleep(REMEMBERED).await;
         }
