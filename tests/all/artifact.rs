@@ -1,12 +1,11 @@
 //! The shim as a file: what it offers to the programs that it is loaded into, and what it drags along.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
 use presocks_tests::binary::{cargo, target_directory, workspace};
-use presocks_tests::requirement::installed;
+use presocks_tests::requirement::missing_programs;
 
 /// Builds the shim as the command line tool's build script does.
 fn shim() -> PathBuf {
@@ -20,19 +19,9 @@ fn output(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// True, with a word about it, when binutils are missing (they come with every compiler).
-fn no_binutils() -> bool {
-    let missing = ["nm", "readelf"].iter().any(|program| !installed(program));
-    if missing {
-        assert!(!std::env::var("CI").is_ok_and(|value| value == "true"), "binutils are missing");
-        let _ = writeln!(std::io::stderr(), "skipped: binutils are missing");
-    }
-    missing
-}
-
 #[test]
 fn the_shim_exports_exactly_the_listed_symbols() {
-    if no_binutils() {
+    if missing_programs(&["nm", "readelf"]) {
         return;
     }
     let listing = output("nm", &["--dynamic", "--defined-only", "--format=posix", &shim().to_string_lossy()]);
@@ -50,7 +39,7 @@ fn the_shim_exports_exactly_the_listed_symbols() {
 
 #[test]
 fn the_shim_needs_libc_and_nothing_else() {
-    if no_binutils() {
+    if missing_programs(&["nm", "readelf"]) {
         return;
     }
     let listing = output("readelf", &["--dynamic", "--wide", &shim().to_string_lossy()]);

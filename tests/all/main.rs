@@ -7,6 +7,10 @@
     reason = "a test that cannot go on must fail"
 )]
 
+// `#[test]` is not the compiler's in this crate: see `presocks_tests::harness`.
+#[macro_use]
+extern crate presocks_tests_macros;
+
 mod artifact;
 mod backstop;
 mod banner;
@@ -57,3 +61,7 @@ mod tls;
 mod udp;
 mod unix_socket;
 mod wget;
+
+fn main() -> std::process::ExitCode {
+    presocks_tests::harness::main()
+}

@@ -54,7 +54,7 @@ pub struct Host {
 impl Host {
     /// Boots a host whose /etc has the files of the directory `etc` in place of the machine's.
     #[must_use]
-    pub fn boot(name: &'static str, etc: &Path) -> Self {
+    pub(crate) fn boot(name: &'static str, etc: &Path) -> Self {
         let mut messages = tempfile::tempfile().expect("a temporary file");
         let mut first_process = Command::new("setpriv")
             .args([

@@ -27,7 +27,7 @@
 //!   answers that no sane proxy gives. [`site`]: where one runs. [`certificates`]: good and bad ones.
 //! * [`kerberos`]: a realm with its KDC, and tickets.
 //! * [`origin`]: the servers that clients want to reach.
-//! * [`requirement`]: skipping where a tool is missing, failing in CI.
+//! * [`requirement`]: what the machine must offer; a test without it is ignored, and fails in CI. [`harness`]: runs the tests.
 //!
 //! Everything here panics with all that is known when something goes wrong: it runs inside tests only.
 #![allow(
@@ -43,6 +43,7 @@ pub mod certificates;
 pub mod command;
 pub mod compiler;
 pub mod daemon;
+pub mod harness;
 pub mod hops;
 pub mod host;
 pub mod kerberos;
