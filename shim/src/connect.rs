@@ -9,6 +9,7 @@
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass; `datagram` for a datagram socket |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | a datagram socket | `datagram` |
+//! | a stream socket that another process is connecting | `EALREADY` |
 //! | loopback, but for port 53 | pass; where a rule speaks of loopback, or a process has bound sockets to devices, the broker connects it, or nobody |
 //! | the same, from a socket that is bound to another address than loopback's | as below: the broker sees to it that the answers stay here |
 //! | of the other family | pass, to an address that goes nowhere: `EAFNOSUPPORT` or what else the kernel has |
@@ -109,6 +110,8 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     }
     match kind(fd) {
         Ok(Kind::Datagram) => datagram::connect(fd, destination),
+        // The kernel would have this one wait, and be done when the proxy is reached.
+        Ok(Kind::Stream) if pending::is_under_way_elsewhere(fd) => fail(libc::EALREADY),
         _ if sockaddr::is_local(destination) && socket::leaves_loopback(fd) => fail(libc::ENETUNREACH),
         Ok(Kind::Stream)
             if sockaddr::is_local(destination)

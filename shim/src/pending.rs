@@ -20,6 +20,7 @@ use crate::errno::Errno;
 use crate::sys;
 use crate::ticket::{Outcome, Ticket};
 pub(crate) use adopted::{adopt, adopt_inherited};
+pub(crate) use elsewhere::is_under_way_elsewhere;
 use slot::Seen;
 pub(crate) use slot::Slot;
 pub(crate) use sweep::{before_a_wait, sweep};

@@ -389,6 +389,10 @@ fn judge_stream(
     place: Option<Place>,
 ) -> Judged {
     match Destination::of(&taken, destination)? {
+        // The kernel would have it done when the proxy is reached.
+        Destination::OfAnotherFamily | Destination::Local if is_being_connected(caller, &taken)? => {
+            errno(libc::EALREADY)
+        }
         Destination::OfAnotherFamily => {
             let refused = connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes());
             errno(refused.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error))
@@ -406,6 +410,11 @@ fn judge_stream(
             Ok(None)
         }
     }
+}
+
+/// Does the broker connect it for somebody?
+fn is_being_connected(caller: &Caller, taken: &Taken) -> rustix::io::Result<bool> {
+    Ok(caller.broker.connecting.has(sockopt::socket_cookie(&taken.fd)?))
 }
 
 fn is_bound_off_loopback(socket: BorrowedFd<'_>) -> bool {

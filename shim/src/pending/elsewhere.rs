@@ -8,6 +8,7 @@ use presocks_proto::session::Queue;
 use super::{Pending, State};
 use crate::claim::Phase;
 use crate::errno::Errno;
+use crate::sys;
 use crate::ticket::{NoTicket, Ticket};
 
 impl Pending {
@@ -65,6 +66,12 @@ pub(super) fn await_end(cookie: u64) -> Result<Ticket, Errno> {
     ticket.connect(Queue::InTurn).map_err(|why| why.report())?;
     ticket.send(&Request::Await { cookie, is_impatient: false }, None)?;
     Ok(ticket)
+}
+
+/// Is another process connecting this stream socket, of which this one knows nothing? Only of a socket that has begun to connect is the broker asked.
+pub(crate) fn is_under_way_elsewhere(fd: c_int) -> bool {
+    let asked = || is_under_way(Ticket::open(Queue::AtOnce).ok()?, sys::cookie(fd).ok()?).ok();
+    sys::has_begun_to_connect(fd) && asked() == Some(true)
 }
 
 /// Is a connect under way on the socket with this cookie, whoever has begun it?

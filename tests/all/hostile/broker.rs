@@ -2,6 +2,7 @@
 //! kill it.
 
 use presocks_tests::origin::{HttpServer, http};
+use presocks_tests::proxy::scripted::{Gate, Script};
 use presocks_tests::proxy::{Microsocks, Upstream, url};
 use presocks_tests::{Lab, binary, missing};
 
@@ -15,8 +16,8 @@ fn a_killed_broker_fails_pending_and_new_connects_and_spares_standing_ones() {
     stage.lab.assert_no_leak();
 }
 
-/// Connects one socket twice at once: here, and in a new program, which knows of no connect under way. Then asks the broker
-/// for something else.
+/// Connects one socket twice at once: here, and in a new program, where it is blocking, and waits for how the first one ends. Then asks the broker for
+/// something else.
 const TWICE: &str = "
 import errno, socket, subprocess, sys
 to = (sys.argv[1], 7000)
@@ -44,8 +45,72 @@ fn two_programs_that_connect_one_socket_do_not_end_the_broker() {
     );
     lab.proxy.setup(&["nft", "-f", "-"], &drop);
     let words = ["python3", "-c", TWICE, "192.0.2.1"];
-    let outcome = lab.presocks(words).proxy(&url(None, SILENT)).stdin(TWICE).run();
-    outcome.success().stdout_is("EINPROGRESS\nEALREADY\nTrue\n");
+    let run = lab.presocks(words).proxy(&url(None, SILENT)).options(["--connect-timeout=2"]);
+    let outcome = run.stdin(TWICE).run();
+    outcome.success().stdout_is("EINPROGRESS\nETIMEDOUT\nTrue\n");
+    lab.assert_no_leak();
+}
+
+/// Begins to connect. Then other programs, which have taken the socket and know of no connect under way, connect it to there and to loopback.
+const AGAIN: &str = "
+import errno, os, socket, subprocess, sys
+first, loopback, protocol = sys.argv[1], sys.argv[2], int(sys.argv[3])
+again = '''
+import ctypes, errno, os, socket, sys
+PIDFD_GETFD = 438
+s = socket.socket(fileno=ctypes.CDLL(None).syscall(PIDFD_GETFD, os.pidfd_open(os.getppid()), int(sys.argv[3]), 0))
+s.setblocking(sys.argv[4] == 'blocking')
+print(errno.errorcode.get(s.connect_ex((sys.argv[1], int(sys.argv[2]))), 'connected'), *sys.argv[4:], flush=True)'''
+s = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+s.setblocking(False)
+print(errno.errorcode[s.connect_ex((first, 7000))], flush=True)
+sys.stdin.readline()
+for kind in 'hooked', 'caught':
+    environment = {name: value for name, value in os.environ.items() if kind == 'hooked' or name != 'LD_PRELOAD'}
+    for manner in 'non-blocking', 'blocking':
+        for to in first, loopback:
+            words = [sys.executable, '-c', again, to, '7000', str(s.fileno()), manner, kind, to]
+            subprocess.run(words, env=environment, check=True)
+";
+
+/// The kernel, which knows of the connect, has it done when the proxy is reached, and a blocking one wait for that.
+#[test]
+fn a_program_that_connects_a_socket_which_another_one_connects_is_not_told_that_the_proxy_is_reached() {
+    if missing(&["python3"]) {
+        return;
+    }
+    const SILENT: u16 = 5000;
+    let lab = Lab::new();
+    lab.permit_proxy_port(SILENT);
+    let drop = format!(
+        "table inet silence {{ chain input {{ type filter hook input priority 0; tcp dport {SILENT} drop; }}; }}\n"
+    );
+    lab.proxy.setup(&["nft", "-f", "-"], &drop);
+    let gate = Gate::closed();
+    let mute = Script::new().expect(3).pass(&gate).start(&lab);
+    let mut expected = String::from("EINPROGRESS\n");
+    for kind in ["hooked", "caught"] {
+        for manner in ["non-blocking", "blocking"] {
+            for to in ["192.0.2.1", "127.0.0.1"] {
+                expected.push_str(&format!("EALREADY {manner} {kind} {to}\n"));
+            }
+        }
+    }
+    // TCP and MPTCP.
+    for (count, protocol) in (1..).zip(["6", "262"]) {
+        for proxy in [url(None, SILENT), mute.url()] {
+            let words = ["python3", "-c", AGAIN, "192.0.2.1", "127.0.0.1", protocol];
+            let options = ["-q", "--connect-timeout=60", "--handshake-timeout=60"];
+            let mut run = lab.presocks(words).proxy(&proxy).options(options).start();
+            assert_eq!(run.line(), "EINPROGRESS");
+            if proxy == mute.url() {
+                gate.wait_for_arrivals(count);
+            }
+            run.write("go\n");
+            run.finish().success().stdout_is(&expected);
+        }
+    }
+    gate.open();
     lab.assert_no_leak();
 }
 

@@ -165,6 +165,10 @@ fn join_or_begin(
         Some((_, None)) => return Err(libc::EALREADY),
         Some((_, Some(_))) | None => {}
     }
+    // The kernel would have it done when the proxy is reached.
+    if caller.broker.connecting.has(cookie) {
+        return Err(libc::EALREADY);
+    }
     let untold = |attempt: &&Rc<Attempt>| !attempt.delivered.get();
     let outcome = found.as_ref().filter(untold).and_then(|attempt| attempt.outcome.get());
     // The kernel knows how another connect() on it has ended, and that is what this call is told; if not by its number, then we know that.
