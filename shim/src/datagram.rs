@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 mod here;
+mod local;
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -27,6 +28,7 @@ use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket::{NoTicket, Ticket};
 use crate::{control, errno, flows, gate, socket, sys, transfer};
 use here::{check_source, send_here, send_to_loopback};
+use local::Local;
 
 redhook::hook! {
     // send(2). Changes: `ENETUNREACH` on a datagram socket that was connected off the machine; `EAGAIN`, or waiting, on a
@@ -64,10 +66,20 @@ redhook::hook! {
         match check(fd, unsafe { sockaddr::read(address, address_len) }, flags) {
             Err(error) => fail(error) as ssize_t,
             Ok(Verdict::Pass) if is_too_long_for_peer(fd, len) => fail(libc::EMSGSIZE) as ssize_t,
-            Ok(Verdict::Pass) => {
-                // SAFETY: the caller's own arguments.
-                unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
-            }
+            // SAFETY: sendto(2) demands `address_len` readable bytes at `address`.
+            Ok(Verdict::Pass) => match unsafe { Local::read(address, address_len, flags) } {
+                Err(error) => fail(error) as ssize_t,
+                Ok(Some(local)) => {
+                    let (address, address_len) = local.as_arguments();
+                    let arguments = [int(fd), at(data), len, int(flags), at(address), address_len as usize];
+                    // SAFETY: the caller's own arguments but for the address, which is our copy.
+                    returned(unsafe { pass::wait(libc::SYS_sendto, arguments) })
+                }
+                Ok(None) => {
+                    // SAFETY: the caller's own arguments.
+                    unsafe { redhook::real!(sendto)(fd, data, len, flags, address, address_len) }
+                }
+            },
             Ok(Verdict::Token(token, destination)) => {
                 let mut part = libc::iovec { iov_base: data.cast_mut(), iov_len: len };
                 // SAFETY: one part, the caller's.
@@ -151,8 +163,22 @@ redhook::hook! {
         match verdict {
             // The kernel takes an address of no length for none.
             Verdict::Pass if !copy.msg_name.is_null() && copy.msg_namelen > 0 => {
-                // SAFETY: the caller's own message, in our copy.
-                unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
+                // SAFETY: sendmsg(2) demands `msg_namelen` readable bytes at `msg_name`.
+                match unsafe { Local::read(copy.msg_name.cast(), copy.msg_namelen, flags) } {
+                    Err(error) => fail(error) as ssize_t,
+                    Ok(Some(local)) if !names_a_device => {
+                        let (address, len) = local.as_arguments();
+                        copy.msg_name = address.cast_mut().cast();
+                        copy.msg_namelen = len;
+                        let arguments = [int(fd), at(&raw const copy), int(flags), 0, 0, 0];
+                        // SAFETY: the caller's own message but for the address, which is our copy.
+                        returned(unsafe { pass::wait(libc::SYS_sendmsg, arguments) })
+                    }
+                    Ok(_) => {
+                        // SAFETY: the caller's own message, in our copy.
+                        unsafe { redhook::real!(sendmsg)(fd, &raw const copy, flags) }
+                    }
+                }
             }
             Verdict::Token(token, destination) => {
                 // SAFETY: the caller's own message, in our copy.
@@ -230,7 +256,7 @@ pub(crate) fn resolve() {
 /// What a send may do. The kernel looks at the number anew, which may be another socket's by then: so what passes has no address, or one that may
 /// be sent to from any socket.
 enum Verdict {
-    /// Go on as the program asked: to no address, or to one that is none of IP's. The latter has not been judged.
+    /// Go on as the program asked: to no address, or to one that is none of IP's. The latter has not been judged ([`Local`]).
     Pass,
     /// Go on to this address, the copy of the one that was judged: a direct one, or one that goes nowhere. It opens no connection
     /// (`MSG_FASTOPEN`): what is direct for datagrams need not be for a stream.

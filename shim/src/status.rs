@@ -41,7 +41,8 @@ redhook::hook! {
 
 redhook::hook! {
     // getpeername(2). Changes: ENOTCONN while a connect is under way; afterwards the address that the program asked for, not
-    // the proxy's: where the seccomp filter stands, the broker writes it, when it is shown the call. Passes: sockets that the
+    // the proxy's: where the seccomp filter stands, the broker writes it, when it is shown the call, unless it may not look into the
+    // process. Passes: sockets that the
     // broker did not connect. Safe in a signal handler. No cancellation point.
     unsafe fn getpeername(fd: c_int, address: *mut libc::sockaddr, len: *mut socklen_t) -> c_int => hooked_getpeername {
         if pending::any() && !matches!(pending::state(fd), State::Ordinary) {
@@ -59,10 +60,17 @@ redhook::hook! {
             // SAFETY: as for the call above, which has written the length.
             unsafe { len.write(room) };
             // SAFETY: the caller's own arguments.
-            return returned(unsafe { as_the_broker_has_it(arguments) }) as c_int;
+            match unsafe { as_the_broker_has_it(arguments) } {
+                // The kernel never says so: the broker may not look into this process.
+                Err(libc::EACCES) => {}
+                result => return returned(result) as c_int,
+            }
         }
-        let Some(asked) = asked_for(fd, actual) else { return 0 };
-        // SAFETY: as for the call above, which has written the length.
+        let Some(asked) = asked_for(fd, actual) else {
+            // SAFETY: the caller's own arguments.
+            return returned(unsafe { pass::call(libc::SYS_getpeername, arguments) }) as c_int;
+        };
+        // SAFETY: as for the calls above, which have written the length.
         unsafe { len.write(room) };
         // SAFETY: getpeername(2) demands `room` writable bytes at `address`, and `*len` is `room` again.
         unsafe { put(asked.as_bytes(), address.cast(), len) }

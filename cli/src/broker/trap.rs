@@ -267,6 +267,11 @@ impl Caller {
     }
 }
 
+/// May nobody look into the program (`PR_SET_DUMPABLE`, or another user's)?
+fn is_not_allowed(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
 /// It passes when connections end that are under way.
 fn is_want_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
@@ -435,7 +440,11 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
         // Continue: it sends nothing.
         return now(Answer::Continue);
     }
-    let taken = caller.take(fd)?;
+    let taken = match caller.take(fd) {
+        // A hooked program asks by a ticket then; any other was told when it could not connect.
+        Err(error) if is_not_allowed(&error) => return errno(libc::EACCES),
+        taken => taken?,
+    };
     let asked = peer_of(taken.fd.as_fd()).and_then(|actual| {
         let cookie = sockopt::socket_cookie(&taken.fd).ok()?;
         ticket::peer(&caller.broker, cookie, actual)

@@ -5,6 +5,8 @@ use presocks_tests::origin::{HttpServer, Service, http};
 use presocks_tests::proxy::Microsocks;
 use presocks_tests::{Build, Lab, missing};
 
+use super::{same_bare_and_wrapped, stage_for, wrapped};
+
 const PAGES: [&str; 2] = ["http://origin.test/hello", "http://[fd88::2]/hello"];
 
 struct Scene {
@@ -108,4 +110,12 @@ fn what_is_traced_connects() {
         }
     }
     lab.assert_no_leak();
+}
+
+#[test]
+fn a_program_that_nobody_may_look_into_does_all_that_it_can_do_bare() {
+    let Some(stage) = stage_for(&[Build::Shared]) else { return };
+    let program = Build::Shared.of(&stage.lab, "undumpable", &[]);
+    same_bare_and_wrapped(&stage, &[&program]);
+    wrapped(&stage, &[&program]).ordinary_user().run().success().stderr_is("");
 }

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
-use super::{Caller, Judged, TICK, Taken, errno, interrupted, now};
+use super::{Caller, Judged, TICK, Taken, errno, interrupted, is_not_allowed, now};
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
@@ -82,7 +82,11 @@ fn redirected(caller: &Caller, fd: RawFd, flags: i32) -> io::Result<Option<Taken
     if !datagrams.is_used() || flags & libc::MSG_ERRQUEUE != 0 {
         return Ok(None);
     }
-    let taken = caller.take(fd)?;
+    let taken = match caller.take(fd) {
+        // Nobody may look into the program, so the filter has nothing that it sends redirected.
+        Err(error) if is_not_allowed(&error) => return Ok(None),
+        taken => taken?,
+    };
     let is_redirected = taken.kind == Kind::Datagram && datagrams.has(sockopt::socket_cookie(&taken.fd)?);
     Ok(is_redirected.then_some(taken))
 }
