@@ -56,8 +56,11 @@ pub(super) fn suit(
     }
     if !may_be_answered_elsewhere(source) {
         if own.is_ipv6() {
+            // An MPTCP socket keeps the IPv4 address of a connection that is no more, from which IPv6 reaches nothing.
+            let is_left_over = source.is_ipv4() && destination.ip().to_canonical().is_ipv6();
+            let from = if is_left_over { destination.ip() } else { own.ip() };
             // A socket with a port is bound to no other address, and by none to a device (ipv6(7)). This fails where it has one.
-            let _ = bind(socket, &SocketAddr::new(own.ip(), 0));
+            let _ = bind(socket, &SocketAddr::new(from, 0));
         }
         return Ok(None);
     }
