@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use crate::launch::preflight::is_open_to_the_shim;
+use crate::launch::preflight::has_the_shim;
 
 /// How often to look again, while somebody may yet wait for an attempt.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
@@ -32,9 +32,9 @@ pub(super) enum Held {
     Nowhere,
     /// Perhaps a process that cannot be looked at: no other, or one that is just being executed (execve(2)).
     Perhaps,
-    /// A program that the shim gets into.
+    /// A program that the shim is in, or is about to be.
     ByHooked,
-    /// A program that the shim does not get into.
+    /// A program without the shim.
     ByOther,
 }
 
@@ -96,7 +96,7 @@ impl Found {
     }
 
     fn held(&self, inode: u64) -> Held {
-        let by = |process: &i32| match is_open_to_the_shim(*process) {
+        let by = |process: &i32| match has_the_shim(*process) {
             Some(true) => Held::ByHooked,
             Some(false) => Held::ByOther,
             None => Held::Perhaps,
@@ -153,12 +153,16 @@ mod tests {
         let holders = Holders::default();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(look(&holders, &socket), Held::Nowhere);
-        let given = Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
-        let mut child = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(given).spawn().unwrap();
-        while look(&holders, &socket) == Held::Perhaps {}
-        assert_eq!(look(&holders, &socket), Held::ByHooked);
-        drop(child.stdin.take());
-        child.wait().unwrap();
-        assert_eq!(look(&holders, &socket), Held::Nowhere);
+        for (preload, held) in [("/nowhere/libpresocks.so", Held::ByHooked), ("", Held::ByOther)] {
+            let given = Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
+            let mut cat = Command::new("/bin/cat");
+            cat.stdin(Stdio::piped()).stdout(given).stderr(Stdio::null()).env("LD_PRELOAD", preload);
+            let mut child = cat.spawn().unwrap();
+            while look(&holders, &socket) == Held::Perhaps {}
+            assert_eq!(look(&holders, &socket), held, "{preload}");
+            drop(child.stdin.take());
+            child.wait().unwrap();
+            assert_eq!(look(&holders, &socket), Held::Nowhere);
+        }
     }
 }
