@@ -26,7 +26,10 @@ impl Socket {
     /// cannot be had it is unconnected, as after [`Socket::reset`].
     pub(in crate::broker) async fn hang_up(&self, errno: i32) {
         self.reset();
+        // With it the kernel says yes and connects later, with the first bytes.
+        self.lifted.lift(self.as_fd(), libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT);
         let is_hung_up = self.is_refused().await;
+        self.lifted.put_back(self.as_fd());
         if errno != libc::ECONNREFUSED || !is_hung_up {
             // There may be none.
             let _ = sockopt::socket_error(self.as_fd());
@@ -52,8 +55,13 @@ impl Socket {
         {
             return false;
         }
-        if connect_at_once(socket, Encoded::new(nobody).as_bytes()) != Err(Errno::INPROGRESS) {
-            return false;
+        match connect_at_once(socket, Encoded::new(nobody).as_bytes()) {
+            Err(Errno::INPROGRESS) => {}
+            Err(_) => return false,
+            Ok(()) => {
+                let _ = with_options_kept(socket, || dissolve(socket, self.is_v6()));
+                return false;
+            }
         }
         if has_ended(socket).is_err() {
             let until_told = async {
