@@ -69,6 +69,9 @@ pub(crate) struct Ticket {
     session: Session,
 }
 
+/// For how many milliseconds a socket waits for its turn to be sent to the broker.
+const QUEUE_LIMIT: u64 = 30_000;
+
 impl Ticket {
     /// A socket for a ticket, not yet connected.
     pub(crate) fn new() -> Result<Self, NoTicket> {
@@ -115,15 +118,20 @@ impl Ticket {
     /// Sends the request, with the program's socket where it carries one.
     ///
     /// # Errors
-    /// `ENETUNREACH` when the broker cannot be told.
+    /// `ENETUNREACH` when the broker cannot be told; `EAGAIN` when too many descriptors are on their way (unix(7)).
     pub(crate) fn send(&self, request: &Request, socket: Option<c_int>) -> Result<(), Errno> {
         let attached = if request.carries_socket() { socket } else { None };
         if attached.is_some() && !self.is_brokers() {
             return Err(report_gone());
         }
         let packet = request.encode(&self.session.token);
+        let begun = sys::coarse_milliseconds();
         loop {
             match sys::send_packet(self.fd, &packet, attached) {
+                // The program's own may be on their way as well, to nobody who takes them.
+                Err(libc::ETOOMANYREFS) if sys::coarse_milliseconds() - begun > QUEUE_LIMIT => {
+                    return Err(libc::EAGAIN);
+                }
                 // As many sockets are on their way as this process may have open, of all this user's (unix(7)): the broker has others to take first.
                 Err(libc::ETOOMANYREFS) => sys::pause(),
                 result => return result.map_err(|_| report_gone()),
