@@ -4,8 +4,8 @@
 //! half-way for want of a pipe. So whatever keeps descriptors for as long as a proxy takes has a *place* first, and waits for it holding a ticket at
 //! most; what has none waits where it costs nothing, in the kernel's queue of the rendezvous, or in its own caught call.
 //!
-//! Programs have their turns one after the other, and each its connects in their order. No program has all places, so that one whose proxy does not
-//! answer does not hold up others. Relays come first, and connects leave room for one: a connect keeps its own place while it waits for a
+//! Programs have their turns one after the other, and each its connects in their order. No program has all places. Tickets that are
+//! received and wait are in one queue, though: a program with many connects to a proxy that does not answer can hold up others until they fail. Relays come first, and connects leave room for one: a connect keeps its own place while it waits for a
 //! relay. What is answered at once has descriptors of its own, and so it is answered whatever else goes on.
 
 use std::cell::{Cell, RefCell};
