@@ -48,6 +48,8 @@ struct Attempt {
     /// Was a copy of the socket sent to another process? For a while nobody may have it.
     is_handed_on: Cell<bool>,
     dissolved: Notify,
+    /// Has a caught call dissolved the socket? The attempt ends when it next runs, and does nothing more.
+    is_dissolved: Cell<bool>,
     /// The number of which a signal is to speak when it ends (`O_ASYNC`).
     signal: Cell<Option<i32>>,
     /// Was somebody told that it is under way?
@@ -77,7 +79,8 @@ impl Connecting {
     /// Is an attempt under way? Then who asks may wait for its end afterwards, even if it has failed by then.
     pub(super) fn has(&self, cookie: u64) -> bool {
         let all = self.attempts.borrow();
-        all.get(&cookie).inspect(|attempt| attempt.is_known.set(true)).is_some()
+        let attempt = all.get(&cookie).filter(|attempt| !attempt.is_dissolved.get());
+        attempt.inspect(|attempt| attempt.is_known.set(true)).is_some()
     }
 
     /// A copy of the socket is about to be sent to another process. False when no attempt is under way.
@@ -95,6 +98,7 @@ impl Connecting {
     /// Ends an attempt, as the program has dissolved the socket.
     pub(super) fn dissolve(&self, cookie: u64) {
         if let Some(attempt) = self.attempts.borrow().get(&cookie) {
+            attempt.is_dissolved.set(true);
             attempt.dissolved.notify_one();
         }
     }
@@ -393,6 +397,7 @@ mod tests {
 
             let turn = connecting.begin(7, 3).unwrap();
             connecting.dissolve(7);
+            assert!(!connecting.has(7), "the socket is its program's again");
             assert_eq!(turn.given_up(ready(GivenUp::Left), held_by(Held::Nowhere)).await, GivenUp::Dissolved);
         });
     }
