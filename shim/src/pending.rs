@@ -19,7 +19,7 @@ use crate::claim::{Phase, Use};
 use crate::errno::Errno;
 use crate::sys;
 use crate::ticket::{Outcome, Ticket};
-pub(crate) use adopted::{adopt, adopt_inherited};
+pub(crate) use adopted::{adopt_inherited, adopt_received};
 pub(crate) use elsewhere::is_under_way_elsewhere;
 use slot::Seen;
 pub(crate) use slot::Slot;
@@ -106,7 +106,7 @@ pub(crate) fn hand_on(fd: c_int) {
         && !pending.slot.is_handed_on()
     {
         pending.slot.hand_on();
-        adopted::send_on(pending);
+        adopted::send_on(pending, fd);
     }
 }
 

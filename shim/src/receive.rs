@@ -169,7 +169,7 @@ unsafe fn adopt_received(message: &msghdr) {
     // SAFETY: the caller's promise.
     let bytes =
         unsafe { core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen) };
-    descriptors(bytes, Width::OWN).for_each(pending::adopt);
+    descriptors(bytes, Width::OWN).for_each(pending::adopt_received);
     errno::set(kept);
 }
 

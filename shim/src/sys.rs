@@ -342,6 +342,16 @@ pub(crate) fn thread() -> c_int {
     syscall!(libc::SYS_gettid).map_or(0, as_int)
 }
 
+/// fcntl(2), `F_GETFL`.
+pub(crate) fn status_flags(fd: c_int) -> Result<c_int, Errno> {
+    syscall!(libc::SYS_fcntl, fd, libc::F_GETFL).map(|flags| flags as c_int)
+}
+
+/// fcntl(2), `F_SETFL`.
+pub(crate) fn set_status_flags(fd: c_int, flags: c_int) -> Result<(), Errno> {
+    syscall!(libc::SYS_fcntl, fd, libc::F_SETFL, flags).map(drop)
+}
+
 /// A short sleep, by clock_nanosleep(2), for a thread that waits for another's few system calls: yielding would not let a thread of
 /// lower priority run.
 pub(crate) fn pause() {

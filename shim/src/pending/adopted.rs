@@ -23,8 +23,21 @@ pub(crate) fn adopt_inherited() {
     }
 }
 
+/// What marks a socket that was sent while its connect was under way. To sockets it means nothing, and a sandbox that forbids getsockopt(2) (Chromium's
+/// ends the program) lets its programs read it.
+const MARK: c_int = libc::O_APPEND;
+
+/// Takes in a descriptor that has come in a message, if a program with the shim has sent it while its connect was under way.
+pub(crate) fn adopt_received(fd: c_int) {
+    if let Ok(flags) = sys::status_flags(fd)
+        && flags & MARK != 0
+    {
+        adopt(fd);
+    }
+}
+
 /// Takes in a descriptor that has come from another process, if it is a socket whose connect is under way.
-pub(crate) fn adopt(fd: c_int) {
+fn adopt(fd: c_int) {
     let is_stream = connect::kind(fd) == Ok(Kind::Stream);
     if !is_stream || sys::option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1) {
         return;
@@ -43,7 +56,11 @@ pub(crate) fn adopt(fd: c_int) {
 }
 
 /// Tells the broker that a copy of this socket is sent to another process, before it is: its connect goes on even if nobody has it for a while.
-pub(super) fn send_on(pending: Pending) {
+pub(super) fn send_on(pending: Pending, fd: c_int) {
+    if let Ok(flags) = sys::status_flags(fd) {
+        // Where it is refused the socket is received without us, as by a program without the shim.
+        let _ = sys::set_status_flags(fd, flags | MARK);
+    }
     // The request to connect is on its way, or the answer.
     while let State::Waiting(_) = pending.refresh() {
         let Ok(ticket) = Ticket::open(Queue::AtOnce) else { return };
