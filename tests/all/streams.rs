@@ -80,7 +80,7 @@ import os, resource, signal
 print(os.getcwd(), os.umask(0), os.getpriority(os.PRIO_PROCESS, 0), os.getpgid(0) == os.getpgid(os.getppid()))
 print(resource.getrlimit(resource.RLIMIT_NOFILE), sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 print([n for n in range(1, 32) if n not in (9, 19) and signal.getsignal(n) == signal.SIG_IGN and n not in (13, 25)])
-print({k: v for k, v in os.environ.items() if not k.startswith('PRESOCKS') and k not in ('LD_PRELOAD', '_', 'PROGRAM', 'WRAPPER')})
+print({k: v for k, v in os.environ.items() if not k.startswith('PRESOCKS') and k not in ('LD_PRELOAD', 'ASAN_OPTIONS', '_', 'PROGRAM', 'WRAPPER')})
 ";
     let script = "umask 027; ulimit -n 300; trap '' USR2; cd /usr/lib; exec $WRAPPER python3 -c \"$PROGRAM\"";
     let wrapper = format!("{} -p {NO_PROXY_NEEDED}", binary::presocks().display());
