@@ -25,7 +25,6 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::{c_int, socklen_t, timeval};
 use presocks_abi::socket::DISSOLVED;
-pub(crate) use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
 use presocks_proto::session::Queue;
 
@@ -33,6 +32,7 @@ use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
 use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
+use crate::socket::{Kind, kind};
 use crate::ticket::{NoTicket, Ticket};
 use crate::{datagram, epoll, flows, session, socket, sys};
 
@@ -89,16 +89,6 @@ redhook::hook! {
         // SAFETY: the caller's own arguments.
         unsafe { hooked_connect(fd, address, len) }
     }
-}
-
-/// The kind of a socket to which an IP address was given.
-///
-/// # Errors
-/// `EBADF` or `ENOTSOCK`, for the kernel to report.
-pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
-    let domain = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
-    let protocol = sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
-    Ok(Kind::new(domain, protocol))
 }
 
 /// connect() to an IP destination; also what `MSG_FASTOPEN` asks for.

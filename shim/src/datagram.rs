@@ -20,13 +20,13 @@ use presocks_proto::frame::{Reply, Request};
 use presocks_proto::session::Queue;
 use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 
-use crate::connect::{self, Kind};
 use crate::errno::{Errno, fail};
 use crate::kernel_limits::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
+use crate::socket::{self, Kind};
 use crate::ticket::{NoTicket, Ticket};
-use crate::{control, errno, flows, gate, socket, sys, transfer};
+use crate::{connect, control, errno, flows, gate, sys, transfer};
 use here::{check_source, send_here, send_to_loopback};
 use local::Local;
 
@@ -426,12 +426,12 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             return check_connected(fd, flags).map(|()| Verdict::Pass);
         }
         // The kernel opens no stream so (since Linux 4.11).
-        Given::Unspecified(_) if opens && connect::kind(fd) == Ok(Kind::Stream) => {
+        Given::Unspecified(_) if opens && socket::kind(fd) == Ok(Kind::Stream) => {
             return Err(libc::EOPNOTSUPP);
         }
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
-    if sockaddr::is_local(destination) && !(opens && connect::kind(fd) == Ok(Kind::Stream)) {
+    if sockaddr::is_local(destination) && !(opens && socket::kind(fd) == Ok(Kind::Stream)) {
         transfer::check(fd, flags, transfer::SENDING)?;
         return if socket::leaves_loopback(fd) {
             Err(libc::ENETUNREACH)
@@ -442,7 +442,7 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
     if let Some(token) = flows::token(fd, destination) {
         return Ok(Verdict::Token(as_given(token, destination), destination.ip()));
     }
-    match connect::kind(fd)? {
+    match socket::kind(fd)? {
         Kind::Refused => Err(libc::ENETUNREACH),
         Kind::Datagram => match Ticket::open(Queue::AtOnce) {
             Ok(ticket) => match ticket.ask(
@@ -480,7 +480,7 @@ fn as_given(token: SocketAddr, destination: SocketAddr) -> SocketAddr {
 
 fn is_v6_datagram(fd: c_int) -> bool {
     sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN) == Ok(libc::AF_INET6)
-        && connect::kind(fd) == Ok(Kind::Datagram)
+        && socket::kind(fd) == Ok(Kind::Datagram)
 }
 
 /// Judges a send without an address.

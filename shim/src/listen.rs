@@ -8,13 +8,13 @@ use core::net::SocketAddr;
 use libc::{c_int, sockaddr, socklen_t};
 use presocks_proto::frame::{Reply, Request};
 
-use crate::connect::{Kind, kind};
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
+use crate::session;
 use crate::sockaddr::{Encoded, Given, in_family, read};
+use crate::socket::{self, Kind, kind};
 use crate::status::{asked_for, put};
 use crate::ticket::{Ticket, report_gone};
-use crate::{session, socket};
 
 redhook::hook! {
     // bind(2). Changes: an address that is the proxy's, which getsockname() has given, becomes any. Passes: all else. Errno: `ENETUNREACH` when there is

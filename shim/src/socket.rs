@@ -1,11 +1,12 @@
-//! socket(): the kinds that could carry IP packets past the proxy are refused when they are made; and whether a socket was told to
-//! send what is for loopback somewhere else.
+//! socket(): the kinds that could carry IP packets past the proxy are refused when they are made. What kind a socket is, its addresses, and whether it was
+//! told to send what is for loopback somewhere else.
 #![allow(unsafe_code)]
 
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use libc::c_int;
+pub(crate) use presocks_abi::socket::Kind;
 use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, is_loopback, is_not_loopback, refused};
 
 use crate::errno::{Errno, fail};
@@ -27,6 +28,16 @@ redhook::hook! {
 /// Finds the real functions.
 pub(crate) fn resolve() {
     let _ = redhook::real!(socket);
+}
+
+/// The kind of a socket to which an IP address was given.
+///
+/// # Errors
+/// `EBADF` or `ENOTSOCK`, for the kernel to report.
+pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
+    let domain = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
+    let protocol = sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+    Ok(Kind::new(domain, protocol))
 }
 
 /// What the socket is connected to, if that is an IP address: the kernel's word, whatever the program was told.

@@ -7,12 +7,12 @@ use libc::{c_int, msghdr, ssize_t};
 use presocks_abi::socket::is_loopback;
 use presocks_proto::frame::Request;
 
-use crate::connect::{self, Kind};
+use crate::control;
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::Encoded;
+use crate::socket::{self, Kind};
 use crate::ticket::{NoTicket, Ticket};
-use crate::{control, socket};
 
 /// Sends to a service at loopback. What that answers must stay here as well: so the broker is asked about any source that is not loopback's.
 ///
@@ -29,7 +29,7 @@ pub(super) unsafe fn send_to_loopback(
     let own = || socket::own(fd).map(|own| own.ip());
     // To a stream the address means nothing.
     if let Some(source) = named.or_else(own).filter(|source| !is_loopback(*source))
-        && connect::kind(fd) == Ok(Kind::Datagram)
+        && socket::kind(fd) == Ok(Kind::Datagram)
         && let Err(error) = check_source(source)
     {
         return fail(error) as ssize_t;

@@ -4,14 +4,14 @@
 //! socket; and a ticket of this process' own brings the end, and keeps the attempt going.
 
 use libc::c_int;
-use presocks_abi::socket::Kind;
 use presocks_proto::frame::Request;
 use presocks_proto::session::Queue;
 
 use super::elsewhere::{await_end, is_under_way};
 use super::{Pending, State, insert, table};
+use crate::socket::{self, Kind};
 use crate::ticket::Ticket;
-use crate::{connect, descriptors, session, sys};
+use crate::{descriptors, session, sys};
 
 /// Where there is no /proc, numbers below this one are tried.
 const FEW: c_int = 1024;
@@ -38,7 +38,7 @@ pub(crate) fn adopt_received(fd: c_int) {
 
 /// Takes in a descriptor that has come from another process, if it is a socket whose connect is under way.
 fn adopt(fd: c_int) {
-    let is_stream = connect::kind(fd) == Ok(Kind::Stream);
+    let is_stream = socket::kind(fd) == Ok(Kind::Stream);
     if !is_stream || sys::option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1) {
         return;
     }
