@@ -130,7 +130,8 @@ pub(crate) fn run(
     let datagrams = Datagrams::new(&settings.routes);
     let names = Names::new(settings.routes.names());
     let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
-    let other_proxies = OtherProxies::new(&settings);
+    let here = |name: &Name| local(&settings.routes, name);
+    let other_proxies = OtherProxies::new(&settings.routes, &settings.proxy_addresses, &settings.taken, here);
     let broker = Rc::new(Broker {
         settings,
         session,

@@ -132,7 +132,7 @@ fn with_variables(
         return Ok((profile, used));
     }
     // They are that proxy's exceptions.
-    used.extend(proxy_variables::EXCEPTIONS);
+    used.extend(environment::NO_PROXY);
     if profile.leaves_exceptions_open() {
         weakest.rules = Some(environment.no_proxy(&mut loaded.notes)?).filter(|rules| !rules.is_empty());
     }

@@ -5,7 +5,6 @@
 mod command;
 mod front;
 pub(crate) mod message;
-pub(crate) mod preflight;
 pub(crate) mod process;
 mod sanitizers;
 
@@ -29,12 +28,13 @@ use crate::backstop::install::{Denied, stands};
 use crate::broker;
 use crate::config::Taken;
 use crate::exit::{Exit, say};
+use crate::library::SHIM_PREFIX;
+use crate::preflight::{self, Obstacle};
 use crate::settings::{self, Settings, Talk};
 use crate::streams::Standard;
 use crate::{config, gssapi, library};
 use command::{Command, Failure, PRELOAD, Running};
 use message::{Front, Message, Messenger};
-use preflight::Obstacle;
 use process::{DescriptorLimit, Forked, SignalMask, fork};
 
 /// Connections that may wait for the broker to accept them; the kernel lowers it to its own limit.
@@ -42,9 +42,6 @@ const BACKLOG: i32 = 4096;
 
 /// Descriptors without which the broker could not serve a connection of every kind.
 const FEWEST_DESCRIPTORS: u64 = 32;
-
-/// What the names of the shim's files begin with.
-const SHIM_PREFIX: &[u8] = b"libpresocks";
 
 /// Runs the command; how presocks is to exit.
 pub(crate) fn run(typed: Typed, streams: Standard) -> Exit {

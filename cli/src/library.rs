@@ -19,6 +19,9 @@ use rustix::process::geteuid;
 
 use directory::Directory;
 
+/// What the file's name begins with.
+pub(crate) const SHIM_PREFIX: &[u8] = b"libpresocks";
+
 /// The file's name, from its content.
 const NAME: &str = env!("SHIM_NAME");
 static SHIM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libpresocks.so"));

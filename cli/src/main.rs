@@ -17,6 +17,7 @@ mod exit;
 mod gssapi;
 mod launch;
 mod library;
+mod preflight;
 mod proxy;
 mod route;
 mod serve;

@@ -17,8 +17,6 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot::{self, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::report::Program as Asking;
-
 /// A connect: the ticket or the thread, and the socket.
 const CONNECT: usize = 2;
 
@@ -132,8 +130,8 @@ impl Descriptors {
     }
 
     /// For a question that may have to wait for a proxy: a connect's place, if there is one to be had, so that others can ask meanwhile.
-    pub(super) fn at_leisure(&self, permit: Permit, program: &Asking<'_>) -> Held {
-        self.connect_now(|| program.process()).map_or(Held::Permit(permit), Held::Place)
+    pub(super) fn at_leisure(&self, permit: Permit, program: impl FnOnce() -> Option<i32>) -> Held {
+        self.connect_now(program).map_or(Held::Permit(permit), Held::Place)
     }
 
     /// For a relay.

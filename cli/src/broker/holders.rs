@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
-use crate::launch::preflight::has_the_shim;
+use crate::preflight::has_the_shim;
 
 /// How often to look again, while somebody may yet wait for an attempt.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);

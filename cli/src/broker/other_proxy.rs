@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
-use super::local;
+use crate::config::Taken;
+use crate::route::Routes;
 use crate::route::explain::Local;
-use crate::settings::Settings;
 
 /// Where proxies are that no program should connect to.
 pub(super) struct OtherProxies(Vec<(Target, Whose)>);
@@ -24,17 +24,21 @@ pub(super) enum Whose {
 }
 
 impl OtherProxies {
-    /// Those of the settings.
-    pub(super) fn new(settings: &Settings) -> Self {
-        let proxies = settings.routes.chains.iter().flat_map(|chain| &chain.proxies);
+    /// Those of the routes, whose first one is at these addresses, and those that these variables named. `local`: what a name is on this machine.
+    pub(super) fn new(
+        routes: &Routes,
+        addresses: &[SocketAddr],
+        taken: &[Taken],
+        local: impl Fn(&Name) -> Local,
+    ) -> Self {
+        let proxies = routes.chains.iter().flat_map(|chain| &chain.proxies);
         let own = proxies.filter_map(|proxy| Some((proxy.as_target()?, Whose::Ours)));
-        let addresses = settings.proxy_addresses.iter().map(|at| (target(*at), Whose::Ours));
-        let taken =
-            settings.taken.iter().filter_map(|taken| Some((taken.proxy?, Whose::Variable(taken.name))));
+        let addresses = addresses.iter().map(|at| (target(*at), Whose::Ours));
+        let taken = taken.iter().filter_map(|taken| Some((taken.proxy?, Whose::Variable(taken.name))));
         let mut known: Vec<_> = own.chain(addresses).chain(taken).collect();
         // A program finds a name of /etc/hosts there.
         let here = |name: &Name| -> Vec<IpAddr> {
-            match local(&settings.routes, name) {
+            match local(name) {
                 _ if name.is_localhost() => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
                 Local::Address(address) => vec![address],
                 Local::Nobody | Local::Elsewhere => Vec::new(),

@@ -60,7 +60,7 @@ async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: Admission, 
     let program = Program::Behind(&ticket);
     let _held = match request {
         Request::DatagramSend { .. } | Request::DatagramOpen { .. } => {
-            broker.descriptors.at_leisure(permit, &program)
+            broker.descriptors.at_leisure(permit, || program.process())
         }
         _ => Held::Permit(permit),
     };

@@ -10,7 +10,6 @@ use clap::ValueEnum;
 use super::path::Paths;
 use super::place::{Place, Said};
 use super::profile::{Profile, Rule};
-use super::proxy_variables::EXCEPTIONS;
 use super::value::{List, Seconds};
 use crate::route::{Criteria, rule};
 
@@ -49,6 +48,9 @@ pub(super) const CONFIG: &str = "PRESOCKS_CONFIG";
 pub(super) const PROFILE: &str = "PRESOCKS_PROFILE";
 pub(super) const NO_CONFIG: &str = "PRESOCKS_NO_CONFIG";
 pub(super) const KEEP_PROXY_ENV: &str = "PRESOCKS_KEEP_PROXY_ENV";
+
+/// The variables of exceptions, the first that is set counts.
+pub(super) const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 impl Environment<'_> {
     /// The value of a variable.
@@ -115,7 +117,7 @@ impl Environment<'_> {
     /// # Errors
     /// The variable is not UTF-8.
     pub(super) fn no_proxy(&self, notes: &mut Vec<String>) -> Result<Vec<Said<Rule>>, String> {
-        let Some(name) = EXCEPTIONS.into_iter().find(|name| self.path(name).is_some()) else {
+        let Some(name) = NO_PROXY.into_iter().find(|name| self.path(name).is_some()) else {
             return Ok(Vec::new());
         };
         let value = self.value(name)?.unwrap_or_default();

@@ -7,7 +7,7 @@
 use presocks_abi::socket::is_loopback;
 use presocks_proto::target::{Host, Target};
 
-use super::environment::Environment;
+use super::environment::{Environment, NO_PROXY};
 use super::place::{Place, Said};
 use crate::proxy::Proxy;
 
@@ -41,9 +41,6 @@ pub(crate) const TAKEN: [&str; 26] = [
     "no_proxy",
     "NO_PROXY",
 ];
-
-/// They except something from the others.
-pub(super) const EXCEPTIONS: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// What `-p` takes for the proxy of the environment.
 pub(super) const WORD: &str = "env";
@@ -95,7 +92,7 @@ pub(super) fn url(environment: &Environment<'_>, name: &'static str) -> Result<S
 impl Taken {
     /// Does it name a proxy, rather than exceptions?
     pub(crate) fn names_one(&self) -> bool {
-        !EXCEPTIONS.contains(&self.name)
+        !NO_PROXY.contains(&self.name)
     }
 
     /// Is that at loopback, where programs connect to it directly?
@@ -111,7 +108,7 @@ impl Taken {
 pub(super) fn taken(environment: &Environment<'_>, used: &[&'static str]) -> Vec<Taken> {
     let is_set = |name: &&str| environment.path(name).is_some() && !used.contains(name);
     let proxy = |name| {
-        let url = url(environment, name).ok().filter(|_| !EXCEPTIONS.contains(&name))?;
+        let url = url(environment, name).ok().filter(|_| !NO_PROXY.contains(&name))?;
         Proxy::parse(&url.value).ok()?.as_target()
     };
     TAKEN.into_iter().filter(is_set).map(|name| Taken { name, proxy: proxy(name) }).collect()

@@ -1,4 +1,4 @@
-//! Looks at the command before it runs: can the shim get into it at all?
+//! Can the shim get into a program? The command is looked at before it runs; a process that has got a pending socket, when it has.
 //!
 //! LD_PRELOAD reaches dynamically linked glibc programs of this machine's kind that run with no other privileges than their caller's. Any
 //! other command needs the backstop. This judges the command alone; what the command starts in its turn is not looked at.
@@ -19,7 +19,7 @@ use goblin::elf::program_header::{PT_INTERP, ProgramHeader};
 use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
-use super::SHIM_PREFIX;
+use crate::library::SHIM_PREFIX;
 
 /// Program headers and the loader's name are within this much of a file's beginning, whatever linker made it.
 const HEAD: u64 = 64 * 1024;
@@ -34,7 +34,7 @@ const THIS: (u16, &str) = (header::EM_X86_64, "ld-linux-x86-64.so.2");
 const THIS: (u16, &str) = (header::EM_AARCH64, "ld-linux-aarch64.so.1");
 
 /// What keeps the shim out of a command.
-pub(super) struct Obstacle {
+pub(crate) struct Obstacle {
     program: PathBuf,
     kind: Kind,
 }
@@ -50,7 +50,7 @@ enum Kind {
 impl Obstacle {
     /// Are its privileges for sockets that presocks refuses to everybody, to root as well? So are those of ping, and of others that send ICMP or
     /// packets.
-    pub(super) fn is_for_packets(&self) -> bool {
+    pub(crate) fn is_for_packets(&self) -> bool {
         const PROGRAMS: [&str; 8] =
             ["ping", "ping4", "ping6", "fping", "arping", "traceroute6.iputils", "mtr-packet", "clockdiff"];
         let name = self.program.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -58,7 +58,7 @@ impl Obstacle {
     }
 
     /// setuid, setgid or capabilities: will it miss them, behind a filter that forbids to gain any?
-    pub(super) fn is_privileged(&self) -> bool {
+    pub(crate) fn is_privileged(&self) -> bool {
         matches!(self.kind, Kind::Privileged)
     }
 }
@@ -81,7 +81,7 @@ impl fmt::Display for Obstacle {
 }
 
 /// `None` if nothing keeps the shim out; or if the command cannot be found or read, which is exec's to say.
-pub(super) fn look(command: &OsStr) -> Option<Obstacle> {
+pub(crate) fn look(command: &OsStr) -> Option<Obstacle> {
     let mut program = find(command)?;
     for _ in 0..MOST_INTERPRETERS {
         let head = head(&program)?;
