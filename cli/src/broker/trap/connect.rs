@@ -18,21 +18,18 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
-use super::wait::manner;
-use super::{Caller, TICK, Taken, interrupted};
+use super::wait::{Manner, Waited};
+use super::{Caller, Taken};
 use crate::backstop::listener::Answer;
-use crate::backstop::target::{Pending, Thread};
+use crate::backstop::target::Thread;
 use crate::broker::connect;
 use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::broker::descriptors::Place;
 use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
 use crate::broker::socket::{Socket, foregone};
-
-/// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long an outcome is kept for a caller that a signal has taken away.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -88,8 +85,7 @@ struct Joined {
     waiter: Waiter,
     /// Was the attempt there before it?
     is_second: bool,
-    is_blocking: bool,
-    limit: Option<Duration>,
+    manner: Manner,
 }
 
 impl Joined {
@@ -101,45 +97,25 @@ impl Joined {
         destination: SocketAddr,
         place: Option<Place>,
     ) -> Result<Self, i32> {
-        let (is_blocking, limit) = manner(&taken.fd);
-        let limit = limit.filter(|_| is_blocking);
-        let (attempt, is_second) = join_or_begin(caller, taken, destination, is_blocking, place)?;
+        let manner = Manner::of(&taken.fd);
+        let (attempt, is_second) = join_or_begin(caller, taken, destination, manner.is_blocking, place)?;
         let waiter = attempt.callers.enter();
-        Ok(Self { attempt, waiter, is_second, is_blocking, limit })
+        Ok(Self { attempt, waiter, is_second, manner })
     }
 }
 
 async fn outcome(caller: &Caller, joined: Result<Joined, i32>) -> Option<i32> {
-    let Joined { attempt, waiter: _waiter, is_second, is_blocking, limit } = match joined {
+    let Joined { attempt, waiter: _waiter, is_second, manner } = match joined {
         Ok(joined) => joined,
         Err(errno) => return Some(errno),
     };
-    let started = Instant::now();
-    loop {
-        let timed_out = async {
-            match limit {
-                Some(limit) => sleep_until(started + limit).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            errno = attempt.outcome() => {
-                attempt.delivered.set(caller.waits());
-                return Some(errno);
-            }
-            () = timed_out => return Some(if is_second { libc::EALREADY } else { libc::EINPROGRESS }),
-            () = sleep(TICK) => {}
+    match manner.wait(caller, attempt.outcome()).await {
+        Waited::Done(errno) => {
+            attempt.delivered.set(caller.waits());
+            Some(errno)
         }
-        if !caller.waits() {
-            return None;
-        }
-        let signals = Pending::of(caller.thread());
-        let may_handle = is_blocking || started.elapsed() >= PATIENCE;
-        if signals.unhandled || signals.handled && may_handle {
-            caller.answer(interrupted(limit));
-            return None;
-        }
+        Waited::Late => Some(if is_second { libc::EALREADY } else { libc::EINPROGRESS }),
+        Waited::Over => None,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +12,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::{self, Timeout};
 use tokio::io::Interest;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Caller, TICK, interrupted};
 use crate::backstop::listener::Answer;
@@ -42,6 +43,9 @@ impl From<Errno> for Stop {
     }
 }
 
+/// A connect() on a non-blocking socket is never interrupted; so a signal that is to be handled waits this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The next look at a socket that is ready, and yet has not done what was waited for.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -58,11 +62,11 @@ pub(super) struct Wait {
 impl Wait {
     /// For a call with these flags that sends, or connects.
     pub(super) fn new(socket: &OwnedFd, flags: i32) -> Self {
-        let (is_blocking, limit) = manner(socket);
+        let manner = Manner::of(socket);
         Self {
-            limit,
+            limit: manner.limit,
             started: Instant::now(),
-            may_wait: is_blocking && flags & libc::MSG_DONTWAIT == 0,
+            may_wait: manner.is_blocking && flags & libc::MSG_DONTWAIT == 0,
             was_in_vain: false,
         }
     }
@@ -112,11 +116,59 @@ impl Wait {
     }
 }
 
-/// Does a call that sends or connects wait on this socket, and for how long at most (`SO_SNDTIMEO`)? One that does not tell is taken not to wait,
-/// and to have no limit.
-pub(super) fn manner(socket: &OwnedFd) -> (bool, Option<Duration>) {
-    let is_blocking = fcntl_getfl(socket).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
-    (is_blocking, sockopt::socket_timeout(socket, Timeout::Send).ok().flatten())
+/// How a call that sends or connects waits on a socket. One that does not tell is taken not to be blocking, and to have no limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub(super) is_blocking: bool,
+    /// For how long at most, where it is blocking (`SO_SNDTIMEO`).
+    limit: Option<Duration>,
+}
+
+/// How the wait of a connect() has ended.
+pub(super) enum Waited<T> {
+    /// What was waited for is there.
+    Done(T),
+    /// The time limit is over.
+    Late,
+    /// The call was answered, because of a signal, or its thread is gone.
+    Over,
+}
+
+impl Manner {
+    pub(super) fn of(socket: &OwnedFd) -> Self {
+        let is_blocking = fcntl_getfl(socket).is_ok_and(|flags| !flags.contains(OFlags::NONBLOCK));
+        let limit = sockopt::socket_timeout(socket, Timeout::Send).ok().flatten();
+        Self { is_blocking, limit: limit.filter(|_| is_blocking) }
+    }
+
+    /// Waits as a connect() does in the kernel.
+    pub(super) async fn wait<T>(self, caller: &Caller, done: impl Future<Output = T>) -> Waited<T> {
+        let started = Instant::now();
+        let mut done = pin!(done);
+        loop {
+            let late = async {
+                match self.limit {
+                    Some(limit) => sleep_until(started + limit).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                done = &mut done => return Waited::Done(done),
+                () = late => return Waited::Late,
+                () = sleep(TICK) => {}
+            }
+            if !caller.waits() {
+                return Waited::Over;
+            }
+            let signals = Pending::of(caller.thread());
+            let may_handle = self.is_blocking || started.elapsed() >= PATIENCE;
+            if signals.unhandled || signals.handled && may_handle {
+                caller.answer(interrupted(self.limit));
+                return Waited::Over;
+            }
+        }
+    }
 }
 
 /// Also when the socket has failed. Where it cannot be watched, the next tick tells.
