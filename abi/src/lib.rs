@@ -7,6 +7,7 @@
 //! * [`socket`]: which sockets there may be, and what they are to us.
 //! * [`option`]: the socket options that send packets, or lead them past loopback.
 //! * [`control`]: the control messages of sendmsg() that do so.
+//! * [`probe`]: what the kernel says to the next connect() wherever it goes.
 //! * [`pass`]: how a call of the shim's shows the seccomp filter that it has been judged already.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -17,5 +18,6 @@ extern crate std;
 pub mod control;
 pub mod option;
 pub mod pass;
+pub mod probe;
 pub mod sockaddr;
 pub mod socket;

@@ -13,7 +13,7 @@
 //! | loopback, but for port 53 | pass; where a rule speaks of loopback, or a process has bound sockets to devices, the broker connects it, or nobody |
 //! | the same, from a socket that is bound to another address than loopback's | as below: the broker sees to it that the answers stay here |
 //! | of the other family | pass, to an address that goes nowhere: `EAFNOSUPPORT` or what else the kernel has |
-//! | connected already, listening, or with an attempt that has ended and was not asked about | what the kernel says wherever it goes (`foregone`) |
+//! | connected already, listening, or with an attempt that has ended and was not asked about | what the kernel says wherever it goes (`probe`) |
 //! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
 //! | TCP or MPTCP | hand it to the broker |
 //! | any other protocol | `ENETUNREACH` |
@@ -24,6 +24,7 @@
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::{c_int, socklen_t, timeval};
+use presocks_abi::probe;
 use presocks_abi::socket::DISSOLVED;
 use presocks_proto::frame::Request;
 use presocks_proto::session::Queue;
@@ -130,9 +131,9 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     }
 }
 
-/// The broker's to connect, unless the kernel's answer is foregone.
+/// The broker's to connect, unless the kernel has an answer already.
 fn hand_over(fd: c_int, destination: SocketAddr) -> c_int {
-    match foregone(fd).unwrap_or_else(|| begin(fd, destination)) {
+    match probe(fd).unwrap_or_else(|| begin(fd, destination)) {
         Ok(()) => 0,
         Err(error) => fail(error),
     }
@@ -143,18 +144,13 @@ fn is_of_another_family(fd: c_int, destination: SocketAddr) -> bool {
     family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
 }
 
-/// What the kernel says to the next connect() on a stream socket wherever it goes: that the socket is connected or listens, or how the last attempt has
-/// ended. `None`: nothing, another attempt may begin. The kernel looks at the socket before it looks at the family, which is one that no socket of IP's
-/// connects to.
-fn foregone(fd: c_int) -> Option<Result<(), Errno>> {
-    let mut address = [0_u8; size_of::<libc::sockaddr_in6>()];
-    let (family, _) = address.split_at_mut(size_of::<libc::sa_family_t>());
-    family.copy_from_slice(&(libc::AF_PACKET as libc::sa_family_t).to_ne_bytes());
+/// What the kernel says to the next connect() on a stream socket wherever it goes ([`presocks_abi::probe`]). `None`: nothing, another attempt may begin.
+fn probe(fd: c_int) -> Option<Result<(), Errno>> {
+    let address = probe::address();
     let arguments = [int(fd), at(address.as_ptr()), address.len(), 0, 0, 0];
     // SAFETY: pointer and length are those of `address`.
     match unsafe { pass::wait(libc::SYS_connect, arguments) } {
-        // Somebody forbids it; what is to be connected elsewhere is connected by the broker.
-        Err(libc::EAFNOSUPPORT | libc::EACCES | libc::EPERM) => None,
+        Err(error) if probe::says_nothing(error) => None,
         result => {
             if result.is_err_and(dissolves) {
                 sys::restore(fd);
@@ -291,7 +287,7 @@ fn finish(pending: Pending, fd: c_int) -> Result<(), Errno> {
         (_, State::Failed(failed)) => Err(error_of(failed, fd)),
         (DISSOLVED, _) => Err(DISSOLVED),
         // The kernel has it.
-        (libc::ECONNREFUSED, State::Ordinary) => foregone(fd).unwrap_or(Err(libc::ECONNABORTED)),
+        (libc::ECONNREFUSED, State::Ordinary) => probe(fd).unwrap_or(Err(libc::ECONNABORTED)),
         (_, State::Ordinary | State::Waiting(_)) => Err(libc::ECONNABORTED),
     }
 }
@@ -312,7 +308,7 @@ fn await_start(fd: c_int) {
 /// The error of a failed connect; as the kernel says it when another thread was faster to ask. The kernel takes it for told then. One that was shut since
 /// (shutdown(2)) is good for nothing until it is dissolved.
 fn error_of(failed: Pending, fd: c_int) -> Errno {
-    match foregone(fd) {
+    match probe(fd) {
         Some(Err(libc::EINVAL)) => libc::EINVAL,
         _ => failed.take_error().unwrap_or(libc::ECONNABORTED),
     }

@@ -29,7 +29,7 @@ use tokio::io::Interest;
 use tokio::sync::oneshot;
 
 use super::readiness::Watched;
-pub(super) use failed::foregone;
+pub(super) use failed::probe;
 pub(super) use filter::{hear_all, hear_loopback_alone, stay_on_loopback, take_nothing};
 pub(super) use options::SetAside;
 use options::{Lifted, with_options_kept};

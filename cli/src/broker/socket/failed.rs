@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use presocks_abi::probe;
 use presocks_abi::sockaddr::Encoded;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -86,15 +87,8 @@ fn has_ended(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// What the kernel says to the next connect() wherever it goes: how the last one has ended, or that the socket is connected or listens. `None`: nothing.
-pub(in crate::broker) fn foregone(socket: BorrowedFd<'_>) -> Option<rustix::io::Result<()>> {
-    let mut address = [0; size_of::<libc::sockaddr_in6>()];
-    if let (Some(family), Ok(packet)) = (address.first_chunk_mut(), u16::try_from(libc::AF_PACKET)) {
-        *family = packet.to_ne_bytes();
-    }
-    match connect_at_once(socket, &address) {
-        // No IP socket connects to an address of this family; or somebody forbids it.
-        Err(Errno::AFNOSUPPORT | Errno::ACCESS | Errno::PERM) => None,
-        outcome => Some(outcome),
-    }
+/// What the kernel says to the next connect() wherever it goes ([`probe`](presocks_abi::probe)); `None`: nothing, another attempt may begin.
+pub(in crate::broker) fn probe(socket: BorrowedFd<'_>) -> Option<rustix::io::Result<()>> {
+    let said = connect_at_once(socket, &probe::address());
+    Some(said).filter(|said| !said.is_err_and(|error| probe::says_nothing(error.raw_os_error())))
 }

@@ -29,7 +29,7 @@ use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::broker::descriptors::Place;
 use crate::broker::failure::Failure;
 use crate::broker::readiness::watch;
-use crate::broker::socket::{Socket, foregone};
+use crate::broker::socket::{Socket, probe};
 
 /// How long an outcome is kept for a caller that a signal has taken away.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -148,7 +148,7 @@ fn join_or_begin(
     let untold = |attempt: &&Rc<Attempt>| !attempt.delivered.get();
     let outcome = found.as_ref().filter(untold).and_then(|attempt| attempt.outcome.get());
     // The kernel knows how another connect() on it has ended, and that is what this call is told; if not by its number, then we know that.
-    let said = match foregone(taken.fd.as_fd()) {
+    let said = match probe(taken.fd.as_fd()) {
         Some(Ok(())) => Some(0),
         Some(Err(rustix::io::Errno::CONNABORTED)) => outcome.or(Some(libc::ECONNABORTED)),
         Some(Err(error)) => Some(error.raw_os_error()),
