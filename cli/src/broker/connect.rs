@@ -47,7 +47,7 @@ pub(super) async fn serve(
     given_up: impl Future<Output = GivenUp> + Unpin,
     is_waited_for: impl Fn() -> bool,
 ) -> Ended {
-    turn.signal().set(turn.signal().get().filter(|_| signals::silence(socket.as_fd())));
+    turn.signal().set(turn.signal().get().filter(|_| signals::turn_off(socket.as_fd())));
     let errno = {
         let held = async || broker.holders.look(socket.as_fd()).await;
         let given_up = pin!(turn.given_up(given_up, held));

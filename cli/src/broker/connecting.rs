@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::holders::{self, Held};
+use super::holders::{self, Holder};
 use super::memory::Burst;
 
 /// How long a program that has the socket may take to start, and to ask how the connect stands.
@@ -150,7 +150,7 @@ impl Turn<'_> {
     pub(super) async fn given_up(
         &self,
         by_first: impl Future<Output = GivenUp> + Unpin,
-        held: impl AsyncFn() -> Held,
+        held: impl AsyncFn() -> Holder,
     ) -> GivenUp {
         let by_all = async {
             let why = by_first.await;
@@ -185,7 +185,7 @@ impl Turn<'_> {
 
     /// Ready when nobody waits, and nobody will. A program that has the socket across execve(2), or received it, asks as soon as it runs; only one that the
     /// shim is in can be kept out of the handshake until then.
-    async fn left(&self, held: impl AsyncFn() -> Held) {
+    async fn left(&self, held: impl AsyncFn() -> Holder) {
         loop {
             self.attempt.others.all_left().await;
             let since = Instant::now();
@@ -194,10 +194,10 @@ impl Turn<'_> {
                 let held = held().await;
                 self.attempt.is_in_doubt.set(false);
                 let patience = match held {
-                    Held::Nowhere if self.attempt.is_handed_on.get() => Duration::MAX,
-                    Held::ByHooked => PATIENCE,
-                    Held::Perhaps => PATIENCE_WITH_THE_UNKNOWN,
-                    Held::Nowhere | Held::ByOther => Duration::ZERO,
+                    Holder::Nobody if self.attempt.is_handed_on.get() => Duration::MAX,
+                    Holder::WithShim => PATIENCE,
+                    Holder::Unknown => PATIENCE_WITH_THE_UNKNOWN,
+                    Holder::Nobody | Holder::WithoutShim => Duration::ZERO,
                 };
                 if !self.attempt.others.is_any() && since.elapsed() >= patience {
                     return;
@@ -282,7 +282,7 @@ mod tests {
         LocalSet::new().block_on(&runtime, test);
     }
 
-    fn held_by(held: Held) -> impl AsyncFn() -> Held {
+    fn held_by(held: Holder) -> impl AsyncFn() -> Holder {
         move || ready(held)
     }
 
@@ -348,7 +348,7 @@ mod tests {
                 async move { connecting.end(7, left).await }
             });
             yield_now().await;
-            let mut given_up = std::pin::pin!(turn.given_up(ready(GivenUp::Left), held_by(Held::Nowhere)));
+            let mut given_up = std::pin::pin!(turn.given_up(ready(GivenUp::Left), held_by(Holder::Nobody)));
             tokio::select! {
                 biased;
                 _ = &mut given_up => panic!("given up while another waits"),
@@ -365,11 +365,11 @@ mod tests {
         run(async {
             let connecting = Connecting::default();
             for (held, is_handed_on, goes_on) in [
-                (Held::Nowhere, false, false),
-                (Held::Nowhere, true, true),
-                (Held::Perhaps, false, true),
-                (Held::ByHooked, false, true),
-                (Held::ByOther, true, false),
+                (Holder::Nobody, false, false),
+                (Holder::Nobody, true, true),
+                (Holder::Unknown, false, true),
+                (Holder::WithShim, false, true),
+                (Holder::WithoutShim, true, false),
             ] {
                 let turn = connecting.begin(7, 3).unwrap();
                 assert!(!is_handed_on || connecting.hand_on(7));
@@ -391,14 +391,17 @@ mod tests {
                 async move { connecting.end(7, ready(GivenUp::Dissolved)).await }
             });
             yield_now().await;
-            assert_eq!(turn.given_up(pending(), held_by(Held::Nowhere)).await, GivenUp::Dissolved);
+            assert_eq!(turn.given_up(pending(), held_by(Holder::Nobody)).await, GivenUp::Dissolved);
             turn.end(libc::EPIPE);
             assert_eq!(other.await.unwrap(), Some(libc::EPIPE));
 
             let turn = connecting.begin(7, 3).unwrap();
             connecting.dissolve(7);
             assert!(!connecting.has(7), "the socket is its program's again");
-            assert_eq!(turn.given_up(ready(GivenUp::Left), held_by(Held::Nowhere)).await, GivenUp::Dissolved);
+            assert_eq!(
+                turn.given_up(ready(GivenUp::Left), held_by(Holder::Nobody)).await,
+                GivenUp::Dissolved
+            );
         });
     }
 }

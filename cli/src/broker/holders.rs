@@ -27,15 +27,15 @@ const REST: u32 = 4;
 
 /// Who has a copy of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Held {
+pub(super) enum Holder {
     /// Nobody, as far as is known.
-    Nowhere,
+    Nobody,
     /// Perhaps a process that cannot be looked at: no other, or one that is just being executed (execve(2)).
-    Perhaps,
+    Unknown,
     /// A program that the shim is in, or is about to be.
-    ByHooked,
+    WithShim,
     /// A program without the shim.
-    ByOther,
+    WithoutShim,
 }
 
 /// Looks for all.
@@ -58,7 +58,7 @@ struct Found {
 
 impl Holders {
     /// Who has a copy of the socket, but for the broker.
-    pub(super) async fn look(&self, socket: BorrowedFd<'_>) -> Held {
+    pub(super) async fn look(&self, socket: BorrowedFd<'_>) -> Holder {
         let look = Rc::clone(&self.next.borrow());
         let found = look.get_or_init(|| async {
             let mut due = self.due.lock().await;
@@ -95,14 +95,14 @@ impl Found {
         found
     }
 
-    fn held(&self, inode: u64) -> Held {
+    fn held(&self, inode: u64) -> Holder {
         let by = |process: &i32| match has_the_shim(*process) {
-            Some(true) => Held::ByHooked,
-            Some(false) => Held::ByOther,
-            None => Held::Perhaps,
+            Some(true) => Holder::WithShim,
+            Some(false) => Holder::WithoutShim,
+            None => Holder::Unknown,
         };
         let held = self.sockets.get(&inode).into_iter().flatten().map(by).max();
-        held.unwrap_or(if self.is_partial { Held::Perhaps } else { Held::Nowhere })
+        held.unwrap_or(if self.is_partial { Holder::Unknown } else { Holder::Nobody })
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::broker::readiness::tests::run;
 
-    fn look(holders: &Holders, socket: &TcpListener) -> Held {
+    fn look(holders: &Holders, socket: &TcpListener) -> Holder {
         run(holders.look(socket.as_fd()))
     }
 
@@ -152,17 +152,17 @@ mod tests {
     fn a_child_has_what_it_was_given_until_it_ends() {
         let holders = Holders::default();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(look(&holders, &socket), Held::Nowhere);
-        for (preload, held) in [("/nowhere/libpresocks.so", Held::ByHooked), ("", Held::ByOther)] {
+        assert_eq!(look(&holders, &socket), Holder::Nobody);
+        for (preload, held) in [("/nowhere/libpresocks.so", Holder::WithShim), ("", Holder::WithoutShim)] {
             let given = Stdio::from(OwnedFd::from(socket.try_clone().unwrap()));
             let mut cat = Command::new("/bin/cat");
             cat.stdin(Stdio::piped()).stdout(given).stderr(Stdio::null()).env("LD_PRELOAD", preload);
             let mut child = cat.spawn().unwrap();
-            while look(&holders, &socket) == Held::Perhaps {}
+            while look(&holders, &socket) == Holder::Unknown {}
             assert_eq!(look(&holders, &socket), held, "{preload}");
             drop(child.stdin.take());
             child.wait().unwrap();
-            assert_eq!(look(&holders, &socket), Held::Nowhere);
+            assert_eq!(look(&holders, &socket), Holder::Nobody);
         }
     }
 }

@@ -31,7 +31,7 @@ const F_GETOWNER_UIDS: i32 = 17;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Turns the flag off; whether it was on.
-pub(in crate::broker) fn silence(socket: BorrowedFd<'_>) -> bool {
+pub(in crate::broker) fn turn_off(socket: BorrowedFd<'_>) -> bool {
     let is_on = fcntl_getfl(socket).is_ok_and(|flags| flags.bits() & libc::O_ASYNC.cast_unsigned() != 0);
     is_on && set_async(socket.as_raw_fd(), 0)
 }
@@ -198,9 +198,9 @@ impl Teller {
             let (mut other, _) = listener.accept()?;
             other.write_all(&[0])?;
             drop(watch(self.surrogate.as_fd(), Interest::READABLE)?.readable().await?);
-            self.hush();
+            self.turn_off();
         }
-        self.hush();
+        self.turn_off();
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Teller {
     }
 
     /// What comes of it when the other side is closed is no longer the program's.
-    fn hush(&self) {
+    fn turn_off(&self) {
         set_async(self.surrogate.as_raw_fd(), 0);
     }
 

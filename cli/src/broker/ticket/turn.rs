@@ -12,7 +12,7 @@ use super::request::{self, is_given_up, is_given_up_early};
 use crate::broker::connecting::{GivenUp, Turn};
 use crate::broker::descriptors::{Permit, Place};
 use crate::broker::failure::Failure;
-use crate::broker::holders::Held;
+use crate::broker::holders::Holder;
 use crate::broker::report::Program;
 use crate::broker::socket::Socket;
 use crate::broker::socket::signals::Teller;
@@ -121,7 +121,7 @@ async fn place(broker: &Broker, ticket: &UnixSeqpacket, turn: &Turn<'_>) -> Resu
     tokio::select! {
         biased;
         // Who has the socket is not known until it is received.
-        why = turn.given_up(given_up, async || Held::Nowhere) => Err(why),
+        why = turn.given_up(given_up, async || Holder::Nobody) => Err(why),
         place = broker.descriptors.connect(Program::Behind(ticket).process()) => Ok(place),
     }
 }
