@@ -166,7 +166,7 @@ impl Visitor<'_> for SecondsVisitor {
     type Value = Seconds;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("seconds, as 5 or 0.5")
+        f.write_str("seconds, as 5 or 0.5, or a time with its unit, as \"500ms\"")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Seconds, E> {
