@@ -1,6 +1,6 @@
 /*
- * A pending socket that goes on in a program of which only the backstop knows (`heir=PATH`, this one linked statically): when nobody else waits for it, its
- * connect has failed there, and nothing of the handshake is to be read.
+ * A pending socket that goes on in a program of which only the backstop knows (`heir=PATH`, this one linked statically, or executed without the shim:
+ * `preload=no`): when nobody else waits for it, its connect has failed there, and nothing of the handshake is to be read.
  */
 #include "watched.h"
 
@@ -12,6 +12,8 @@ int main(int argc, char **argv) {
         endpoint held = endpoint_of("held");
         stage("hold");
         snprintf(number, sizeof number, "number=%d", begin(&held));
+        if (argument("preload"))
+            unsetenv("LD_PRELOAD");
         execl(argument("heir"), argv[0], number, NULL);
         give_up("exec: %s", strerror(errno));
     }

@@ -57,11 +57,22 @@ fn an_ipv6_socket_that_was_refused_over_ipv4_goes_to_an_ipv6_proxy() {
 
 #[test]
 fn a_pending_socket_that_goes_on_in_a_static_program_fails_and_shows_nothing_of_the_handshake() {
-    let Some(stage) = stage_for(&[Build::Static, Build::Shared]) else { return };
+    goes_on_without_the_shim(Build::Static, &[]);
+}
+
+#[test]
+fn a_pending_socket_that_goes_on_in_a_program_with_no_preload_fails_and_shows_nothing_of_the_handshake() {
+    goes_on_without_the_shim(Build::Shared, &["preload=no"]);
+}
+
+#[track_caller]
+fn goes_on_without_the_shim(heir: Build, more: &[&str]) {
+    let Some(stage) = stage_for(&[heir, Build::Shared]) else { return };
     let program = Build::Shared.of(&stage.lab, "bequeathed", &[]);
-    let heir = Build::Static.of(&stage.lab, "bequeathed", &[]);
+    let heir = heir.of(&stage.lab, "bequeathed", &[]);
     let mut words: Vec<OsString> = [program.into()].into_iter().chain(arguments(&stage)).collect();
     words.push(format!("heir={}", heir.display()).into());
+    words.extend(more.iter().map(Into::into));
     let run = || stage.lab.presocks(words.clone()).proxy(&stage.proxy);
     run().run().success();
     run().ordinary_user().run().success();
