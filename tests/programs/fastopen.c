@@ -66,6 +66,25 @@ static void on_connect(endpoint open, endpoint held) {
     close(fd);
 }
 
+/* Without a cookie the kernel takes any connect() for done, and has the SYN carry the first bytes. */
+static void refused_on_connect(const endpoint *refused, int flags) {
+    int fd = tcp(AF_INET, flags), one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, &one, sizeof one);
+    int result = connect_to(fd, refused);
+    if (result == 0)
+        result = (int)write(fd, "early", 5);
+    if (flags) {
+        check("no cookie: is under way", result > 0 || errno == EINPROGRESS, SAW(result));
+        check("no cookie: is hung up in the end", poll_one(fd, POLLIN, PATIENCE_MS) & POLLHUP, "not");
+        GIVES("no cookie: is refused in the end", ECONNREFUSED, socket_error(fd));
+    } else {
+        check("no cookie: is refused", result == -1 && errno == ECONNREFUSED, SAW(result));
+    }
+    check("no cookie: nothing is sent", send(fd, "x", 1, MSG_NOSIGNAL) == -1, "a byte");
+    close(fd);
+}
+
 static void mptcp(endpoint open, endpoint refused, endpoint held) {
     int fd = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
     if (fd < 0) {
@@ -96,6 +115,8 @@ int main(int argc, char **argv) {
     blocking(open, refused);
     non_blocking(held);
     on_connect(open, held);
+    refused_on_connect(&refused, 0);
+    refused_on_connect(&refused, SOCK_NONBLOCK);
     mptcp(open, refused, held);
     return done();
 }
