@@ -69,8 +69,8 @@ pub(crate) struct Ticket {
     session: Session,
 }
 
-/// For how many milliseconds a socket waits for its turn to be sent to the broker.
-const QUEUE_LIMIT: u64 = 30_000;
+/// For how many milliseconds a socket waits for its turn to be sent to the broker, which waits for half a minute for a request.
+const QUEUE_LIMIT: u64 = 20_000;
 
 impl Ticket {
     /// A socket for a ticket, not yet connected.

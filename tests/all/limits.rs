@@ -56,6 +56,17 @@ fn is_refused(outcome: &Outcome, why: &str) {
     assert_eq!(outcome.stderr().lines().count(), 1, "{}", outcome.report());
 }
 
+/// Root may send as many as there are.
+#[test]
+fn a_connect_fails_in_the_end_when_no_socket_can_be_sent_to_the_broker() {
+    let Some(scene) = Scene::set() else { return };
+    let program = Build::Shared.of(&scene.lab, "inflight", &[]);
+    let to = format!("to={ORIGIN}:{ECHO}");
+    let run = scene.lab.presocks([program.as_os_str(), to.as_ref()]).proxy(&scene.proxy).ordinary_user();
+    run.run().success();
+    scene.lab.assert_no_leak();
+}
+
 #[test]
 fn with_few_descriptors_a_command_is_served_or_not_run() {
     let Some(scene) = Scene::set() else { return };
