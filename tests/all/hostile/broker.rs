@@ -32,18 +32,24 @@ if len(sys.argv) == 2:
     subprocess.run([sys.executable, '-c', sys.stdin.read(), sys.argv[1], str(s.fileno())], pass_fds=[s.fileno()], check=True)
     print(socket.gethostbyname('origin.test').startswith('198.'))";
 
-#[test]
-fn two_programs_that_connect_one_socket_do_not_end_the_broker() {
-    if missing(&["python3"]) {
-        return;
-    }
-    const SILENT: u16 = 5000;
-    let lab = Lab::new();
+/// Where a proxy's host answers nobody.
+const SILENT: u16 = 5000;
+
+fn silence(lab: &Lab) {
     lab.permit_proxy_port(SILENT);
     let drop = format!(
         "table inet silence {{ chain input {{ type filter hook input priority 0; tcp dport {SILENT} drop; }}; }}\n"
     );
     lab.proxy.setup(&["nft", "-f", "-"], &drop);
+}
+
+#[test]
+fn two_programs_that_connect_one_socket_do_not_end_the_broker() {
+    if missing(&["python3"]) {
+        return;
+    }
+    let lab = Lab::new();
+    silence(&lab);
     let words = ["python3", "-c", TWICE, "192.0.2.1"];
     let run = lab.presocks(words).proxy(&url(None, SILENT)).options(["--connect-timeout=2"]);
     let outcome = run.stdin(TWICE).run();
@@ -79,13 +85,8 @@ fn a_program_that_connects_a_socket_which_another_one_connects_is_not_told_that_
     if missing(&["python3"]) {
         return;
     }
-    const SILENT: u16 = 5000;
     let lab = Lab::new();
-    lab.permit_proxy_port(SILENT);
-    let drop = format!(
-        "table inet silence {{ chain input {{ type filter hook input priority 0; tcp dport {SILENT} drop; }}; }}\n"
-    );
-    lab.proxy.setup(&["nft", "-f", "-"], &drop);
+    silence(&lab);
     let gate = Gate::closed();
     let mute = Script::new().expect(3).pass(&gate).start(&lab);
     let mut expected = String::from("EINPROGRESS\n");
