@@ -29,7 +29,7 @@ use rustix::net::sockopt;
 use tokio::sync::Notify;
 
 use super::failure::Failure;
-use super::report::Program;
+use super::program::Program;
 use super::socket::source::rebind;
 use super::socket::{
     Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, leaves_loopback, stay_on_loopback,

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use tokio::io::Interest;
 
+use super::program::name_of_process;
 use super::readiness::watch;
-use super::report::{Report, name_of_process};
+use super::report::Report;
 use crate::launch::message::{Front, Message};
 use crate::launch::process::{
     Change, Pid, child_signals, ended_child, is_stopped, next_change, next_signal, release_stderr,

@@ -36,7 +36,7 @@ use tokio::time::sleep;
 use super::destination::{self, Addressed};
 use super::device::stays_here;
 use super::dns::Transport;
-use super::report::Program;
+use super::program::Program;
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use super::{Broker, dns};
 use crate::route::{Routes, Unproxied};

@@ -20,7 +20,7 @@ use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
 use super::datagram::{self, Connected, Opened, Sent};
 use super::descriptors::{Held, Permit};
-use super::report::Program;
+use super::program::Program;
 use super::socket::kind;
 use super::strangers::{Admission, Strangers};
 use super::{ACCEPT_PAUSE, Broker, device};

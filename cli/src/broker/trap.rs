@@ -50,8 +50,8 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 
 use super::descriptors::Place;
+use super::program::Program;
 use super::readiness::{until_closed, watch};
-use super::report::Program;
 use super::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
 use super::{ACCEPT_PAUSE, Broker, device, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};

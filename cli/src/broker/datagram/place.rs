@@ -14,7 +14,7 @@ use rustix::net::sockopt;
 use crate::args::Udp;
 use crate::broker::destination::{Denial, Server, Way, is_at, server, way};
 use crate::broker::kernel_route::is_broadcast;
-use crate::broker::report::Program;
+use crate::broker::program::Program;
 use crate::broker::{Broker, resolver};
 use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Protocol, Unproxied};
 

@@ -12,7 +12,7 @@ use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket
 
 use super::place::Refusal;
 use crate::broker::Broker;
-use crate::broker::report::Program;
+use crate::broker::program::Program;
 use crate::broker::socket::source::{any_like, may_be_answered_elsewhere};
 use crate::broker::socket::{leaves_loopback, option, own_address, peer_of, set_option};
 

@@ -13,7 +13,7 @@ use crate::broker::connecting::{GivenUp, Turn};
 use crate::broker::descriptors::{Permit, Place};
 use crate::broker::failure::Failure;
 use crate::broker::holders::Holder;
-use crate::broker::report::Program;
+use crate::broker::program::Program;
 use crate::broker::socket::Socket;
 use crate::broker::socket::signals::Teller;
 use crate::broker::strangers::Admission;
