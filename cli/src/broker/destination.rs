@@ -1,6 +1,5 @@
 //! What an address that a program means stands for, and where the rules send it.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -9,9 +8,13 @@ use presocks_proto::name::Name;
 use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 
+use super::Broker;
+use super::denial::Denial;
 use super::failure::Failure;
-use super::{Broker, resolver};
-use crate::route::{Asked, Chain, Protocol, Rule, Unproxied, Verdict};
+use crate::route::{Asked, Chain, Protocol, Unproxied, Verdict};
+
+/// Where name servers listen.
+pub(super) const NAME_SERVER_PORT: u16 = 53;
 
 /// Where a connection goes.
 pub(super) enum Route {
@@ -29,39 +32,6 @@ pub(super) struct Addressed {
     pub(super) server: SocketAddr,
     /// The names of the program, where rules ask for them.
     pub(super) program: Rc<[String]>,
-}
-
-/// A rule, or the default, has forbidden something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Denial {
-    /// Which rule: each is told once. 0 for the default.
-    number: u32,
-    /// Where the user has written it, and what.
-    shown: Option<String>,
-}
-
-impl Denial {
-    fn new(broker: &Broker, rule: Option<&Rule>) -> Self {
-        let is_it = |other: &Rule| rule.is_some_and(|rule| std::ptr::eq(rule, other));
-        let place = broker.settings.routes.rules.iter().position(is_it);
-        let number = place.map_or(0, |place| u32::try_from(place + 1).unwrap_or(u32::MAX));
-        Self { number, shown: rule.map(ToString::to_string) }
-    }
-
-    /// Denials with the same number have the same cause and are told once.
-    pub(super) fn cause(&self) -> u32 {
-        const FIRST: u32 = 0x3000_0000;
-        FIRST.saturating_add(self.number)
-    }
-}
-
-impl fmt::Display for Denial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.shown {
-            Some(rule) => write!(f, "a rule denies it ({rule})"),
-            None => f.write_str("no rule permits it, and the default is to deny"),
-        }
-    }
 }
 
 impl Route {
@@ -87,7 +57,9 @@ pub(super) fn permit(
     let target = Target { host: Host::Address(address.ip().to_canonical()), port: address.port() };
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
     match broker.settings.routes.about_network(&asked) {
-        Some(rule) if rule.via == Verdict::Deny => Err(Failure::Denied(Denial::new(broker, Some(rule)))),
+        Some(rule) if rule.via == Verdict::Deny => {
+            Err(Failure::Denied(Denial::new(&broker.settings.routes, Some(rule))))
+        }
         _ => Ok(()),
     }
 }
@@ -115,7 +87,7 @@ pub(super) fn to_loopback(
     let target = Target { host: Host::Address(address), port: destination.port() };
     let asked = Asked { target: &target, protocol: Protocol::Tcp, program };
     match broker.settings.routes.denies_loopback(&asked) {
-        Some(rule) => Err(Failure::Denied(Denial::new(broker, Some(rule)))),
+        Some(rule) => Err(Failure::Denied(Denial::new(&broker.settings.routes, Some(rule)))),
         None => Ok(()),
     }
 }
@@ -129,12 +101,12 @@ pub(super) fn route(
     destination: SocketAddr,
     program: &dyn Fn() -> Vec<String>,
 ) -> Result<Route, Failure> {
-    if destination.port() != resolver::PORT && is_loopback(destination.ip()) {
+    if destination.port() != NAME_SERVER_PORT && is_loopback(destination.ip()) {
         to_loopback(broker, destination, program)?;
         return Ok(Route::direct(address_target(destination), destination));
     }
     // Port 53 is the only other one on loopback that we are asked about: a resolver there would ask the network itself.
-    if destination.port() == resolver::PORT {
+    if destination.port() == NAME_SERVER_PORT {
         return match server(broker, destination, Protocol::Tcp, program) {
             Server::Ours => {
                 let names = if broker.settings.routes.know_programs() { program() } else { Vec::new() };
@@ -152,7 +124,7 @@ pub(super) fn route(
             Some(why) => Err(Failure::Unproxied(why)),
             None => Ok(Route::Chain(chain, target)),
         },
-        (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
+        (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(&broker.settings.routes, rule))),
     }
 }
 
@@ -178,7 +150,7 @@ pub(super) fn server(
     let Some(target) = meant(broker, destination) else { return Server::Ours };
     let is_here = matches!(target.host, Host::Address(address) if is_loopback(address));
     match broker.settings.routes.name_server(&Asked { target: &target, protocol, program }) {
-        Some((Verdict::Deny, rule)) => Server::Denied(Denial::new(broker, Some(rule))),
+        Some((Verdict::Deny, rule)) => Server::Denied(Denial::new(&broker.settings.routes, Some(rule))),
         Some((Verdict::Direct, _)) if !is_here => Server::Itself(target),
         _ => Server::Ours,
     }
@@ -217,13 +189,15 @@ impl Upstream {
         let names = || program.to_vec();
         match subject.and_then(|name| routes.about(name, &names)) {
             Some((Verdict::Chain(chain), _)) => return Ok(Self { server, target, chain: Some(chain) }),
-            Some((Verdict::Deny, rule)) => return Err(Failure::Denied(Denial::new(broker, Some(rule)))),
+            Some((Verdict::Deny, rule)) => {
+                return Err(Failure::Denied(Denial::new(&broker.settings.routes, Some(rule))));
+            }
             Some((Verdict::Direct, _)) | None => {}
         }
         match routes.upstream(&Asked { target: &target, protocol: Protocol::Tcp, program: &names }) {
             (Verdict::Direct, _) => Ok(Self { server, target, chain: None }),
             (Verdict::Chain(chain), _) => Ok(Self { server, target, chain: Some(chain) }),
-            (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(broker, rule))),
+            (Verdict::Deny, rule) => Err(Failure::Denied(Denial::new(&broker.settings.routes, rule))),
         }
     }
 
@@ -269,7 +243,7 @@ pub(super) fn way(broker: &Broker, destination: SocketAddr, program: &dyn Fn() -
     let asked = Asked { target: &target, protocol: Protocol::Udp, program };
     let is_named = matches!(target.host, Host::Name(_));
     match broker.settings.routes.verdict(&asked) {
-        (Verdict::Deny, rule) => Way::Denied(Denial::new(broker, rule)),
+        (Verdict::Deny, rule) => Way::Denied(Denial::new(&broker.settings.routes, rule)),
         (Verdict::Direct, _) if is_at(&target, destination) => Way::Direct,
         (Verdict::Direct, _) => Way::Impossible { is_named },
         (Verdict::Chain(chain), _) => Unproxied::of(&target).map_or(Way::Chain(chain), Way::Unproxied),

@@ -12,6 +12,7 @@ pub(super) mod framing;
 mod message;
 #[cfg(test)]
 mod tests;
+pub(super) mod trouble;
 pub(super) mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

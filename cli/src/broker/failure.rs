@@ -16,9 +16,10 @@ use presocks_proto::target::Target;
 
 pub(super) use chain::At;
 
-use super::destination::Denial;
-use super::gssapi;
-use super::tls::Trouble;
+use super::denial::Denial;
+use super::gssapi::trouble::Told;
+use super::plain::Plain;
+use super::tls::trouble::Trouble;
 use crate::proxy::Kind;
 use crate::route::{NoDatagrams, Unproxied};
 
@@ -63,7 +64,7 @@ pub(super) enum Failure {
     /// There is no TLS with the proxy.
     Tls(Box<Trouble>),
     /// There is no GSSAPI with the proxy.
-    Gssapi(Box<gssapi::Told>),
+    Gssapi(Box<Told>),
     /// In a chain of several proxies: one of them.
     At(Box<At>),
     /// The user wants connections kept apart, and no proxy on the way does.
@@ -304,22 +305,6 @@ impl fmt::Display for Failure {
                 "presocks may have {limit} files open, and connections that it carries itself use them all; raise the hard limit (ulimit -H -n)",
             ),
             Self::Direct(error) | Self::Socket(error) => Plain(error).fmt(f),
-        }
-    }
-}
-
-/// An operating system's error without Rust's "(os error N)".
-pub(super) struct Plain<'a>(pub(super) &'a io::Error);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let end = text.find(" (os error").unwrap_or(text.len());
-        let text = text.get(..end).unwrap_or(&text);
-        let mut letters = text.chars();
-        match letters.next() {
-            Some(first) => write!(f, "{}{}", first.to_lowercase(), letters.as_str()),
-            None => f.write_str("unknown error"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! a time for each service, and not waited for longer than for the proxy. A level of protection below the one that was asked for is refused.
 
 mod sealed;
-mod trouble;
+pub(super) mod trouble;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,7 +23,6 @@ use super::stream::Stream;
 use crate::gssapi::{Buffer, Context, Naming, Step};
 use crate::proxy::Gssapi;
 pub(super) use sealed::Sealed;
-pub(super) use trouble::Told;
 use trouble::Trouble;
 
 /// So many may ask the KDC for one service at a time: the others find what those have got.
@@ -116,6 +115,7 @@ pub(super) async fn authenticate(
     limits: &Limits,
     wire: &mut impl Wire,
 ) -> Result<Option<Seal>, Failure> {
+    let failed = |trouble: Trouble| Failure::Gssapi(Box::new(trouble.of(gssapi)));
     let service = gssapi.service.clone();
     let begun = limits.within(
         limits.handshake,
@@ -127,11 +127,11 @@ pub(super) async fn authenticate(
     );
     let conversation = match begun.await {
         Ok(Ok((context, step))) => converse(gssapi, wire, context, step),
-        Ok(Err(trouble)) => return Err(trouble.of(gssapi)),
-        Err(limit) => return Err(Trouble::Slow(limit).of(gssapi)),
+        Ok(Err(trouble)) => return Err(failed(trouble)),
+        Err(limit) => return Err(failed(Trouble::Slow(limit))),
     };
     match limits.within(limits.handshake, conversation).await {
-        Ok(result) => result.map_err(|trouble| trouble.of(gssapi)),
+        Ok(result) => result.map_err(failed),
         Err(limit) => Err(Failure::AnswerTimeout(limit)),
     }
 }

@@ -15,10 +15,11 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::datagram::Refusal;
-use super::dns::upstream::Trouble;
-use super::failure::{Failure, Plain};
+use super::datagram::refusal::Refusal;
+use super::dns::trouble::Trouble;
+use super::failure::Failure;
 use super::other_proxy::Whose;
+use super::plain::Plain;
 use super::program::Program;
 use crate::proxy::Proxy;
 use crate::settings::Talk;

@@ -20,9 +20,6 @@ use super::dns::Transport;
 use super::dns::framing::{Frames, framed};
 use super::{Broker, dns};
 
-/// Where name servers listen.
-pub(super) const PORT: u16 = 53;
-
 /// A program that keeps a connection and asks nothing is let go (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(120);
 

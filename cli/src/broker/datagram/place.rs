@@ -3,20 +3,20 @@
 //! It is asked for each socket and destination, with the program that sends. What then knows the answer keeps the chain with it (`flows`), so that
 //! no datagram goes another way than the one that was found for it.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use presocks_abi::sockaddr::is_local;
-use rustix::io::Errno;
 use rustix::net::sockopt;
 
+use super::refusal::Refusal;
 use crate::args::Udp;
-use crate::broker::destination::{Denial, Server, Way, is_at, server, way};
+use crate::broker::Broker;
+use crate::broker::destination::{NAME_SERVER_PORT, Server, Way, is_at, server, way};
 use crate::broker::kernel_route::is_broadcast;
 use crate::broker::program::Program;
-use crate::broker::{Broker, resolver};
-use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Protocol, Unproxied};
+
+use crate::route::{Protocol, Unproxied};
 
 /// Where a destination is.
 #[derive(Debug)]
@@ -32,71 +32,6 @@ pub(in crate::broker) enum Place {
     /// Nowhere: a stand-in that this session has not given out.
     Unknown,
     Refused(Refusal),
-}
-
-/// Why a datagram is not let out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::broker) enum Refusal {
-    /// `--udp=deny`.
-    Off,
-    /// No proxy is asked for such an address.
-    Unproxied(Unproxied),
-    /// There is no association; why has been said.
-    NotServed,
-    Rule(Denial),
-    /// A rule calls the name direct.
-    Named,
-    /// A rule calls direct what a rewrite has made of the destination.
-    Rewritten,
-    /// It goes to loopback, and comes from this address, which may leave the machine.
-    Source(IpAddr),
-}
-
-impl Refusal {
-    /// The errno for the program.
-    pub(super) fn errno(&self) -> Errno {
-        match self {
-            Self::Rule(_) => Errno::ACCESS,
-            Self::Off
-            | Self::Unproxied(_)
-            | Self::NotServed
-            | Self::Named
-            | Self::Rewritten
-            | Self::Source(_) => Errno::NETUNREACH,
-        }
-    }
-
-    /// Refusals with the same number have the same cause and are told once.
-    pub(in crate::broker) fn cause(&self) -> u32 {
-        const FIRST: u32 = 0x2000_0000;
-        match self {
-            Self::Off => FIRST,
-            Self::Unproxied(Unproxied::Group) => FIRST + 1,
-            Self::Unproxied(Unproxied::Link) => FIRST + 5,
-            Self::NotServed => FIRST + 2,
-            Self::Named => FIRST + 3,
-            Self::Rewritten => FIRST + 4,
-            Self::Source(_) => FIRST + 6,
-            Self::Rule(denial) => denial.cause(),
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("UDP is off (--udp=deny)"),
-            Self::Unproxied(why) => why.fmt(f),
-            Self::NotServed => f.write_str("the proxy does not take it"),
-            Self::Rule(denial) => denial.fmt(f),
-            Self::Named => write!(f, "a rule calls it direct, and {NOT_BY_NAME}"),
-            Self::Rewritten => write!(f, "a rule calls it direct, and {NOT_REWRITTEN}"),
-            Self::Source(own) => write!(
-                f,
-                "it comes from {own}: once that address has left this machine, so would the answers from loopback"
-            ),
-        }
-    }
 }
 
 /// Where a destination is for this program.
@@ -126,7 +61,7 @@ pub(super) fn place_for(
     if is_local(destination) {
         return Place::Local;
     }
-    if destination.port() == resolver::PORT {
+    if destination.port() == NAME_SERVER_PORT {
         return match server(broker, destination, Protocol::Udp, program) {
             Server::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
             Server::Itself(target) if is_at(&target, destination) => Place::Direct,

@@ -10,7 +10,7 @@ use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket_with, sockopt};
 
-use super::place::Refusal;
+use super::refusal::Refusal;
 use crate::broker::Broker;
 use crate::broker::program::Program;
 use crate::broker::socket::source::{any_like, may_be_answered_elsewhere};

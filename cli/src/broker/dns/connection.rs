@@ -18,7 +18,8 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::framing::{Frames, framed};
 use super::message;
-use super::upstream::{Trouble, connect, failed};
+use super::trouble::Trouble;
+use super::upstream::{connect, failed};
 use crate::broker::Broker;
 use crate::broker::destination::Upstream;
 use crate::broker::stream::Stream;

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use tokio::time::timeout;
 
 use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
+use super::trouble::Trouble;
 use crate::broker::Broker;
 use crate::broker::destination::{Addressed, Upstream};
 use crate::broker::failure::Failure;
@@ -65,38 +65,6 @@ pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: &Addressed) -
         Err(_) => {
             failed(broker, &upstream, &Trouble::Silent(limit));
             None
-        }
-    }
-}
-
-/// Why a server that was reached gave no answer.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::broker) enum Trouble {
-    /// It, or the way to it, took longer than this.
-    Silent(Duration),
-    /// It closed the connection.
-    Closed,
-    /// It answered something else.
-    Malformed,
-}
-
-impl Trouble {
-    /// Troubles with the same number have the same cause and are told once.
-    pub(in crate::broker) fn cause(self) -> u32 {
-        match self {
-            Self::Silent(_) => 0x2000,
-            Self::Closed => 0x2001,
-            Self::Malformed => 0x2002,
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Silent(limit) => write!(f, "it did not answer within {limit:?}"),
-            Self::Closed => f.write_str("it closed the connection without an answer"),
-            Self::Malformed => f.write_str("its answer is not one to the query"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use presocks_proto::socks5;
 use presocks_proto::socks5::gssapi::{Level, Malformed};
 
-use super::super::failure::{Failure, Plain};
+use crate::broker::plain::Plain;
 use crate::gssapi::{Cause, Error};
 use crate::proxy::Gssapi;
 
@@ -61,8 +61,9 @@ impl Trouble {
         }
     }
 
-    pub(super) fn of(self, gssapi: &Gssapi) -> Failure {
-        Failure::Gssapi(Box::new(Told { trouble: self, service: gssapi.service.clone() }))
+    /// With the service that the proxy was taken for.
+    pub(super) fn of(self, gssapi: &Gssapi) -> Told {
+        Told { trouble: self, service: gssapi.service.clone() }
     }
 }
 
