@@ -9,20 +9,16 @@ mod children;
 mod connect;
 mod connecting;
 mod datagram;
-mod denial;
 mod descriptors;
-mod destination;
 mod device;
 mod dns;
 mod failure;
 mod gssapi;
 mod holders;
 mod hop;
-mod hosts;
 mod isolation;
-mod kernel_route;
+mod limits;
 mod memory;
-mod names;
 mod negotiate;
 mod other_proxy;
 mod path;
@@ -49,20 +45,19 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use presocks_proto::frame::Family;
 use presocks_proto::name::Name;
 use presocks_proto::session::{Queue, Session};
-use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::Target;
 use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
 
+use crate::args::{Bind, Udp};
 use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::Pid;
-use crate::route::Routes;
-use crate::route::explain::Local;
+use crate::policy::{self, Policy};
+use crate::route::Isolation;
 use crate::settings::Settings;
 use bindings::Bindings;
 use chain::Chains;
@@ -72,7 +67,7 @@ use descriptors::Descriptors;
 use dns::upstream::Upstreams;
 use holders::Holders;
 use isolation::Mark;
-use names::Names;
+use limits::Timeouts;
 use other_proxy::OtherProxies;
 use peers::Peers;
 use program::Program;
@@ -87,9 +82,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What all tickets share.
 struct Broker {
-    settings: Settings,
+    timeouts: Timeouts,
+    isolation: Option<Isolation>,
+    dns: Option<Target>,
+    udp: Udp,
+    bind: Bind,
     session: Session,
-    names: RefCell<Names>,
+    policy: Policy,
     peers: RefCell<Peers>,
     bindings: Bindings,
     chains: Chains,
@@ -130,16 +129,25 @@ pub(crate) fn run(
     command: Pid,
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let report = Report::new(settings.talk);
-    let datagrams = Datagrams::new(&settings.routes);
-    let names = Names::new(settings.routes.names());
-    let chains = Chains::new(&settings.routes, &settings.proxy_addresses);
-    let here = |name: &Name| local(&settings.routes, name);
-    let other_proxies = OtherProxies::new(&settings.routes, &settings.proxy_addresses, &settings.taken, here);
+    let Settings { routes, proxy_addresses, isolation, dns, udp, bind, talk, taken, .. } = settings;
+    let timeouts = Timeouts {
+        connect: settings.connect_timeout,
+        handshake: settings.handshake_timeout,
+        whole: settings.timeout,
+    };
+    let report = Report::new(talk);
+    let datagrams = Datagrams::new(&routes);
+    let chains = Chains::new(&routes, &proxy_addresses);
+    let here = |name: &Name| policy::local(&routes, name);
+    let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here);
     let broker = Rc::new(Broker {
-        settings,
+        timeouts,
+        isolation,
+        dns,
+        udp,
+        bind,
         session,
-        names: RefCell::new(names),
+        policy: Policy::new(routes),
         peers: RefCell::default(),
         bindings: Bindings::default(),
         chains,
@@ -178,13 +186,4 @@ pub(crate) fn run(
     // A look-up that hangs is waited for by nobody.
     runtime.shutdown_background();
     outcome
-}
-
-/// What a name is on this machine, whatever a proxy may say.
-pub(crate) fn local(routes: &Routes, name: &Name) -> Local {
-    match Names::new(routes.names()).resolve(name, Family::Any).map(|found| found.iter().next()) {
-        Ok(Some(address)) if kind(address) == Kind::Ordinary => Local::Address(address),
-        Ok(Some(_)) => Local::Elsewhere,
-        Ok(None) | Err(_) => Local::Nobody,
-    }
 }

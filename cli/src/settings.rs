@@ -13,9 +13,9 @@ use presocks_proto::session;
 use presocks_proto::socks5::Target;
 
 use crate::args::{Backstop, Bind, Typed, Udp};
-use crate::broker;
 use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Taken, Wanted};
 use crate::exit::say;
+use crate::policy;
 use crate::proxy::{Host, Place, Proxy, Read};
 use crate::route::explain::{Limits, Question};
 use crate::route::{Chain, Isolation, Order, Routes};
@@ -148,7 +148,7 @@ pub(crate) fn explain(typed: Typed, question: &Question) -> Result<String, Strin
     let program: Vec<_> = program.iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let limits =
         Limits { has_no_datagrams: settings.udp == Udp::Deny, is_isolated: settings.isolation.is_some() };
-    let local = |name: &Name| broker::local(&settings.routes, name);
+    let local = |name: &Name| policy::local(&settings.routes, name);
     Ok(question.answer(&settings.routes, &program, limits, local))
 }
 

@@ -31,11 +31,10 @@ use tokio::sync::Notify;
 use super::failure::Failure;
 use super::program::Program;
 use super::socket::source::rebind;
-use super::socket::{
-    Socket, has_spoken, hear_all, hear_loopback_alone, is_of_this_machine, leaves_loopback, stay_on_loopback,
-};
+use super::socket::{Socket, has_spoken, hear_all, hear_loopback_alone, leaves_loopback, stay_on_loopback};
 use super::{Broker, path};
 use crate::args::Bind;
+use crate::kernel_route::is_of_this_machine;
 use accepted::Accepted;
 use binding::Binding;
 pub(super) use connections::Way;
@@ -269,7 +268,7 @@ async fn bind(
     }
     let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
     let started = Instant::now();
-    let target = if broker.settings.bind == Bind::Any { anybody(socket) } else { way.target };
+    let target = if broker.bind == Bind::Any { anybody(socket) } else { way.target };
     let bound = path::bind(broker, &way.hops, target, way.stranger.as_ref()).await;
     let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
         Some(_) => Ok(bound),

@@ -14,12 +14,11 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::connecting::{GivenUp, Turn};
-use super::destination::{Addressed, Route, permit, route, target};
 use super::failure::Failure;
 use super::gssapi::{self, Use};
 use super::hop::Hop;
 use super::isolation::Stranger;
-use super::negotiate::{Limits, negotiate};
+use super::negotiate::negotiate;
 use super::program::Program;
 use super::report::Via;
 use super::socket::Socket;
@@ -28,6 +27,7 @@ use super::socket::source::NotConnected;
 use super::stream::Stream;
 use super::{Broker, bindings, path, relay, resolver};
 use crate::args::Bind;
+use crate::policy::{Addressed, Route};
 use crate::route::NoDatagrams;
 
 /// How a connect has ended.
@@ -75,11 +75,11 @@ async fn connect(
     if socket.is_connected() {
         return Some(libc::EISCONN);
     }
-    if broker.settings.bind != Bind::Off {
+    if broker.bind != Bind::Off {
         broker.bindings.connects(socket);
     }
     let started = Instant::now();
-    let route = route(broker, destination, &|| program.names());
+    let route = broker.policy.route(destination, &|| program.names()).map_err(Failure::from);
     if let Ok(Route::Chain(_, target) | Route::Direct(target, _)) = &route {
         broker.tell_of_proxy(program, target);
     }
@@ -106,7 +106,7 @@ async fn connect(
             }
         }
     };
-    let refused = target(broker, destination).filter(|_| route.is_none());
+    let refused = broker.policy.target(destination).filter(|_| route.is_none());
     let shown: &dyn fmt::Display = match (&route, &refused) {
         (Some(Route::Chain(_, target) | Route::Direct(target, _)), _) | (None, Some(target)) => target,
         (Some(Route::Resolver(_)) | None, _) => &destination,
@@ -124,7 +124,7 @@ async fn connect(
             // A peer that has reset the connection already has no address any more.
             if let Some(actual) = socket.peer_address() {
                 broker.peers.borrow_mut().insert(socket.cookie(), destination, actual);
-                if broker.settings.bind != Bind::Off {
+                if broker.bind != Bind::Off {
                     broker.bindings.note(socket, program.process(), destination, way);
                 }
             }
@@ -155,7 +155,7 @@ async fn attempt(
     match route {
         Route::Chain(chain, target) => {
             let stranger = |isolation| Stranger::new(isolation, &broker.mark, || program.process(), target);
-            let stranger = broker.settings.isolation.map(stranger);
+            let stranger = broker.isolation.map(stranger);
             let outcome = path::connect(broker, socket, *chain, target, stranger.as_ref()).await;
             let way =
                 |path::Carried { hops, bound }| bindings::Way { hops, target: *target, stranger, bound };
@@ -181,13 +181,13 @@ async fn directly(
         (None, Host::Address(address)) => vec![SocketAddr::new(address, target.port)],
         (None, Host::Name(name)) => {
             let look_up = tokio::net::lookup_host((name.to_string(), target.port));
-            let found = timeout(broker.settings.connect_timeout, look_up).await;
+            let found = timeout(broker.timeouts.connect, look_up).await;
             found.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::DirectName)?.collect()
         }
     };
     let mut last = Failure::Direct(Errno::NETUNREACH.into());
     for address in addresses {
-        permit(broker, address, &|| program.names())?;
+        broker.policy.permit(address, &|| program.names())?;
         let Some(address) = socket.reach(address) else { continue };
         match socket.connect(address).await {
             Ok(()) => {
@@ -232,7 +232,7 @@ pub(super) struct Associated {
 /// [`Failure`] as the proxy or the clock has it.
 pub(super) async fn associate(broker: &Broker, hop: &Hop, proxy: SocketAddr) -> Result<Associated, Failure> {
     let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams(NoDatagrams::Protocol))?;
-    let limits = Limits::new(&broker.settings);
+    let limits = broker.timeouts.begin();
     let mut control = Stream::Tcp(path::dial(&limits, proxy).await?);
     if let Some(gssapi) = hop.proxy.gssapi() {
         let naming = gssapi::naming(0);

@@ -34,12 +34,12 @@ use rustix::net::{AddressFamily, sockopt};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::destination::{self, Addressed};
 use super::device::stays_here;
 use super::dns::Transport;
 use super::program::Program;
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use super::{Broker, dns};
+use crate::policy::Addressed;
 use crate::route::{Routes, Unproxied};
 use association::Associations;
 use flows::{Cookie, Flows, Via};
@@ -197,7 +197,7 @@ pub(super) fn connect(
     if datagrams.origin(cookie, address).is_some() {
         return Ok(Connected::Token);
     }
-    let is_open = is_served && datagrams.are_alike(&broker.settings.routes);
+    let is_open = is_served && datagrams.are_alike(&broker.policy.routes);
     Ok(Connected::Gate { address, is_open })
 }
 
@@ -229,7 +229,7 @@ fn connect_there(broker: &Broker, socket: BorrowedFd<'_>, destination: SocketAdd
 
 /// For rules that tell programs apart.
 fn note_program(broker: &Broker, cookie: Cookie, program: &Program<'_>) {
-    if broker.settings.routes.know_programs() {
+    if broker.policy.routes.know_programs() {
         broker.datagrams.flows.borrow_mut().note_program(cookie, program.names());
     }
 }
@@ -357,7 +357,7 @@ pub(super) async fn send(
 
 /// Tells the user, and the program.
 fn refuse(broker: &Broker, program: &Program<'_>, destination: SocketAddr, why: &Refusal) -> io::Error {
-    let target = destination::target(broker, destination);
+    let target = broker.policy.target(destination);
     let shown: &dyn fmt::Display = target.as_ref().map_or(&destination, |target| target);
     broker.report.datagram_refused(program, shown, why);
     why.errno().into()
@@ -435,7 +435,7 @@ pub(super) async fn open(
     if broker.sinks.has(actual) {
         connect(broker, socket, destination, program)?;
     }
-    Ok(if broker.datagrams.are_alike(&broker.settings.routes) { Opened::All } else { Opened::One })
+    Ok(if broker.datagrams.are_alike(&broker.policy.routes) { Opened::All } else { Opened::One })
 }
 
 /// A program's datagram has come to one of our addresses. It goes the way that was found when its flow was made.

@@ -23,9 +23,8 @@ use presocks_proto::name::{self, Name};
 use presocks_proto::standin;
 
 use super::Broker;
-use super::destination::Addressed;
-use super::hosts::Hosts;
-use super::names::Names;
+use crate::policy::hosts::Hosts;
+use crate::policy::{Addressed, Names};
 use message::{
     A, AAAA, ANY, AXFR, HTTPS, Header, INTERNET, IXFR, OPCODE, PTR, Query, Question, RESPONSE, Rcode, Reader,
     Record, SVCB, reply,
@@ -50,7 +49,7 @@ pub(super) async fn answer(
     server: &Addressed,
     transport: Transport,
 ) -> Option<Vec<u8>> {
-    let verdict = judge(&mut broker.names.borrow_mut(), query);
+    let verdict = judge(&mut broker.policy.names(), query);
     let answer = match verdict {
         Verdict::Silence => return None,
         Verdict::Answer(answer) => answer,
@@ -68,7 +67,7 @@ pub(super) async fn answer(
 
 /// Does the query ask for a zone (RFC 5936, RFC 1995), whose answer may be many messages?
 pub(super) fn is_transfer(broker: &Broker, query: &[u8]) -> bool {
-    matches!(judge(&mut broker.names.borrow_mut(), query), Verdict::Transfer)
+    matches!(judge(&mut broker.policy.names(), query), Verdict::Transfer)
 }
 
 /// The name that the query is about.

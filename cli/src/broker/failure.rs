@@ -16,10 +16,10 @@ use presocks_proto::target::Target;
 
 pub(super) use chain::At;
 
-use super::denial::Denial;
 use super::gssapi::trouble::Told;
 use super::plain::Plain;
 use super::tls::trouble::Trouble;
+use crate::policy::{Denial, NoRoute};
 use crate::proxy::Kind;
 use crate::route::{NoDatagrams, Unproxied};
 
@@ -233,6 +233,16 @@ impl Failure {
     /// Is it for the user to know? What a direct connection or the program's own socket lacks, the program says.
     pub(super) fn is_news(&self) -> bool {
         !matches!(self, Self::Direct(_) | Self::Socket(_))
+    }
+}
+
+impl From<NoRoute> for Failure {
+    fn from(why: NoRoute) -> Self {
+        match why {
+            NoRoute::UnknownStandIn => Self::UnknownStandIn,
+            NoRoute::Denied(denial) => Self::Denied(denial),
+            NoRoute::Unproxied(why) => Self::Unproxied(why),
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use super::failure::Failure;
-use super::negotiate::{Limits, Wire};
+use super::limits::Limits;
+use super::negotiate::Wire;
 use super::stream::Stream;
 use crate::gssapi::{Buffer, Context, Naming, Step};
 use crate::proxy::Gssapi;

@@ -2,17 +2,16 @@
 
 use std::io;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use presocks_proto::handshake::{Handshake, Step};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::limits::Limits;
 use super::readiness::{self, Watched, send_all};
 use super::stream::Stream;
 use crate::proxy::Kind;
-use crate::settings::Settings;
 
 /// What a conversation is held on. Nothing reads ahead: the byte after the proxy's reply is the program's.
 pub(super) trait Wire {
@@ -40,55 +39,6 @@ impl Wire for Stream {
 
     async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
         self.read(room).await
-    }
-}
-
-/// The limits of one attempt, which has begun when they are made.
-pub(super) struct Limits {
-    /// For the TCP connection to a chain's first proxy.
-    pub(super) connect: Duration,
-    /// For what a proxy owes us itself: TLS, its greeting; and the answer of one that is not the last.
-    pub(super) handshake: Duration,
-    whole: Duration,
-    end: Instant,
-}
-
-impl Limits {
-    /// Those of the settings.
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self {
-            connect: settings.connect_timeout,
-            handshake: settings.handshake_timeout,
-            whole: settings.timeout,
-            end: Instant::now() + settings.timeout,
-        }
-    }
-
-    /// Is all time gone?
-    pub(super) fn are_over(&self) -> bool {
-        Instant::now() >= self.end
-    }
-
-    /// Waits for no longer than `limit`, nor beyond the whole.
-    ///
-    /// # Errors
-    /// The limit that was passed.
-    pub(super) async fn within<T>(
-        &self,
-        limit: Duration,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
-        let (time, said) = if limit < left { (limit, limit) } else { (left, self.whole) };
-        timeout(time, future).await.map_err(|_| said)
-    }
-
-    /// Until the end of the whole.
-    ///
-    /// # Errors
-    /// The whole, passed.
-    pub(super) async fn all_in_all<T>(&self, future: impl Future<Output = T>) -> Result<T, Duration> {
-        self.within(Duration::MAX, future).await
     }
 }
 

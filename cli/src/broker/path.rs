@@ -24,7 +24,8 @@ use super::failure::Failure;
 use super::gssapi::Use;
 use super::hop::Hop;
 use super::isolation::Stranger;
-use super::negotiate::{Limits, Wire, negotiate};
+use super::limits::Limits;
+use super::negotiate::{Wire, negotiate};
 use super::readiness::Watched;
 use super::socket::source::NotConnected;
 use super::socket::{SetAside, Socket};
@@ -126,7 +127,7 @@ fn listens_at(bound: Option<Target>, stream: &Stream, hops: &[Rc<Hop>]) -> Optio
 /// A connection of the broker's own.
 pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> Outcome<Stream> {
     // Nobody's: programs share it.
-    let stranger = broker.settings.isolation.map(|how| Stranger::new(how, &broker.mark, || None, &target));
+    let stranger = broker.isolation.map(|how| Stranger::new(how, &broker.mark, || None, &target));
     let way = &Way::new(broker, chain, target, stranger.as_ref());
     way.try_plans(chain, async |hops| {
         way.can_be_asked(hops)?;
@@ -183,7 +184,7 @@ impl<'a> Way<'a> {
     fn alone(broker: &'a Rc<Broker>, target: Target, is_bind: bool) -> Self {
         Self {
             broker,
-            limits: Limits::new(&broker.settings),
+            limits: broker.timeouts.begin(),
             target,
             stranger: None,
             has_choice: false,

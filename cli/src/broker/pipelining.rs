@@ -20,7 +20,8 @@ use tokio::task::spawn_local;
 
 use super::failure::Failure;
 use super::hop::Hop;
-use super::negotiate::{Limits, negotiate};
+use super::limits::Limits;
+use super::negotiate::negotiate;
 use super::stream::Stream;
 use super::{Broker, path};
 use crate::proxy::Kind;
@@ -98,7 +99,7 @@ pub(super) fn count(broker: &Rc<Broker>, hop: &Rc<Hop>, address: SocketAddr) {
     let connects = hop.pipelining.connects.get().saturating_add(1);
     hop.pipelining.connects.set(connects);
     // Connections that are kept apart have credentials, and a question without any would be apart from nobody.
-    let is_needed = broker.settings.isolation.is_none();
+    let is_needed = broker.isolation.is_none();
     let may_serve = is_needed && hop.proxy.kind() == Kind::Socks5 && hop.proxy.is_open();
     if connects == CONNECTS_BEFORE_ASKING && may_serve {
         spawn_local(ask(Rc::clone(broker), Rc::clone(hop), address));
@@ -106,7 +107,7 @@ pub(super) fn count(broker: &Rc<Broker>, hop: &Rc<Hop>, address: SocketAddr) {
 }
 
 async fn ask(broker: Rc<Broker>, hop: Rc<Hop>, address: SocketAddr) {
-    let limits = Limits::new(&broker.settings);
+    let limits = broker.timeouts.begin();
     let started = Instant::now();
     let answer = limits.within(limits.connect, try_once(&limits, address)).await;
     hop.pipelining.state.set(match answer {

@@ -91,7 +91,7 @@ impl Drop for Open {
 /// # Errors
 /// [`Failure::Descriptors`] when that takes as long as a connection may take.
 pub(super) async fn place(broker: &Broker) -> Result<Place, Failure> {
-    let place = timeout(broker.settings.connect_timeout, broker.descriptors.relay()).await;
+    let place = timeout(broker.timeouts.connect, broker.descriptors.relay()).await;
     place.ok().flatten().ok_or_else(|| Failure::Descriptors(broker.descriptors.limit()))
 }
 
@@ -114,7 +114,7 @@ pub(super) async fn serve(broker: &Rc<Broker>, downstream: TcpStream, upstream: 
 /// # Errors
 /// `ETIMEDOUT`: loopback, too, can be made to swallow packets. Those of connect(2).
 pub(super) async fn meet(broker: &Broker, socket: &Socket) -> Result<TcpStream, Failure> {
-    match timeout(broker.settings.connect_timeout, accept_only(socket)).await {
+    match timeout(broker.timeouts.connect, accept_only(socket)).await {
         Ok(result) => result.map_err(|error| match error {
             NotConnected::Bound(own) => Failure::Bound(own),
             NotConnected::Kernel(error) => Failure::Socket(error),

@@ -15,10 +15,10 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::destination::Addressed;
 use super::dns::Transport;
 use super::dns::framing::{Frames, framed};
 use super::{Broker, dns};
+use crate::policy::Addressed;
 
 /// A program that keeps a connection and asks nothing is let go (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(120);

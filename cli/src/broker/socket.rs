@@ -21,10 +21,7 @@ use presocks_abi::socket::{IP_UNICAST_IF, IPV6_UNICAST_IF, Kind, is_loopback, is
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, connect, connect_unspec, getpeername, getsockname,
-    shutdown, socket_with, sockopt,
-};
+use rustix::net::{Shutdown, connect, connect_unspec, getpeername, getsockname, shutdown, sockopt};
 use tokio::io::Interest;
 use tokio::sync::oneshot;
 
@@ -379,18 +376,6 @@ pub(super) fn network_namespace(fd: BorrowedFd<'_>) -> Option<u64> {
 /// getsockname(2), of an IP socket.
 pub(super) fn own_address(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
     SocketAddr::try_from(getsockname(fd).ok()?).ok()
-}
-
-/// Is the address one of this machine's own? Then the kernel sends to it from it. Nothing is sent to find out.
-pub(super) fn is_of_this_machine(address: IpAddr) -> bool {
-    const DISCARD: u16 = 9;
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let own = || {
-        let probe = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
-        connect(&probe, &SocketAddr::new(address, DISCARD)).ok()?;
-        own_address(probe.as_fd())
-    };
-    own().is_some_and(|own| own.ip() == address)
 }
 
 /// What the socket is to us.

@@ -112,15 +112,13 @@ fn answer(
     program: &Program<'_>,
 ) -> Option<Reply> {
     Some(match (request, socket) {
-        (Request::Resolve { name, family }, _) => match broker.names.borrow_mut().resolve(&name, family) {
+        (Request::Resolve { name, family }, _) => match broker.policy.names().resolve(&name, family) {
             Ok(addresses) => Reply::Addresses(addresses),
             Err(errno) => Reply::Done { errno },
         },
-        (Request::Reverse { address }, _) => broker
-            .names
-            .borrow_mut()
-            .reverse(address)
-            .map_or(Reply::Done { errno: libc::ENOENT }, Reply::Name),
+        (Request::Reverse { address }, _) => {
+            broker.policy.names().reverse(address).map_or(Reply::Done { errno: libc::ENOENT }, Reply::Name)
+        }
         (Request::Peer { cookie, actual }, _) => {
             peer(broker, cookie, actual).map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address)
         }

@@ -151,7 +151,7 @@ async fn attend(
     }
     let come = second_reply.bound();
     let fits = |address: &SocketAddr| binding.families.show(*address).is_some();
-    let peer = if broker.settings.bind == Bind::Any {
+    let peer = if broker.bind == Bind::Any {
         come.and_then(usable).filter(fits)
     } else {
         let peer = shown(come, connection.destination);
@@ -214,7 +214,7 @@ async fn bring(
     let number =
         broker.bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
     let connected = socket.connect(SocketAddr::new(to, listener.port()));
-    let connected = timeout(broker.settings.connect_timeout, connected).await;
+    let connected = timeout(broker.timeouts.connect, connected).await;
     let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()));
     if stream.is_err() {
         broker.bindings.accepted.borrow_mut().forget(source, number);

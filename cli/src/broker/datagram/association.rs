@@ -29,9 +29,9 @@ use super::flows::Cookie;
 use super::relay::Relay;
 use crate::broker::Broker;
 use crate::broker::connect::{Associated, associate};
-use crate::broker::destination::{is_at, meant};
 use crate::broker::failure::Failure;
 use crate::broker::hop::Hop;
+use crate::policy::is_at;
 use crate::route::{Chain, NoDatagrams};
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
@@ -188,7 +188,7 @@ impl Associations {
         destination: SocketAddr,
         payload: &[u8],
     ) {
-        let Some(target) = meant(broker, destination) else { return };
+        let Some(target) = broker.policy.meant(destination) else { return };
         let whose = if is_at(&target, destination) { Whose::Addresses } else { Whose::One(destination) };
         if let Some(association) = self.towards(broker, cookie, target.port, whose) {
             association.send(target, payload);
@@ -384,7 +384,7 @@ impl Association {
             // A stand-in is an address that nobody has.
             Host::Address(address) if kind(address) != Kind::Ordinary => return None,
             Host::Address(address) => address.to_canonical(),
-            Host::Name(name) => broker.names.borrow_mut().resolve(&name, Family::Any).ok()?.iter().next()?,
+            Host::Name(name) => broker.policy.names().resolve(&name, Family::Any).ok()?.iter().next()?,
         };
         Some(SocketAddr::new(address, source.port))
     }
@@ -392,8 +392,8 @@ impl Association {
 
 /// Opens an association by the first of the chain's proxies that is there: its TCP connection, and a socket that hears the relay alone.
 async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), Failure> {
-    let declared = match broker.settings.routes.chain(chain) {
-        Some(_) if broker.settings.isolation.is_some() => Err(NoDatagrams::Isolation),
+    let declared = match broker.policy.routes.chain(chain) {
+        Some(_) if broker.isolation.is_some() => Err(NoDatagrams::Isolation),
         Some(chain) => chain.for_datagrams(),
         None => Err(NoDatagrams::Protocol),
     };

@@ -24,8 +24,8 @@ use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
 use crate::broker::ACCEPT_PAUSE;
-use crate::broker::kernel_route::leads_here;
 use crate::broker::socket::{canonical, hear_loopback_alone, set_option};
+use crate::kernel_route::leads_here;
 
 /// Datagrams (or, by `UDP_GRO`, trains of them) that are taken at once.
 const BATCH: usize = 8;

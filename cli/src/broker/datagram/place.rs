@@ -12,9 +12,9 @@ use rustix::net::sockopt;
 use super::refusal::Refusal;
 use crate::args::Udp;
 use crate::broker::Broker;
-use crate::broker::destination::{NAME_SERVER_PORT, Server, Way, is_at, server, way};
-use crate::broker::kernel_route::is_broadcast;
 use crate::broker::program::Program;
+use crate::kernel_route::is_broadcast;
+use crate::policy::{NAME_SERVER_PORT, Server, Way, is_at};
 
 use crate::route::{Protocol, Unproxied};
 
@@ -62,7 +62,7 @@ pub(super) fn place_for(
         return Place::Local;
     }
     if destination.port() == NAME_SERVER_PORT {
-        return match server(broker, destination, Protocol::Udp, program) {
+        return match broker.policy.server(destination, Protocol::Udp, program) {
             Server::Denied(denial) => Place::Refused(Refusal::Rule(denial)),
             Server::Itself(target) if is_at(&target, destination) => Place::Direct,
             Server::Itself(_) | Server::Ours => match Unproxied::of_address(destination.ip()) {
@@ -72,10 +72,8 @@ pub(super) fn place_for(
             },
         };
     }
-    match way(broker, destination, program) {
-        Way::Unknown | Way::Direct | Way::Chain(_) | Way::Unproxied(_)
-            if broker.settings.udp == Udp::Deny =>
-        {
+    match broker.policy.way(destination, program) {
+        Way::Unknown | Way::Direct | Way::Chain(_) | Way::Unproxied(_) if broker.udp == Udp::Deny => {
             Place::Refused(Refusal::Off)
         }
         Way::Unknown => Place::Unknown,

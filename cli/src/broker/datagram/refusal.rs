@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use rustix::io::Errno;
 
-use crate::broker::denial::Denial;
+use crate::policy::Denial;
 use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Unproxied};
 
 /// Why a datagram is not let out.

@@ -21,8 +21,8 @@ use super::message;
 use super::trouble::Trouble;
 use super::upstream::{connect, failed};
 use crate::broker::Broker;
-use crate::broker::destination::Upstream;
 use crate::broker::stream::Stream;
+use crate::policy::Upstream;
 
 /// How long a connection without a query is kept. Servers close theirs after some seconds, too (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);

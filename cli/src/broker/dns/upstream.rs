@@ -22,10 +22,10 @@ use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
 use super::trouble::Trouble;
 use crate::broker::Broker;
-use crate::broker::destination::{Addressed, Upstream};
 use crate::broker::failure::Failure;
 use crate::broker::path::{self, Outcome};
 use crate::broker::stream::Stream;
+use crate::policy::{Addressed, Upstream};
 
 /// The server that is asked when neither `--dns` names one nor the program has one that can be reached from the far side. Quad9: a
 /// foundation's, under a law that protects those who ask, and it checks signatures.
@@ -71,13 +71,16 @@ pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: &Addressed) -
 
 /// Tells that a server that was reached, or the way to it, gave no answer.
 pub(super) fn failed(broker: &Broker, upstream: &Upstream, why: &Trouble) {
-    broker.report.name_server_failed(&upstream.server, &upstream.shown(broker), why);
+    broker.report.name_server_failed(&upstream.server, &broker.policy.shown(upstream), why);
 }
 
 /// The server to ask, and the way there; `None` when a rule denies it, which has been told.
 fn find(broker: &Broker, addressed: &Addressed, query: &[u8]) -> Option<Upstream> {
     let server = target(broker, addressed.server);
-    let found = Upstream::new(broker, server, super::subject(query).as_ref(), &addressed.program);
+    let found = broker
+        .policy
+        .upstream(server, super::subject(query).as_ref(), &addressed.program)
+        .map_err(Failure::from);
     found
         .inspect_err(|denied| broker.report.name_server_connected(&server, "", Duration::ZERO, Some(denied)))
         .ok()
@@ -101,7 +104,7 @@ fn hand_over(broker: &Rc<Broker>, upstream: Upstream, asked: Asked) -> Option<()
 
 /// How long an answer is waited for.
 fn patience(broker: &Broker) -> Duration {
-    broker.settings.timeout.min(PATIENCE)
+    broker.timeouts.whole.min(PATIENCE)
 }
 
 /// A zone, message by message, on a connection of its own. Nothing tells where it ends but its records: it is over when the program
@@ -147,7 +150,7 @@ pub(super) async fn connect(broker: &Rc<Broker>, upstream: Upstream) -> Result<S
     let Upstream { server, target, chain } = upstream;
     let Outcome { path, result } = match chain {
         Some(chain) => path::reach(broker, chain, target).await,
-        None => Outcome { path: upstream.shown(broker), result: directly(broker, &target).await },
+        None => Outcome { path: broker.policy.shown(&upstream), result: directly(broker, &target).await },
     };
     broker.report.name_server_connected(&server, &path, started.elapsed(), result.as_ref().err());
     result
@@ -161,21 +164,21 @@ async fn directly(broker: &Broker, target: &Target) -> Result<Stream, Failure> {
             Host::Name(name) => TcpStream::connect((name.to_string(), target.port)).await,
         }
     };
-    let connected = timeout(broker.settings.connect_timeout, attempt).await;
+    let connected = timeout(broker.timeouts.connect, attempt).await;
     let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::Direct)?;
     Ok(Stream::Tcp(stream))
 }
 
 /// Which server answers in the stead of the one that the program has addressed.
 fn target(broker: &Broker, server: SocketAddr) -> Target {
-    if let Some(chosen) = broker.settings.dns {
+    if let Some(chosen) = broker.dns {
         return chosen;
     }
     let (address, port) = (server.ip().to_canonical(), server.port());
     match kind(address) {
         // dig @ns.example: the far side knows who that is.
         Kind::StandIn(index) => {
-            broker.names.borrow().name(index).map_or(DEFAULT, |name| Target { host: Host::Name(name), port })
+            broker.policy.names().name(index).map_or(DEFAULT, |name| Target { host: Host::Name(name), port })
         }
         Kind::Ordinary if is_public(address) => Target { host: Host::Address(address), port },
         Kind::Ordinary | Kind::Reserved => DEFAULT,

@@ -17,9 +17,10 @@ use tokio::task::spawn_local;
 use super::wait::{Stop, Wait};
 use super::{Caller, Judged, Taken, outcome};
 use crate::backstop::listener::Answer;
-use crate::broker::destination::{address_target, to_loopback};
+use crate::broker::failure::Failure;
 use crate::broker::report::Via;
 use crate::broker::socket::{connect_at_once, dissolve, leaves_loopback, peer_of, restore};
+use crate::policy::address_target;
 
 /// Does no rule deny it?
 ///
@@ -28,8 +29,8 @@ use crate::broker::socket::{connect_at_once, dissolve, leaves_loopback, peer_of,
 pub(super) fn permit(caller: &Caller, destination: SocketAddr) -> Result<(), i32> {
     let (broker, program) = (&caller.broker, caller.program());
     broker.tell_of_proxy(&program, &address_target(destination));
-    let result = to_loopback(broker, destination, &|| program.names());
-    result.map_err(|failure| {
+    let result = broker.policy.to_loopback(destination, &|| program.names());
+    result.map_err(Failure::from).map_err(|failure| {
         let errno = failure.errno();
         broker.report.connected(&program, &destination, Via::Nowhere, Duration::ZERO, Err(&failure));
         errno

@@ -10,13 +10,13 @@ use std::time::SystemTime;
 
 use presocks_proto::name::Name;
 
-use super::socket::is_of_this_machine;
+use crate::kernel_route::is_of_this_machine;
 
 const FILE: &str = "/etc/hosts";
 
 /// The file's content, read again when the file has changed.
 #[derive(Default)]
-pub(super) struct Hosts {
+pub(crate) struct Hosts {
     read: Option<(SystemTime, u64)>,
     addresses: HashMap<Box<[u8]>, Vec<IpAddr>>,
     names: HashMap<IpAddr, Box<[u8]>>,
@@ -25,7 +25,7 @@ pub(super) struct Hosts {
 impl Hosts {
     /// As if the file held this.
     #[cfg(test)]
-    pub(super) fn of(content: &[u8]) -> Self {
+    pub(crate) fn of(content: &[u8]) -> Self {
         let mut hosts = Self::default();
         hosts.refresh(Path::new(FILE));
         hosts.parse(content);
@@ -33,7 +33,7 @@ impl Hosts {
     }
 
     /// All addresses of a local name, which may have none; `None` when the name is not local.
-    pub(super) fn addresses(&mut self, name: &Name) -> Option<Vec<IpAddr>> {
+    pub(crate) fn addresses(&mut self, name: &Name) -> Option<Vec<IpAddr>> {
         self.refresh(Path::new(FILE));
         if let Some(addresses) = self.addresses.get(name.bare()) {
             return Some(addresses.clone());
@@ -42,12 +42,12 @@ impl Hosts {
     }
 
     /// Is the name this machine's, and for nobody else's ears, whatever is asked about it?
-    pub(super) fn is_private(name: &Name) -> bool {
+    pub(crate) fn is_private(name: &Name) -> bool {
         machine::is_private(name, machine::own().as_ref())
     }
 
     /// The first name of a local address.
-    pub(super) fn name(&mut self, address: IpAddr) -> Option<Name> {
+    pub(crate) fn name(&mut self, address: IpAddr) -> Option<Name> {
         self.refresh(Path::new(FILE));
         let address = address.to_canonical();
         match self.names.get(&address) {

@@ -6,7 +6,7 @@ use crate::route::{Routes, Rule};
 
 /// A rule, or the default, has forbidden something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Denial {
+pub(crate) struct Denial {
     /// Which rule: each is told once. 0 for the default.
     number: u32,
     /// Where the user has written it, and what.
@@ -15,7 +15,7 @@ pub(super) struct Denial {
 
 impl Denial {
     /// Of this rule, or the default.
-    pub(super) fn new(routes: &Routes, rule: Option<&Rule>) -> Self {
+    pub(crate) fn new(routes: &Routes, rule: Option<&Rule>) -> Self {
         let is_it = |other: &Rule| rule.is_some_and(|rule| std::ptr::eq(rule, other));
         let place = routes.rules.iter().position(is_it);
         let number = place.map_or(0, |place| u32::try_from(place + 1).unwrap_or(u32::MAX));
@@ -23,7 +23,7 @@ impl Denial {
     }
 
     /// Denials with the same number have the same cause and are told once.
-    pub(super) fn cause(&self) -> u32 {
+    pub(crate) fn cause(&self) -> u32 {
         const FIRST: u32 = 0x3000_0000;
         FIRST.saturating_add(self.number)
     }

@@ -17,7 +17,7 @@ use crate::route::pattern::Pattern;
 
 /// A session's names.
 #[derive(Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     hosts: Hosts,
     /// Whom rules speak of.
     ruled: Vec<Pattern>,
@@ -26,7 +26,7 @@ pub(super) struct Names {
 
 impl Names {
     /// With rules that speak of these.
-    pub(super) fn new<'a>(ruled: impl Iterator<Item = &'a Pattern>) -> Self {
+    pub(crate) fn new<'a>(ruled: impl Iterator<Item = &'a Pattern>) -> Self {
         Self { ruled: ruled.cloned().collect(), ..Self::default() }
     }
 
@@ -34,7 +34,7 @@ impl Names {
     ///
     /// # Errors
     /// `ENOENT` when it has none of the family; `ENOSPC` when all stand-ins are given out.
-    pub(super) fn resolve(&mut self, name: &Name, family: Family) -> Result<Addresses, i32> {
+    pub(crate) fn resolve(&mut self, name: &Name, family: Family) -> Result<Addresses, i32> {
         let bare = name.bare();
         // An address in a name's clothes would get by the rules for addresses; so would an empty label (RFC 1035 section 3.1) by those for names.
         if let Some(address) = std::str::from_utf8(bare).ok().and_then(|text| text.parse::<IpAddr>().ok()) {
@@ -58,7 +58,7 @@ impl Names {
     }
 
     /// The name of an address, if it has one here.
-    pub(super) fn reverse(&mut self, address: IpAddr) -> Option<Name> {
+    pub(crate) fn reverse(&mut self, address: IpAddr) -> Option<Name> {
         match kind(address) {
             Kind::StandIn(index) => self.name(index),
             Kind::Reserved => None,
@@ -67,7 +67,7 @@ impl Names {
     }
 
     /// The name that a stand-in of this session means.
-    pub(super) fn name(&self, index: Index) -> Option<Name> {
+    pub(crate) fn name(&self, index: Index) -> Option<Name> {
         self.given.get(&index).and_then(|name| Name::new(name))
     }
 

@@ -4,23 +4,38 @@
 //! It is asked each time: addresses and routes come and go.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, getsockname, recv, send,
+    socket_with,
+};
 
 /// `struct nlmsghdr` (netlink(7)).
 const HEADER: usize = 16;
 /// `struct rtmsg` (rtnetlink(7)).
 const ROUTE: usize = 12;
 
+/// Is the address one of this machine's own? Then the kernel sends to it from it. Nothing is sent to find out.
+pub(crate) fn is_of_this_machine(address: IpAddr) -> bool {
+    const DISCARD: u16 = 9;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let own = || {
+        let probe = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).ok()?;
+        connect(&probe, &SocketAddr::new(address, DISCARD)).ok()?;
+        SocketAddr::try_from(getsockname(&probe).ok()?).ok()
+    };
+    own().is_some_and(|own| own.ip() == address)
+}
+
 /// Would a packet from `source` for this address stay on this machine?
-pub(super) fn leads_here(address: IpAddr, source: IpAddr) -> bool {
+pub(crate) fn leads_here(address: IpAddr, source: IpAddr) -> bool {
     kind(address, Some(source)).is_ok_and(|kind| kind == libc::RTN_LOCAL)
 }
 
 /// Is this the broadcast address of a network that this machine is in? What cannot be told is none.
-pub(super) fn is_broadcast(address: IpAddr) -> bool {
+pub(crate) fn is_broadcast(address: IpAddr) -> bool {
     address.to_canonical().is_ipv4()
         && kind(address.to_canonical(), None).is_ok_and(|kind| kind == libc::RTN_BROADCAST)
 }
