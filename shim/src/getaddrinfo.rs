@@ -17,6 +17,7 @@ use presocks_proto::frame::{Addresses, Family, Reply, Request};
 use presocks_proto::name::Name;
 
 use crate::idn::{self, Converted};
+use crate::netlink::Families;
 use crate::{errno, ticket};
 
 /// The flags that only a look-up needs.
@@ -33,15 +34,17 @@ redhook::hook! {
     ) -> c_int => hooked_getaddrinfo {
         // SAFETY: `hints` is null or points to hints, as getaddrinfo(3) demands.
         let given = unsafe { hints.as_ref() };
-        if node.is_null() || given.is_some_and(|hints| hints.ai_flags & libc::AI_NUMERICHOST != 0) {
+        if node.is_null() {
             // SAFETY: the caller's own arguments; without a name nothing is looked up.
             return unsafe { redhook::real!(getaddrinfo)(node, service, hints, result) };
         }
         let mut numeric = given.copied().unwrap_or_else(default_hints);
+        let is_literal = numeric.ai_flags & libc::AI_NUMERICHOST != 0;
         numeric.ai_flags |= libc::AI_NUMERICHOST;
+        let there = Configured::asked_for(&mut numeric);
         // SAFETY: the caller's own arguments but for the hints, which forbid a look-up.
-        let literal = unsafe { redhook::real!(getaddrinfo)(node, service, &raw const numeric, result) };
-        if literal != libc::EAI_NONAME {
+        let literal = unsafe { list_literal(node, service, &numeric, there, result) };
+        if is_literal || literal != libc::EAI_NONAME {
             return literal;
         }
         // SAFETY: `node` is not null and ends with a NUL, as getaddrinfo(3) demands.
@@ -59,7 +62,7 @@ redhook::hook! {
         let flags = numeric.ai_flags;
         numeric.ai_flags &= !LOOK_UP_FLAGS;
         // SAFETY: the caller's service and result.
-        let error = unsafe { list(&addresses, service, &numeric, result) };
+        let error = unsafe { list(&addresses, service, &numeric, there, result) };
         if error == 0 && flags & libc::AI_CANONNAME != 0 {
             // SAFETY: the list was just made, with at least one entry.
             return unsafe { set_canonical_name(result, node, flags & AI_CANONIDN != 0) };
@@ -108,8 +111,58 @@ fn is_address(name: &Name) -> bool {
     text.contains(':') || text.parse::<IpAddr>().is_ok()
 }
 
-/// The list for all addresses, made by libc one by one and joined: glibc frees a list entry by entry. With `AI_ADDRCONFIG` libc leaves out
-/// a family that this host does not have; what is then left is not nothing, for every host reaches the stand-ins.
+/// What `AI_ADDRCONFIG` leaves of the families that are wanted.
+///
+/// libc would ask the kernel each time that it makes an entry, and in a way that the seccomp filter brings before the broker (`netlink`).
+#[derive(Clone, Copy)]
+enum Configured {
+    /// This one, which is `AF_UNSPEC` for all.
+    Family(c_int),
+    /// This host has no address of the family.
+    Nothing,
+}
+
+impl Configured {
+    /// Takes the flag out of the hints.
+    fn asked_for(hints: &mut addrinfo) -> Self {
+        let family = hints.ai_family;
+        if hints.ai_flags & libc::AI_ADDRCONFIG == 0 {
+            return Self::Family(family);
+        }
+        hints.ai_flags &= !libc::AI_ADDRCONFIG;
+        Families::of_this_machine().narrow(family).map_or(Self::Nothing, Self::Family)
+    }
+}
+
+/// libc's list for an address in numeric form. `EAI_NONAME` for what is none.
+///
+/// # Safety
+/// As for getaddrinfo(3).
+unsafe fn list_literal(
+    node: *const c_char,
+    service: *const c_char,
+    hints: &addrinfo,
+    there: Configured,
+    result: *mut *mut addrinfo,
+) -> c_int {
+    let Configured::Family(family) = there else {
+        let mut none = null_mut();
+        // SAFETY: the caller's promise.
+        let error = unsafe { redhook::real!(getaddrinfo)(node, service, hints, &raw mut none) };
+        if error == 0 {
+            // SAFETY: the list is libc's.
+            unsafe { libc::freeaddrinfo(none) };
+        }
+        // What is wrong with the hints themselves is said first.
+        return if matches!(error, libc::EAI_BADFLAGS | libc::EAI_FAMILY) { error } else { libc::EAI_NONAME };
+    };
+    let hints = addrinfo { ai_family: family, ..*hints };
+    // SAFETY: the caller's promise.
+    unsafe { redhook::real!(getaddrinfo)(node, service, &raw const hints, result) }
+}
+
+/// The list for all addresses, made by libc one by one and joined: glibc frees a list entry by entry. With `AI_ADDRCONFIG` a family that
+/// this host does not have is left out; what is then left is not nothing, for every host reaches the stand-ins.
 ///
 /// # Safety
 /// `service` and `result` are as getaddrinfo(3) demands.
@@ -117,12 +170,14 @@ unsafe fn list(
     addresses: &Addresses,
     service: *const c_char,
     hints: &addrinfo,
+    there: Configured,
     result: *mut *mut addrinfo,
 ) -> c_int {
     let mut end = result;
     let mut error = libc::EAI_NONAME;
-    for flags in [hints.ai_flags, hints.ai_flags & !libc::AI_ADDRCONFIG] {
-        let hints = addrinfo { ai_flags: flags, ..*hints };
+    for there in [there, Configured::Family(hints.ai_family)] {
+        let Configured::Family(family) = there else { continue };
+        let hints = addrinfo { ai_family: family, ..*hints };
         for address in addresses.iter() {
             let text = Numeric::new(address);
             // SAFETY: `text` ends with a NUL; `end` is `result`, or the last entry's own `ai_next`.

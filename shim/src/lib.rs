@@ -29,6 +29,7 @@
 //! | `listen` | bind(), listen(), getsockname(), accept(), accept4(): in a session with `--bind` |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
 //! | `getaddrinfo`, `getaddrinfo_a`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver`, `idn` | names |
+//! | `interfaces`, `netlink` | getifaddrs(), if_nameindex(): what libc asks the kernel where no hook sees it |
 //! | `rcmd`, `rpc` | what connects inside libc |
 //! | `pending`, `claim` | the connects that are under way, and taking turns on them |
 //! | `ticket`, `session` | the way to the broker |
@@ -63,8 +64,10 @@ mod gethostid;
 mod getnameinfo;
 mod getnet;
 mod idn;
+mod interfaces;
 mod kernel_limits;
 mod listen;
+mod netlink;
 mod pass;
 mod pending;
 mod poll;

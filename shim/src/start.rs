@@ -19,6 +19,7 @@ extern "C" fn start() {
     crate::getaddrinfo::resolve();
     crate::getaddrinfo_a::resolve();
     crate::getnameinfo::resolve();
+    crate::interfaces::resolve();
     crate::listen::resolve();
     crate::pass::resolve();
     crate::poll::resolve();

@@ -284,6 +284,41 @@ pub(crate) fn receive_cancellable(fd: c_int, buffer: &mut [u8]) -> Result<usize,
     unsafe { pass::wait(libc::SYS_recvfrom, arguments) }
 }
 
+/// send(2) on a netlink socket without a peer: to the kernel.
+pub(crate) fn send_to_kernel(fd: c_int, request: &[u8]) -> Result<(), Errno> {
+    syscall!(libc::SYS_sendto, fd, request.as_ptr(), request.len(), 0, 0, 0).map(drop)
+}
+
+/// recvfrom(2) on a netlink socket: what the kernel has sent; 0 for what somebody else has.
+///
+/// # Errors
+/// `EMSGSIZE` when there is more than room.
+pub(crate) fn receive_from_kernel(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: all-zero is a valid address of a netlink socket.
+    let mut from: libc::sockaddr_nl = unsafe { core::mem::zeroed() };
+    let mut from_len = size_of_val(&from) as socklen_t;
+    let arguments = [
+        int(fd),
+        at(buffer.as_mut_ptr()),
+        buffer.len(),
+        int(libc::MSG_TRUNC),
+        at(&raw mut from),
+        at(&raw mut from_len),
+    ];
+    let len = loop {
+        // SAFETY: pointers and lengths are those of live values.
+        match unsafe { pass::call(libc::SYS_recvfrom, arguments) } {
+            Err(libc::EINTR) => {}
+            result => break result?,
+        }
+    };
+    match len {
+        _ if from.nl_pid != 0 => Ok(0),
+        len if len > buffer.len() => Err(libc::EMSGSIZE),
+        len => Ok(len),
+    }
+}
+
 /// epoll_ctl(2).
 pub(crate) fn epoll_ctl(
     epoll: c_int,

@@ -6,6 +6,7 @@ mod crowd;
 mod errors;
 mod filters;
 mod go;
+mod interfaces;
 mod names;
 mod options;
 mod performed;
