@@ -27,9 +27,7 @@ pub(crate) unsafe fn check(message: &msghdr, is_local: impl FnMut() -> bool) -> 
     // SAFETY: the caller's promise.
     let bytes =
         unsafe { core::slice::from_raw_parts(message.msg_control.cast::<u8>(), message.msg_controllen) };
-    if pending::any() {
-        descriptors(bytes, Width::OWN).for_each(pending::hand_on);
-    }
+    descriptors(bytes, Width::OWN).for_each(pending::hand_on);
     judge(bytes, Width::OWN, is_local)
 }
 

@@ -1,5 +1,5 @@
 //! fcntl(F_GETFL, F_SETFL) and ioctl(FIOASYNC): `O_ASYNC` on a socket whose connect is under way. The broker has turned it off until the end, or the kernel
-//! would tell of the handshake; that it is on is known here, and to the broker, which tells how the connect has ended.
+//! would tell of the handshake; that it is on is known here, and to the broker, which tells how the connect has ended. fcntl(F_DUPFD): as dup() (`dup`).
 //!
 //! Of whom a signal is for, and which, the kernel keeps account: those commands pass. What another process that has the socket sets meanwhile is not
 //! seen here.
@@ -8,13 +8,14 @@
 use libc::{c_int, c_ulong};
 use presocks_proto::frame::Request;
 
+use crate::dup::copied;
 use crate::errno;
 use crate::pending::{self, Pending, State};
 use crate::{sys, ticket};
 
 redhook::hook! {
     // fcntl(2), which takes a third argument or none: either is in the third register. Changes: `O_ASYNC` of a pending socket. Passes: all else, at the cost
-    // of a comparison. Safe in a signal handler. A cancellation point, in the real call.
+    // of comparisons. Safe in a signal handler. A cancellation point, in the real call.
     unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int => hooked_fcntl {
         if matches!(command, libc::F_GETFL | libc::F_SETFL)
             && pending::any()
@@ -34,7 +35,16 @@ redhook::hook! {
             };
         }
         // SAFETY: the caller's own arguments.
-        unsafe { redhook::real!(fcntl)(fd, command, argument) }
+        let real = || unsafe { redhook::real!(fcntl)(fd, command, argument) };
+        if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) { copied(fd, real) } else { real() }
+    }
+}
+
+redhook::hook! {
+    // glibc's other name for fcntl().
+    unsafe fn __fcntl(fd: c_int, command: c_int, argument: usize) -> c_int => hooked_fcntl_alias {
+        // SAFETY: the caller's own arguments.
+        unsafe { hooked_fcntl(fd, command, argument) }
     }
 }
 

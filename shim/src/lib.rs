@@ -25,7 +25,8 @@
 //! | `poll`, `select`, `epoll` | the wait family: a pending socket is not ready before its far end is connected |
 //! | `close` | close(), shutdown(): what ends a pending socket's connect |
 //! | `status` | getsockopt(SO_ERROR), getpeername |
-//! | `fcntl` | fcntl(), ioctl(): `O_ASYNC` while a connect is under way |
+//! | `dup` | dup() and its kin: a copy of a pending socket is pending |
+//! | `fcntl` | fcntl(), ioctl(): the same, and `O_ASYNC` while a connect is under way |
 //! | `listen` | bind(), listen(), getsockname(), accept(), accept4(): in a session with `--bind` |
 //! | `socket`, `setsockopt` | socket(), setsockopt(): the kinds that cannot be proxied, what would lead past loopback |
 //! | `getaddrinfo`, `getaddrinfo_a`, `gethostby`, `getnameinfo`, `getnet`, `gethostid`, `resolver`, `idn` | names |
@@ -51,6 +52,7 @@ mod connect;
 mod control;
 mod datagram;
 mod descriptors;
+mod dup;
 mod epoll;
 mod errno;
 mod fcntl;

@@ -24,7 +24,7 @@ pub(crate) use elsewhere::is_under_way_elsewhere;
 use slot::Seen;
 pub(crate) use slot::Slot;
 pub(crate) use sweep::{before_a_wait, sweep};
-pub(crate) use table::{any, may_be};
+pub(crate) use table::{any, may_be, note_copy};
 
 /// Most connects under way at once in a process; one more fails with `ENETUNREACH`.
 pub(crate) const SLOTS: usize = 4096;
@@ -94,7 +94,7 @@ pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<Pending, Errno> {
 
 /// The connect that is under way, or has failed, on this very descriptor: for a close() that comes next.
 pub(crate) fn begun_as(fd: c_int) -> Option<Pending> {
-    if !may_be(fd) {
+    if !table::may_be_begun_as(fd) {
         return None;
     }
     sys::cookie(fd).ok().and_then(table::find).filter(|pending| pending.slot.fd() == fd)
@@ -102,6 +102,7 @@ pub(crate) fn begun_as(fd: c_int) -> Option<Pending> {
 
 /// A copy of this descriptor is about to be sent to another process, or to this one: for a while nobody may have it.
 pub(crate) fn hand_on(fd: c_int) {
+    note_copy(fd);
     if let State::Waiting(pending) = state(fd)
         && !pending.slot.is_handed_on()
     {

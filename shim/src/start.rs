@@ -14,6 +14,7 @@ extern "C" fn start() {
     let _ = session::current();
     crate::close::resolve();
     crate::datagram::resolve();
+    crate::dup::resolve();
     crate::epoll::resolve();
     crate::fcntl::resolve();
     crate::getaddrinfo::resolve();

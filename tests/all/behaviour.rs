@@ -105,6 +105,7 @@ programs! { same_bare_and_wrapped;
     epoll_reports_a_connect_as_the_program_registered_it: "epolling",
     threads_asleep_in_epoll_wait_see_connects_of_others: "sleepers",
     a_pending_socket_survives_dup_close_and_fork: "moved",
+    nothing_is_read_or_written_through_a_copy_of_a_pending_socket: "copied",
     threads_small_stacks_cancellation_and_signal_handlers_connect: "threads",
     forks_spawns_and_daemons_connect: "processes",
     descriptors_are_neither_taken_nor_lost: "descriptors",

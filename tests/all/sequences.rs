@@ -104,15 +104,6 @@ const REASONS: &[Reason] = &[
         is: |difference| difference.follows("bind loopback", "0 ") && difference.follows("connect", "EINVAL"),
     },
     Reason {
-        what: "a copy of a pending socket under another number is read and written before the connect is done (docs/limits.md)",
-        is: |difference| {
-            let is_transfer = ["send", "write", "recv", "read", "peek"];
-            difference.follows("connect silent", "EINPROGRESS")
-                && difference.follows("dup, close", "")
-                && is_transfer.iter().any(|name| difference.bare.contains(name))
-        },
-    },
-    Reason {
         what: "what is shut of an MPTCP socket is shut by a worker of the kernel, in its own time",
         is: |difference| difference.follows("MPTCP", "") && difference.follows("shutdown", "0 "),
     },

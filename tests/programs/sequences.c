@@ -310,11 +310,17 @@ static void asks_whether_it_listens(void) {
     say("%u.%02d SO_ACCEPTCONN: %d %d\n", now.seed, now.step, result, value);
 }
 
+/* Both numbers are good for a call; then the first is closed. */
 static void copies(void) {
-    int copy = dup(now.fd);
-    close(now.fd);
+    static void (*const uses[])(void) = {sends, sends, receives, receives, polls, selects, polls_a_set, asks_error, shuts, connects_somewhere};
+    int first = now.fd, way = below(3), uses_first = !below(4);
+    int copy = way == 0 ? dup(first) : way == 1 ? fcntl(first, F_DUPFD_CLOEXEC, 0) : dup2(first, first + 100);
+    now.fd = uses_first ? first : copy;
+    say("%u.%02d %s\n", now.seed, now.step, uses_first ? "dup" : "dup, and used");
+    uses[below(sizeof uses / sizeof *uses)]();
+    close(first);
     now.fd = copy;
-    say("%u.%02d dup, close\n", now.seed, now.step);
+    say("%u.%02d close\n", now.seed, now.step);
 }
 
 static void turns(void) {

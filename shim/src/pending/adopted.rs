@@ -29,6 +29,7 @@ const MARK: c_int = libc::O_APPEND;
 
 /// Takes in a descriptor that has come in a message, if a program with the shim has sent it while its connect was under way.
 pub(crate) fn adopt_received(fd: c_int) {
+    table::note_copy(fd);
     if let Ok(flags) = sys::status_flags(fd)
         && flags & MARK != 0
     {
@@ -39,7 +40,12 @@ pub(crate) fn adopt_received(fd: c_int) {
 /// Takes in a descriptor that has come from another process, if it is a socket whose connect is under way.
 fn adopt(fd: c_int) {
     let is_stream = socket::kind(fd) == Ok(Kind::Stream);
-    if !is_stream || sys::option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1) {
+    if !is_stream {
+        return;
+    }
+    // It may have two numbers here.
+    table::note_copy(fd);
+    if sys::option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Ok(1) {
         return;
     }
     let Ok(cookie) = sys::cookie(fd) else { return };

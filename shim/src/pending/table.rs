@@ -18,17 +18,37 @@ static PLACES: [AtomicU64; 2 * SLOTS] = [const { AtomicU64::new(0) }; 2 * SLOTS]
 const NUMBER_BITS: u32 = SLOTS.ilog2();
 /// Slots that are not free: the one load that every hook pays.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// How many of them were begun under numbers with these lowest bits: reading and writing looks no further where there is none.
+/// How many of them were begun under numbers with these lowest bits, and whether there are copies ([`COPY`]): reading and writing looks no further where this is 0.
 static NUMBERS: [AtomicU16; 1024] = [const { AtomicU16::new(0) }; 1024];
+
+/// A descriptor with such a number was copied, or is a copy: what is under way there may have been begun under any number. It stays set: who closes a number may
+/// have our memory and other descriptors (vfork(2)).
+const COPY: u16 = 1 << 15;
+// So many slots are counted below it.
+const _: () = assert!(SLOTS < COPY as usize);
 
 /// Is any connect under way? One relaxed load.
 pub(crate) fn any() -> bool {
     COUNT.load(Ordering::Relaxed) != 0
 }
 
-/// May a connect on this very descriptor be under way? Two relaxed loads at most. A copy under another number is not seen.
+/// May a connect on this descriptor be under way? Two relaxed loads at most.
 pub(crate) fn may_be(fd: c_int) -> bool {
     any() && begun_under(fd).is_some_and(|count| count.load(Ordering::Relaxed) != 0)
+}
+
+/// The same, of one that was begun under this very number.
+pub(super) fn may_be_begun_as(fd: c_int) -> bool {
+    any() && begun_under(fd).is_some_and(|count| count.load(Ordering::Relaxed) & !COPY != 0)
+}
+
+/// This descriptor is a copy, or there is one of it. One relaxed load when that is known.
+pub(crate) fn note_copy(fd: c_int) {
+    if let Some(count) = begun_under(fd)
+        && count.load(Ordering::Relaxed) & COPY == 0
+    {
+        count.fetch_or(COPY, Ordering::Relaxed);
+    }
 }
 
 fn begun_under(fd: c_int) -> Option<&'static AtomicU16> {
