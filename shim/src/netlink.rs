@@ -4,7 +4,9 @@
 //! program that nobody may look into (`PR_SET_DUMPABLE`). These carry the pass.
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ptr::{null_mut, slice_from_raw_parts_mut};
 
 use libc::c_int;
 
@@ -31,8 +33,8 @@ pub(crate) const IFLA_BROADCAST: u16 = 2;
 pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_STATS: u16 = 7;
 
-/// A dump's parts have at most 32 KiB, unless one link alone has more to tell.
-const PART: usize = 64 * 1024;
+/// A dump's parts have at most 32 KiB (af_netlink.c).
+const PART: usize = 32 * 1024;
 
 /// A message of the kernel's.
 pub(crate) struct Message<'dump> {
@@ -106,16 +108,28 @@ impl Drop for Netlink {
     }
 }
 
-/// What the kernel has answered.
+/// What the kernel has answered: memory of libc's, as libc itself takes it for this. (New pages take longer than the question.)
 pub(crate) struct Dump {
-    memory: sys::Mapping,
+    memory: *mut u8,
     size: usize,
     len: usize,
 }
 
 impl Dump {
     fn new() -> Result<Self, Errno> {
-        Ok(Self { memory: sys::Mapping::new::<u8>(PART)?, size: PART, len: 0 })
+        let mut dump = Self { memory: null_mut(), size: 0, len: 0 };
+        dump.resize(PART)?;
+        Ok(dump)
+    }
+
+    fn resize(&mut self, size: usize) -> Result<(), Errno> {
+        // SAFETY: null, or memory of libc's, to which nothing refers at the moment.
+        let memory = unsafe { libc::realloc(self.memory.cast(), size) };
+        if memory.is_null() {
+            return Err(libc::ENOMEM);
+        }
+        (self.memory, self.size) = (memory.cast(), size);
+        Ok(())
     }
 
     pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
@@ -123,24 +137,28 @@ impl Dump {
     }
 
     fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has `size` bytes, of which the first `len` were written.
-        unsafe { core::slice::from_raw_parts(self.memory.start().cast(), self.len) }
+        // SAFETY: the kernel has written the first `len` bytes.
+        unsafe { core::slice::from_raw_parts(self.memory, self.len) }
     }
 
     fn receive(&mut self, fd: c_int) -> Result<(), Errno> {
         if self.size - self.len < PART {
-            let size = 2 * self.size;
-            let memory = sys::Mapping::new::<u8>(size)?;
-            // SAFETY: both mappings have `len` bytes, and they are two.
-            unsafe { core::ptr::copy_nonoverlapping(self.bytes().as_ptr(), memory.start().cast(), self.len) };
-            (self.memory, self.size) = (memory, size);
+            self.resize(2 * self.size)?;
         }
-        // SAFETY: the place is within the mapping, as `len` is at most `size`.
-        let free = unsafe { self.memory.start().cast::<u8>().add(self.len) };
-        // SAFETY: so many bytes are behind it, zeros or what was received; nothing else refers to them.
-        let free = unsafe { core::slice::from_raw_parts_mut(free, self.size - self.len) };
+        // SAFETY: `len` is at most `size`.
+        let free = unsafe { self.memory.add(self.len) };
+        // SAFETY: so many bytes are behind it, to which nothing else refers.
+        let free =
+            unsafe { &mut *slice_from_raw_parts_mut(free.cast::<MaybeUninit<u8>>(), self.size - self.len) };
         self.len += sys::receive_from_kernel(fd, free)?;
         Ok(())
+    }
+}
+
+impl Drop for Dump {
+    fn drop(&mut self) {
+        // SAFETY: null, or memory of libc's that nobody else has.
+        unsafe { libc::free(self.memory.cast()) };
     }
 }
 

@@ -4,7 +4,7 @@
 //! none touches errno; failures come back as a value. [`receive_cancellable`] is the one exception on the first count.
 #![allow(unsafe_code)]
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 use core::ptr::{from_mut, from_ref, null, null_mut};
 
 use libc::{c_int, c_long, c_void, socklen_t, timespec};
@@ -293,7 +293,7 @@ pub(crate) fn send_to_kernel(fd: c_int, request: &[u8]) -> Result<(), Errno> {
 ///
 /// # Errors
 /// `EMSGSIZE` when there is more than room.
-pub(crate) fn receive_from_kernel(fd: c_int, buffer: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn receive_from_kernel(fd: c_int, buffer: &mut [MaybeUninit<u8>]) -> Result<usize, Errno> {
     // SAFETY: all-zero is a valid address of a netlink socket.
     let mut from: libc::sockaddr_nl = unsafe { core::mem::zeroed() };
     let mut from_len = size_of_val(&from) as socklen_t;
