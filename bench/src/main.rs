@@ -1,13 +1,13 @@
 //! What presocks costs: `cargo run --release -p presocks-bench` prints one table.
 //!
-//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|memory|udp|dns|chain|tls]...
+//!     cargo run --release -p presocks-bench -- [--quick] [connects|parallel|bulk|start|established|backstop|local|memory|udp|dns|chain|tls]...
 //!
 //! Only the ratios mean something: each row's contestants take turns, a short piece of work at a time, in one run on one machine,
 //! and the medians are compared. Everything happens in a network namespace of its own, whose loopback device has an address that
 //! is not loopback's: presocks takes loopback for direct.
 //!
 //! Reading order: `stage` (what all rows share), `worker` (a contestant, seen from here), `task` (the same, from inside), then any
-//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `memory`, `udp` (with `datagrams`), `dns` (with
+//! row: `connects`, `parallel`, `bulk`, `start`, `established`, `backstop`, `local`, `memory`, `udp` (with `datagrams`), `dns` (with
 //! `queries`), `chain`, `tls`.
 
 mod backstop;
@@ -17,6 +17,7 @@ mod connects;
 mod datagrams;
 mod dns;
 mod established;
+mod local;
 mod memory;
 mod origin;
 mod parallel;
@@ -46,13 +47,14 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 type Group = fn(&Stage) -> Outcome<Vec<Row>>;
 
 /// The names that the command line knows, in the table's order.
-const GROUPS: [(&str, Group); 11] = [
+const GROUPS: [(&str, Group); 12] = [
     ("connects", connects::rows),
     ("parallel", parallel::rows),
     ("bulk", bulk::rows),
     ("start", start::rows),
     ("established", established::rows),
     ("backstop", backstop::rows),
+    ("local", local::rows),
     ("memory", memory::rows),
     ("udp", udp::rows),
     ("dns", dns::rows),

@@ -3,12 +3,14 @@
 //! poll and epoll_wait are libc's on purpose: they are what presocks hooks.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -239,6 +241,96 @@ pub(crate) fn connect_nowhere() -> io::Result<()> {
     // SAFETY: an address and its length.
     let result = unsafe { libc::syscall(libc::SYS_connect, 0, &raw const address, len) };
     if result == -1 { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// syslog(3).
+pub(crate) fn log() {
+    // SAFETY: both strings end with a NUL, and the format takes one.
+    unsafe { libc::syslog(libc::LOG_INFO, c"%s".as_ptr(), c"a line".as_ptr()) };
+}
+
+/// An empty `/dev`, which nobody else sees.
+pub(crate) fn own_devices() -> io::Result<()> {
+    unshare(libc::CLONE_NEWNS)?;
+    let mount = |place: &CStr, kind: &CStr, flags| {
+        // SAFETY: strings that end with a NUL, and no data.
+        checked(unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), flags, null()) })
+    };
+    mount(c"/", c"none", libc::MS_REC | libc::MS_PRIVATE)?;
+    mount(c"/dev", c"tmpfs", 0).map(drop)
+}
+
+/// A netlink socket.
+pub(crate) fn netlink() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd =
+        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE) };
+    checked(fd)?;
+    // SAFETY: a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `RTM_GETLINK` for the first link (rtnetlink(7)).
+pub(crate) fn ask_about_loopback(socket: &OwnedFd) -> io::Result<()> {
+    let request: [u32; 8] =
+        [32, u32::from(libc::RTM_GETLINK) | (libc::NLM_F_REQUEST as u32) << 16, 1, 0, 0, 1, 0, 0];
+    // SAFETY: all-zero is a valid address.
+    let mut kernel: libc::sockaddr_nl = unsafe { zeroed() };
+    kernel.nl_family = libc::AF_NETLINK as u16;
+    let to = (&raw const kernel).cast();
+    let len = size_of_val(&kernel) as u32;
+    // SAFETY: pointers and lengths of live values.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), request.as_ptr().cast(), size_of_val(&request), 0, to, len)
+    };
+    right(sent > 0)?;
+    let mut room = [0_u8; 4096];
+    let mut part = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+    // SAFETY: all-zero is a valid header.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_name = (&raw mut kernel).cast();
+    message.msg_namelen = len;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    // SAFETY: the header, and what it points to, live.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    right(received > 200)
+}
+
+/// getifaddrs(3).
+pub(crate) fn addresses() -> io::Result<()> {
+    let mut list = null_mut();
+    // SAFETY: room for a pointer.
+    checked(unsafe { libc::getifaddrs(&raw mut list) })?;
+    right(!list.is_null())?;
+    // SAFETY: libc's list.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(())
+}
+
+/// if_nameindex(3).
+pub(crate) fn names() -> io::Result<()> {
+    // SAFETY: no arguments.
+    let index = unsafe { libc::if_nameindex() };
+    right(!index.is_null())?;
+    // SAFETY: libc's index.
+    unsafe { libc::if_freenameindex(index) };
+    Ok(())
+}
+
+/// getaddrinfo(3) without hints.
+pub(crate) fn look_up(node: &CStr) -> io::Result<()> {
+    let mut list = null_mut();
+    // SAFETY: strings that end with a NUL, no hints, room for a pointer.
+    let error = unsafe { libc::getaddrinfo(node.as_ptr(), c"80".as_ptr(), null(), &raw mut list) };
+    right(error == 0)?;
+    // SAFETY: libc's list.
+    unsafe { libc::freeaddrinfo(list) };
+    Ok(())
+}
+
+fn right(is: bool) -> io::Result<()> {
+    if is { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
 /// Waits until a descriptor is readable, by libc's poll.

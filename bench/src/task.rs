@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::system::{self, Epoll, poll_readable};
-use crate::{Outcome, datagrams, proxy, queries};
+use crate::{Outcome, datagrams, local, proxy, queries};
 
 /// Tells this executable that it is a worker.
 pub(crate) const FLAG: &str = "--task";
@@ -25,6 +25,8 @@ pub(crate) const CALLS: &str = "calls";
 pub(crate) const FREE: &str = "free";
 /// One that the broker is asked about, and that goes on.
 pub(crate) const CAUGHT: &str = "caught";
+/// Calls that stay on this machine: `local CALL DIRECTORY`.
+pub(crate) const LOCAL: &str = "local";
 /// Starts a program: `start PROGRAM`.
 pub(crate) const START: &str = "start";
 /// Connects, and looks up [`NAMES_PER_CONNECT`] names that are new: `names DESTINATION`.
@@ -79,6 +81,7 @@ pub(crate) fn run(words: &[String]) -> Outcome<()> {
         [PING, how, destination, proxy] => ping(how, proxy::connect(proxy.parse()?, destination.parse()?)?),
         [CALLS, FREE] => answer(mean(system::parent)),
         [CALLS, CAUGHT] => answer(mean(system::connect_nowhere)),
+        [LOCAL, call, directory] => local::run(call, directory),
         [START, program] => {
             answer(each(|| Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).status()))
         }
