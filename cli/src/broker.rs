@@ -97,9 +97,9 @@ struct Broker {
     kerberos: gssapi::Turns,
     mark: Mark,
     connecting: Connecting,
-    descriptors: Descriptors,
+    descriptors: Rc<Descriptors>,
     holders: Holders,
-    relays: Relays,
+    relays: Rc<Relays>,
     sinks: Sinks,
     datagrams: Datagrams,
     upstreams: Upstreams,
@@ -140,6 +140,7 @@ pub(crate) fn run(
     let chains = Chains::new(&routes, &proxy_addresses);
     let here = |name: &Name| policy::local(&routes, name);
     let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here);
+    let descriptors = Rc::new(Descriptors::new());
     let broker = Rc::new(Broker {
         timeouts,
         isolation,
@@ -157,9 +158,9 @@ pub(crate) fn run(
         mark: Mark::new()?,
         connecting: Connecting::default(),
         holders: Holders::default(),
-        relays: Relays::default(),
+        relays: Rc::new(Relays::new(Rc::clone(&descriptors), timeouts.connect)),
         sinks: Sinks::reserve()?,
-        descriptors: Descriptors::new(),
+        descriptors,
         datagrams,
         upstreams: Upstreams::default(),
         attempts: Attempts::default(),

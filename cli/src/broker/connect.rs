@@ -25,7 +25,7 @@ use super::socket::Socket;
 use super::socket::signals::{self, Teller};
 use super::socket::source::NotConnected;
 use super::stream::Stream;
-use super::{Broker, bindings, path, relay, resolver};
+use super::{Broker, bindings, path, resolver};
 use crate::args::Bind;
 use crate::policy::{Addressed, Route};
 use crate::route::NoDatagrams;
@@ -206,8 +206,8 @@ async fn directly(
 }
 
 async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: &Addressed) -> Result<(), Failure> {
-    let place = relay::place(broker).await?;
-    let program = relay::meet(broker, socket).await?;
+    let place = broker.relays.place().await?;
+    let program = broker.relays.meet(socket).await?;
     let conversation = resolver::converse(Rc::clone(broker), program, server.clone());
     spawn_local(async move {
         conversation.await;

@@ -30,7 +30,7 @@ use super::readiness::Watched;
 use super::socket::source::NotConnected;
 use super::socket::{SetAside, Socket};
 use super::stream::Stream;
-use super::{Broker, gssapi, pipelining, relay, tls};
+use super::{Broker, gssapi, pipelining, tls};
 use crate::proxy::{self, Place};
 use crate::route::Unproxied;
 use fault::Fault;
@@ -364,14 +364,14 @@ impl<'a> Way<'a> {
         hops: &[Rc<Hop>],
         addresses: Option<&[SocketAddr]>,
     ) -> Result<(), Fault> {
-        let place = relay::place(self.broker).await.map_err(Fault::nobodys)?;
-        let met = relay::meet(self.broker, socket).await;
+        let place = self.broker.relays.place().await.map_err(Fault::nobodys)?;
+        let met = self.broker.relays.meet(socket).await;
         let downstream = met.map_err(|failure| match failure {
             Failure::Bound(_) => Fault::of_the_source(hops, failure),
             failure => Fault::nobodys(failure),
         })?;
         let upstream = self.own_connection(hops, addresses).await?;
-        relay::begin(self.broker, place, downstream, upstream);
+        self.broker.relays.begin(place, downstream, upstream);
         Ok(())
     }
 

@@ -24,8 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Broker;
-use super::descriptors::Place;
+use super::descriptors::{Descriptors, Place};
 use super::failure::Failure;
 use super::socket::source::NotConnected;
 use super::socket::{Socket, stay_on_loopback, unsent};
@@ -42,8 +41,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(20);
 
 /// The relays of a session.
-#[derive(Default)]
 pub(super) struct Relays {
+    descriptors: Rc<Descriptors>,
+    /// How long the program's socket, and the descriptors, may take.
+    limit: Duration,
     open: Cell<usize>,
     /// Bytes that all of them have carried; wraps.
     carried: Cell<usize>,
@@ -51,6 +52,11 @@ pub(super) struct Relays {
 }
 
 impl Relays {
+    /// Relays that have their descriptors of these, and begin within `limit`.
+    pub(super) fn new(descriptors: Rc<Descriptors>, limit: Duration) -> Self {
+        Self { descriptors, limit, open: Cell::default(), carried: Cell::default(), ended: Notify::new() }
+    }
+
     /// So many bytes have been carried.
     fn count(&self, carried: usize) {
         self.carried.update(|before| before.wrapping_add(carried));
@@ -67,59 +73,59 @@ impl Relays {
             }
         }
     }
+
+    /// The descriptors of a relay, once the broker has them to spare.
+    ///
+    /// # Errors
+    /// [`Failure::Descriptors`] when that takes as long as a connection may take.
+    pub(super) async fn place(&self) -> Result<Place, Failure> {
+        let place = timeout(self.limit, self.descriptors.relay()).await;
+        place.ok().flatten().ok_or_else(|| Failure::Descriptors(self.descriptors.limit()))
+    }
+
+    /// From now on what comes on one side goes to the other.
+    pub(super) fn begin(self: &Rc<Self>, place: Place, downstream: TcpStream, upstream: Stream) {
+        let open = Open::new(self);
+        spawn_local(async move {
+            carry(open, downstream, upstream).await;
+            drop(place);
+        });
+    }
+
+    /// Carries what comes on one side to the other, until both have ended.
+    pub(super) async fn serve(self: &Rc<Self>, downstream: TcpStream, upstream: Stream) {
+        carry(Open::new(self), downstream, upstream).await;
+    }
+
+    /// Connects the program's socket to a fresh listener on loopback.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT`: loopback, too, can be made to swallow packets. Those of connect(2).
+    pub(super) async fn meet(&self, socket: &Socket) -> Result<TcpStream, Failure> {
+        match timeout(self.limit, accept_only(socket)).await {
+            Ok(result) => result.map_err(|error| match error {
+                NotConnected::Bound(own) => Failure::Bound(own),
+                NotConnected::Kernel(error) => Failure::Socket(error),
+            }),
+            Err(_) => Err(Failure::Socket(Errno::TIMEDOUT.into())),
+        }
+    }
 }
 
 /// Counts as a relay while it lives.
-struct Open(Rc<Broker>);
+struct Open(Rc<Relays>);
 
 impl Open {
-    fn new(broker: &Rc<Broker>) -> Self {
-        broker.relays.open.update(|open| open + 1);
-        Self(Rc::clone(broker))
+    fn new(relays: &Rc<Relays>) -> Self {
+        relays.open.update(|open| open + 1);
+        Self(Rc::clone(relays))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.relays.open.update(|open| open - 1);
-        self.0.relays.ended.notify_one();
-    }
-}
-
-/// The descriptors of a relay, once the broker has them to spare.
-///
-/// # Errors
-/// [`Failure::Descriptors`] when that takes as long as a connection may take.
-pub(super) async fn place(broker: &Broker) -> Result<Place, Failure> {
-    let place = timeout(broker.timeouts.connect, broker.descriptors.relay()).await;
-    place.ok().flatten().ok_or_else(|| Failure::Descriptors(broker.descriptors.limit()))
-}
-
-/// From now on what comes on one side goes to the other.
-pub(super) fn begin(broker: &Rc<Broker>, place: Place, downstream: TcpStream, upstream: Stream) {
-    let open = Open::new(broker);
-    spawn_local(async move {
-        carry(open, downstream, upstream).await;
-        drop(place);
-    });
-}
-
-/// Carries what comes on one side to the other, until both have ended.
-pub(super) async fn serve(broker: &Rc<Broker>, downstream: TcpStream, upstream: Stream) {
-    carry(Open::new(broker), downstream, upstream).await;
-}
-
-/// Connects the program's socket to a fresh listener on loopback.
-///
-/// # Errors
-/// `ETIMEDOUT`: loopback, too, can be made to swallow packets. Those of connect(2).
-pub(super) async fn meet(broker: &Broker, socket: &Socket) -> Result<TcpStream, Failure> {
-    match timeout(broker.timeouts.connect, accept_only(socket)).await {
-        Ok(result) => result.map_err(|error| match error {
-            NotConnected::Bound(own) => Failure::Bound(own),
-            NotConnected::Kernel(error) => Failure::Socket(error),
-        }),
-        Err(_) => Err(Failure::Socket(Errno::TIMEDOUT.into())),
+        self.0.open.update(|open| open - 1);
+        self.0.ended.notify_one();
     }
 }
 
@@ -155,7 +161,7 @@ fn listen_on_loopback(is_v6: bool) -> io::Result<TcpListener> {
 
 /// Until both sides have ended. An error on one side ends the other, as a reset would.
 async fn carry(open: Open, downstream: TcpStream, mut upstream: Stream) {
-    let relays = &open.0.relays;
+    let relays = &open.0;
     prepare(&downstream);
     let result = match &mut upstream {
         Stream::Tcp(upstream) => {

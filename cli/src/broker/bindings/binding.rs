@@ -177,7 +177,7 @@ async fn attend(
     };
     let who: &dyn std::fmt::Display = come.as_ref().map_or(&peer, |come| come);
     broker.report.somebody_came(who, binding.external, &path::shown(&way.hops));
-    relay::serve(&broker, program, stream).await;
+    broker.relays.serve(program, stream).await;
     sleep(REMEMBERED).await;
     broker.bindings.accepted.borrow_mut().forget(source, number);
 }
