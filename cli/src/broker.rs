@@ -11,6 +11,7 @@ mod connecting;
 mod datagram;
 mod descriptors;
 mod device;
+mod dial;
 mod dns;
 mod failure;
 mod gssapi;

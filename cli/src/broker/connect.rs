@@ -14,6 +14,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::connecting::{GivenUp, Turn};
+use super::dial::dial;
 use super::failure::Failure;
 use super::gssapi::{self, Use};
 use super::hop::Hop;
@@ -233,7 +234,7 @@ pub(super) struct Associated {
 pub(super) async fn associate(broker: &Broker, hop: &Hop, proxy: SocketAddr) -> Result<Associated, Failure> {
     let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams(NoDatagrams::Protocol))?;
     let limits = broker.timeouts.begin();
-    let mut control = Stream::Tcp(path::dial(&limits, proxy).await?);
+    let mut control = Stream::Tcp(dial(&limits, proxy).await?);
     if let Some(gssapi) = hop.proxy.gssapi() {
         let naming = gssapi::naming(0);
         control = gssapi::wrap(&broker.kerberos, gssapi, Use::Datagrams, naming, &limits, control).await?;

@@ -7,36 +7,31 @@ mod fault;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 use presocks_proto::handshake::Handshake;
 use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
 use tokio::io::Interest;
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::sleep;
 
 use super::chain::Blame;
+use super::dial::{dial, knock};
 use super::failure::Failure;
 use super::gssapi::Use;
 use super::hop::Hop;
 use super::isolation::Stranger;
 use super::limits::Limits;
 use super::negotiate::{Wire, negotiate};
+use super::pipelining::question;
 use super::readiness::Watched;
 use super::socket::source::NotConnected;
 use super::socket::{SetAside, Socket};
 use super::stream::Stream;
-use super::{Broker, gssapi, pipelining, tls};
+use super::{Broker, gssapi, tls};
 use crate::proxy::{self, Place};
 use crate::route::Unproxied;
 use fault::Fault;
-
-/// Between two knocks at a Unix socket that is besieged.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// What an attempt along a chain has come to.
 pub(super) struct Outcome<T> {
@@ -136,28 +131,6 @@ pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> 
     .await
 }
 
-/// A TCP connection to a proxy. What is said goes at once: its sender has chosen the segments already.
-///
-/// # Errors
-/// [`Failure`] as the network or the clock has it.
-pub(super) async fn dial(limits: &Limits, proxy: SocketAddr) -> Result<TcpStream, Failure> {
-    let connected = limits.within(limits.connect, TcpStream::connect(proxy)).await;
-    let stream = connected.map_err(Failure::ProxyTimeout)?.map_err(Failure::ProxyUnreachable)?;
-    // Fails on no TCP socket.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
-}
-
-/// Connects to a Unix socket. Where as many wait as may, the kernel does not let a non-blocking one wait with them (unix(7), `EAGAIN`).
-async fn knock(path: &Path) -> std::io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(path).await {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => sleep(PAUSE).await,
-            result => return result,
-        }
-    }
-}
-
 /// What all attempts for one connection share.
 struct Way<'a> {
     broker: &'a Rc<Broker>,
@@ -242,7 +215,10 @@ impl<'a> Way<'a> {
         for (address, reached) in addresses.iter().filter_map(|at| Some((at, socket.reach(*at)?))) {
             match self.on_socket(socket, reached, hops).await {
                 Ok(()) => {
-                    pipelining::count(self.broker, first, *address);
+                    if self.broker.isolation.is_none() {
+                        // Connections that are kept apart have credentials, and a question without any would be apart from nobody.
+                        question::count(self.broker.timeouts, first, *address);
+                    }
                     return Ok(());
                 }
                 Err(fault) if fault.is_of_one_address() => last = fault,

@@ -8,29 +8,11 @@
 //! a close after a good greeting promises something, and the next connect tries it. A pipelined connect that ends in a close which may be about the
 //! pipelining is made again in turns, and what comes of that decides.
 
-use std::cell::Cell;
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
+pub(super) mod question;
 
-use presocks_proto::handshake::{Error, Handshake};
-use presocks_proto::socks5;
-use presocks_proto::target::{Host, Target};
-use tokio::task::spawn_local;
+use std::cell::Cell;
 
 use super::failure::Failure;
-use super::hop::Hop;
-use super::limits::Limits;
-use super::negotiate::negotiate;
-use super::stream::Stream;
-use super::{Broker, path};
-use crate::proxy::Kind;
-
-/// A session with fewer connects would not get the question's cost back.
-const CONNECTS_BEFORE_ASKING: u32 = 4;
-
-/// Who waits for the request that it has lost may close the connection as well, but not so soon.
-const PROMPT: Duration = Duration::from_secs(2);
 
 /// What is known of the proxy.
 #[derive(Default)]
@@ -94,39 +76,10 @@ impl Doubt<'_> {
     }
 }
 
-/// A connect through the proxy has succeeded; asks, when enough have.
-pub(super) fn count(broker: &Rc<Broker>, hop: &Rc<Hop>, address: SocketAddr) {
-    let connects = hop.pipelining.connects.get().saturating_add(1);
-    hop.pipelining.connects.set(connects);
-    // Connections that are kept apart have credentials, and a question without any would be apart from nobody.
-    let is_needed = broker.isolation.is_none();
-    let may_serve = is_needed && hop.proxy.kind() == Kind::Socks5 && hop.proxy.is_open();
-    if connects == CONNECTS_BEFORE_ASKING && may_serve {
-        spawn_local(ask(Rc::clone(broker), Rc::clone(hop), address));
-    }
-}
-
-async fn ask(broker: Rc<Broker>, hop: Rc<Hop>, address: SocketAddr) {
-    let limits = broker.timeouts.begin();
-    let started = Instant::now();
-    let answer = limits.within(limits.connect, try_once(&limits, address)).await;
-    hop.pipelining.state.set(match answer {
-        Ok(Ok(()) | Err(Failure::Handshake(Error::Socks5(socks5::Error::Refused(_))))) => State::Proven,
-        Ok(Err(Failure::NoReply)) if started.elapsed() < PROMPT => State::Promising,
-        _ => State::Unknown,
-    });
-}
-
-async fn try_once(limits: &Limits, proxy: SocketAddr) -> Result<(), Failure> {
-    let mut stream = Stream::Tcp(path::dial(limits, proxy).await?);
-    let itself = Target { host: Host::Address(proxy.ip()), port: proxy.port() };
-    let mut handshake = Handshake::Socks5(socks5::Handshake::pipelined(itself));
-    negotiate(&mut stream, &mut handshake, limits, true).await.map_err(|broken| broken.failure)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn known(state: State) -> Pipelining {
         Pipelining { state: Cell::new(state), ..Pipelining::default() }
@@ -137,7 +90,7 @@ mod tests {
         assert!(known(State::Promising).doubts(&Failure::NoReply));
         assert!(!known(State::Proven).doubts(&Failure::NoReply));
         assert!(known(State::Proven).doubts(&Failure::ProxyClosed(None)));
-        assert!(!known(State::Promising).doubts(&Failure::ProxyTimeout(PROMPT)));
+        assert!(!known(State::Promising).doubts(&Failure::ProxyTimeout(Duration::from_secs(2))));
     }
 
     #[test]
