@@ -12,6 +12,7 @@ mod datagram;
 mod descriptors;
 mod device;
 mod dial;
+mod dialer;
 mod dns;
 mod failure;
 mod gssapi;
@@ -22,7 +23,6 @@ mod limits;
 mod memory;
 mod negotiate;
 mod other_proxy;
-mod path;
 mod peers;
 mod pipelining;
 mod plain;
@@ -58,16 +58,17 @@ use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::Pid;
 use crate::policy::{self, Policy};
-use crate::route::Isolation;
+use crate::proxy::Proxy;
 use crate::settings::Settings;
 use bindings::Bindings;
 use chain::Chains;
 use connecting::Connecting;
 use datagram::Datagrams;
 use descriptors::Descriptors;
+use dialer::Dialer;
 use dns::upstream::Upstreams;
+use failure::Failure;
 use holders::Holders;
-use isolation::Mark;
 use limits::Timeouts;
 use other_proxy::OtherProxies;
 use peers::Peers;
@@ -75,7 +76,6 @@ use program::Program;
 use relay::Relays;
 use report::Report;
 use sink::Sinks;
-use tls::Authorities;
 use trap::Attempts;
 
 /// How long to wait when no ticket can be accepted, as when no descriptors are left.
@@ -84,7 +84,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What all tickets share.
 struct Broker {
     timeouts: Timeouts,
-    isolation: Option<Isolation>,
+    dialer: Dialer,
     dns: Option<Target>,
     udp: Udp,
     bind: Bind,
@@ -92,11 +92,7 @@ struct Broker {
     policy: Policy,
     peers: RefCell<Peers>,
     bindings: Bindings,
-    chains: Chains,
     other_proxies: OtherProxies,
-    authorities: Authorities,
-    kerberos: gssapi::Turns,
-    mark: Mark,
     connecting: Connecting,
     descriptors: Rc<Descriptors>,
     holders: Holders,
@@ -105,7 +101,7 @@ struct Broker {
     datagrams: Datagrams,
     upstreams: Upstreams,
     attempts: Attempts,
-    report: Report,
+    report: Rc<Report>,
 }
 
 impl Broker {
@@ -136,15 +132,19 @@ pub(crate) fn run(
         handshake: settings.handshake_timeout,
         whole: settings.timeout,
     };
-    let report = Report::new(talk);
+    let report = Rc::new(Report::new(talk));
     let datagrams = Datagrams::new(&routes);
     let chains = Chains::new(&routes, &proxy_addresses);
     let here = |name: &Name| policy::local(&routes, name);
     let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here);
     let descriptors = Rc::new(Descriptors::new());
+    let relays = Rc::new(Relays::new(Rc::clone(&descriptors), timeouts.connect));
+    let told = Rc::clone(&report);
+    let passed_over = move |proxy: &Proxy, failure: &Failure| told.passed_over(proxy, failure);
+    let dialer = Dialer::new(chains, timeouts, isolation, Rc::clone(&relays), passed_over)?;
     let broker = Rc::new(Broker {
         timeouts,
-        isolation,
+        dialer,
         dns,
         udp,
         bind,
@@ -152,14 +152,10 @@ pub(crate) fn run(
         policy: Policy::new(routes),
         peers: RefCell::default(),
         bindings: Bindings::default(),
-        chains,
         other_proxies,
-        authorities: Authorities::default(),
-        kerberos: gssapi::Turns::default(),
-        mark: Mark::new()?,
         connecting: Connecting::default(),
         holders: Holders::default(),
-        relays: Rc::new(Relays::new(Rc::clone(&descriptors), timeouts.connect)),
+        relays,
         sinks: Sinks::reserve()?,
         descriptors,
         datagrams,

@@ -28,11 +28,12 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::sync::Notify;
 
+use super::Broker;
+use super::dialer::shown;
 use super::failure::Failure;
 use super::program::Program;
 use super::socket::source::rebind;
 use super::socket::{Socket, has_spoken, hear_all, hear_loopback_alone, leaves_loopback, stay_on_loopback};
-use super::{Broker, path};
 use crate::args::Bind;
 use crate::kernel_route::is_of_this_machine;
 use accepted::Accepted;
@@ -269,12 +270,12 @@ async fn bind(
     let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
     let started = Instant::now();
     let target = if broker.bind == Bind::Any { anybody(socket) } else { way.target };
-    let bound = path::bind(broker, &way.hops, target, way.stranger.as_ref()).await;
+    let bound = broker.dialer.bind(&way.hops, target, way.stranger.as_ref()).await;
     let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
         Some(_) => Ok(bound),
         None => Err(Failure::OtherFamily(bound.at)),
     });
-    let shown = path::shown(&way.hops);
+    let shown = shown(&way.hops);
     let outcome = bound.as_ref().map(|bound| bound.at);
     broker.report.listening(program, &target, &shown, started.elapsed(), outcome);
     match bound {

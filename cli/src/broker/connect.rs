@@ -9,27 +9,20 @@ use std::time::Instant;
 use presocks_abi::socket::DISSOLVED;
 use presocks_proto::target::{Host, Target};
 use rustix::io::Errno;
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::connecting::{GivenUp, Turn};
-use super::dial::dial;
+use super::dialer::Carried;
 use super::failure::Failure;
-use super::gssapi::{self, Use};
-use super::hop::Hop;
-use super::isolation::Stranger;
-use super::negotiate::negotiate;
 use super::program::Program;
 use super::report::Via;
 use super::socket::Socket;
 use super::socket::signals::{self, Teller};
 use super::socket::source::NotConnected;
-use super::stream::Stream;
-use super::{Broker, bindings, path, resolver};
+use super::{Broker, bindings, resolver};
 use crate::args::Bind;
 use crate::policy::{Addressed, Route};
-use crate::route::NoDatagrams;
 
 /// How a connect has ended.
 pub(super) struct Ended {
@@ -155,11 +148,9 @@ async fn attempt(
 ) -> (Option<String>, Result<Option<bindings::Way>, Failure>) {
     match route {
         Route::Chain(chain, target) => {
-            let stranger = |isolation| Stranger::new(isolation, &broker.mark, || program.process(), target);
-            let stranger = broker.isolation.map(stranger);
-            let outcome = path::connect(broker, socket, *chain, target, stranger.as_ref()).await;
-            let way =
-                |path::Carried { hops, bound }| bindings::Way { hops, target: *target, stranger, bound };
+            let stranger = broker.dialer.stranger(|| program.process(), target);
+            let outcome = broker.dialer.connect(socket, *chain, target, stranger.as_ref()).await;
+            let way = |Carried { hops, bound }| bindings::Way { hops, target: *target, stranger, bound };
             (Some(outcome.path), outcome.result.map(|carried| Some(way(carried))))
         }
         Route::Direct(target, address) => {
@@ -215,40 +206,4 @@ async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: &Addressed) -
         drop(place);
     });
     Ok(())
-}
-
-/// An association with a proxy.
-pub(super) struct Associated {
-    /// It lasts as long as this connection.
-    pub(super) control: TcpStream,
-    /// What protects its datagrams, if anything does.
-    pub(super) seal: Option<gssapi::Seal>,
-    /// The relay's address as the proxy gave it.
-    pub(super) bound: Option<Target>,
-}
-
-/// UDP ASSOCIATE with a proxy.
-///
-/// # Errors
-/// [`Failure`] as the proxy or the clock has it.
-pub(super) async fn associate(broker: &Broker, hop: &Hop, proxy: SocketAddr) -> Result<Associated, Failure> {
-    let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams(NoDatagrams::Protocol))?;
-    let limits = broker.timeouts.begin();
-    let mut control = Stream::Tcp(dial(&limits, proxy).await?);
-    if let Some(gssapi) = hop.proxy.gssapi() {
-        let naming = gssapi::naming(0);
-        control = gssapi::wrap(&broker.kerberos, gssapi, Use::Datagrams, naming, &limits, control).await?;
-    }
-    negotiate(&mut control, &mut association, &limits, true).await.map_err(|broken| broken.failure)?;
-    let bound = association.bound();
-    let (control, seal) = match control {
-        Stream::Gssapi(sealed) => sealed.into_parts(),
-        control => (control, None),
-    };
-    match control {
-        Stream::Tcp(control) => Ok(Associated { control, seal, bound }),
-        Stream::Unix(_) | Stream::Tls(_) | Stream::Gssapi(_) => {
-            Err(Failure::NoDatagrams(NoDatagrams::Protocol))
-        }
-    }
 }

@@ -25,9 +25,9 @@ use super::connections::Connection;
 use super::sockets::{self, Identity};
 use super::{Families, usable};
 use crate::args::Bind;
+use crate::broker::dialer::{Listening, shown as path_of};
 use crate::broker::failure::Failure;
 use crate::broker::negotiate::hear;
-use crate::broker::path::{self, Listening};
 use crate::broker::socket::{Socket, stay_on_loopback, waiting_connections};
 use crate::broker::stream::Stream;
 use crate::broker::{Broker, relay};
@@ -147,7 +147,7 @@ async fn attend(
             Failure::ProxyClosed(error) => Failure::ListensNoMore(error),
             other => other,
         };
-        return broker.report.nobody_came(&binding.target, &path::shown(&way.hops), &failure);
+        return broker.report.nobody_came(&binding.target, &path_of(&way.hops), &failure);
     }
     let come = second_reply.bound();
     let fits = |address: &SocketAddr| binding.families.show(*address).is_some();
@@ -170,13 +170,13 @@ async fn attend(
         Some(Ok(brought)) => brought,
         Some(Err(error)) => {
             let failure = Failure::NotBrought(error);
-            broker.report.nobody_came(&binding.target, &path::shown(&way.hops), &failure);
+            broker.report.nobody_came(&binding.target, &path_of(&way.hops), &failure);
             return refuse(&stream);
         }
         None => return refuse(&stream),
     };
     let who: &dyn std::fmt::Display = come.as_ref().map_or(&peer, |come| come);
-    broker.report.somebody_came(who, binding.external, &path::shown(&way.hops));
+    broker.report.somebody_came(who, binding.external, &path_of(&way.hops));
     broker.relays.serve(program, stream).await;
     sleep(REMEMBERED).await;
     broker.bindings.accepted.borrow_mut().forget(source, number);

@@ -28,7 +28,7 @@ use super::bound::relay_of;
 use super::flows::Cookie;
 use super::relay::Relay;
 use crate::broker::Broker;
-use crate::broker::connect::{Associated, associate};
+use crate::broker::dialer::Associated;
 use crate::broker::failure::Failure;
 use crate::broker::hop::Hop;
 use crate::policy::is_at;
@@ -393,14 +393,13 @@ impl Association {
 /// Opens an association by the first of the chain's proxies that is there: its TCP connection, and a socket that hears the relay alone.
 async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), Failure> {
     let declared = match broker.policy.routes.chain(chain) {
-        Some(_) if broker.isolation.is_some() => Err(NoDatagrams::Isolation),
+        Some(_) if broker.dialer.isolates() => Err(NoDatagrams::Isolation),
         Some(chain) => chain.for_datagrams(),
         None => Err(NoDatagrams::Protocol),
     };
     let proxies = declared.map_err(Failure::NoDatagrams)?;
-    let line = broker.chains.get(chain);
     let mut last = Failure::ProxyUnreachable(rustix::io::Errno::NETUNREACH.into());
-    for hop in proxies.into_iter().filter_map(|place| line?.hop(place)) {
+    for hop in proxies.into_iter().filter_map(|place| broker.dialer.hop(chain, place)) {
         let addresses = match hop.addresses().await {
             Ok(addresses) => addresses,
             Err(failure) => {
@@ -419,7 +418,7 @@ async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), F
 }
 
 async fn open_at(broker: &Rc<Broker>, hop: &Hop, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
-    let Associated { control, seal, bound } = associate(broker, hop, proxy).await?;
+    let Associated { control, seal, bound } = broker.dialer.associate(hop, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
     let _ = sockopt::set_tcp_keepidle(&control, KEEP_ALIVE);

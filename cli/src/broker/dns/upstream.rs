@@ -22,8 +22,8 @@ use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
 use super::trouble::Trouble;
 use crate::broker::Broker;
+use crate::broker::dialer::Outcome;
 use crate::broker::failure::Failure;
-use crate::broker::path::{self, Outcome};
 use crate::broker::stream::Stream;
 use crate::policy::{Addressed, Upstream};
 
@@ -149,7 +149,7 @@ pub(super) async fn connect(broker: &Rc<Broker>, upstream: Upstream) -> Result<S
     let started = Instant::now();
     let Upstream { server, target, chain } = upstream;
     let Outcome { path, result } = match chain {
-        Some(chain) => path::reach(broker, chain, target).await,
+        Some(chain) => broker.dialer.reach(chain, target).await,
         None => Outcome { path: broker.policy.shown(&upstream), result: directly(broker, &target).await },
     };
     broker.report.name_server_connected(&server, &path, started.elapsed(), result.as_ref().err());

@@ -1,139 +1,39 @@
-//! A connection along a chain: to its first proxy, then from each to the next, then to the destination.
+//! One connection along a chain: to its first proxy, then from each to the next, then to the destination.
 //!
 //! On the program's own socket where nothing of ours need stand between it and the proxies; else on a connection of the broker's, and a
 //! relay. When the chain's order permits, an attempt goes on without a proxy that fails it; whoever fails is named.
 
-mod fault;
-
 use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use presocks_proto::handshake::Handshake;
-use presocks_proto::standin::{Kind, kind};
-use presocks_proto::target::{Host, Target};
+use presocks_proto::target::Target;
 use rustix::io::Errno;
 use tokio::io::Interest;
 
-use super::chain::Blame;
-use super::dial::{dial, knock};
-use super::failure::Failure;
-use super::gssapi::Use;
-use super::hop::Hop;
-use super::isolation::Stranger;
-use super::limits::Limits;
-use super::negotiate::{Wire, negotiate};
-use super::pipelining::question;
-use super::readiness::Watched;
-use super::socket::source::NotConnected;
-use super::socket::{SetAside, Socket};
-use super::stream::Stream;
-use super::{Broker, gssapi, tls};
+use super::fault::Fault;
+use super::{Dialer, Outcome, shown};
+use crate::broker::chain::Blame;
+use crate::broker::dial::{dial, knock};
+use crate::broker::failure::Failure;
+use crate::broker::gssapi::{self, Use};
+use crate::broker::hop::Hop;
+use crate::broker::isolation::Stranger;
+use crate::broker::limits::Limits;
+use crate::broker::negotiate::{Wire, negotiate};
+use crate::broker::pipelining::question;
+use crate::broker::readiness::Watched;
+use crate::broker::socket::source::NotConnected;
+use crate::broker::socket::{SetAside, Socket};
+use crate::broker::stream::Stream;
+use crate::broker::tls;
 use crate::proxy::{self, Place};
-use crate::route::Unproxied;
-use fault::Fault;
-
-/// What an attempt along a chain has come to.
-pub(super) struct Outcome<T> {
-    /// The proxies that were to be gone through, as the user knows them.
-    pub(super) path: String,
-    pub(super) result: Result<T, Failure>,
-}
-
-/// How a program's socket is connected.
-pub(super) struct Carried {
-    /// The proxies that it goes through.
-    pub(super) hops: Vec<Rc<Hop>>,
-    /// Where the connection of the last one comes from, as that one has it.
-    pub(super) bound: Option<Target>,
-}
-
-/// A proxy that listens.
-pub(super) struct Listening {
-    /// The connection to it, on which its second reply comes.
-    pub(super) stream: Stream,
-    /// Where it listens.
-    pub(super) at: SocketAddr,
-    pub(super) second_reply: Handshake<'static>,
-}
-
-/// Connects a program's socket.
-pub(super) async fn connect(
-    broker: &Rc<Broker>,
-    socket: &Socket,
-    chain: usize,
-    target: &Target,
-    stranger: Option<&Stranger>,
-) -> Outcome<Carried> {
-    let way = &Way::new(broker, chain, *target, stranger);
-    way.try_plans(chain, async |hops| {
-        let outcome = way.carry(socket, hops).await;
-        if outcome.as_ref().is_err_and(|fault| !fault.is_of_the_socket()) {
-            socket.reset();
-        }
-        outcome.map(|()| Carried { hops: hops.to_vec(), bound: way.bound.get() })
-    })
-    .await
-}
-
-/// Has the last of these proxies listen for the target.
-///
-/// # Errors
-/// [`Failure`] as the proxies or the clock have it.
-pub(super) async fn bind(
-    broker: &Rc<Broker>,
-    hops: &[Rc<Hop>],
-    target: Target,
-    stranger: Option<&Stranger>,
-) -> Result<Listening, Failure> {
-    let way = &Way { stranger, ..Way::alone(broker, target, true) };
-    let bind = async {
-        way.can_be_asked(hops)?;
-        let stream = way.own_connection(hops, None).await?;
-        let asked = way.handshake(hops, hops.len().saturating_sub(1))?;
-        Ok((stream, asked.second_reply()))
-    };
-    let (stream, second_reply) = bind.await.map_err(|fault: Fault| fault.failure)?;
-    let second_reply = second_reply.ok_or(Failure::NoBind)?;
-    let bound = way.bound.get();
-    let at = listens_at(bound, &stream, hops).ok_or(Failure::NoListener(bound.map(Box::new)))?;
-    Ok(Listening { stream, at, second_reply })
-}
-
-/// Where the proxy listens. RFC 1928 leaves it open what an address of zeros means; servers that do not know their own say so, and it is the one by which we
-/// have reached them.
-fn listens_at(bound: Option<Target>, stream: &Stream, hops: &[Rc<Hop>]) -> Option<SocketAddr> {
-    let Target { host: Host::Address(address), port } = bound.filter(|bound| bound.port > 0)? else {
-        return None;
-    };
-    let address = address.to_canonical();
-    if !address.is_unspecified() {
-        let is_one = kind(address) == Kind::Ordinary && Unproxied::of_address(address).is_none();
-        return is_one.then(|| SocketAddr::new(address, port));
-    }
-    let own = match hops {
-        [_] => stream.innermost()?.peer_addr().ok()?.ip(),
-        [.., last] => last.proxy.address()?,
-        [] => return None,
-    };
-    Some(SocketAddr::new(own.to_canonical(), port))
-}
-
-/// A connection of the broker's own.
-pub(super) async fn reach(broker: &Rc<Broker>, chain: usize, target: Target) -> Outcome<Stream> {
-    // Nobody's: programs share it.
-    let stranger = broker.isolation.map(|how| Stranger::new(how, &broker.mark, || None, &target));
-    let way = &Way::new(broker, chain, target, stranger.as_ref());
-    way.try_plans(chain, async |hops| {
-        way.can_be_asked(hops)?;
-        way.own_connection(hops, None).await
-    })
-    .await
-}
 
 /// What all attempts for one connection share.
-struct Way<'a> {
-    broker: &'a Rc<Broker>,
+pub(super) struct Way<'a> {
+    dialer: &'a Dialer,
     limits: Limits,
     target: Target,
     stranger: Option<&'a Stranger>,
@@ -144,20 +44,30 @@ struct Way<'a> {
     /// Is the last one to listen for the target (BIND), rather than to connect to it?
     is_bind: bool,
     /// The address in the last one's reply.
-    bound: Cell<Option<Target>>,
+    pub(super) bound: Cell<Option<Target>>,
 }
 
 impl<'a> Way<'a> {
-    fn new(broker: &'a Rc<Broker>, chain: usize, target: Target, stranger: Option<&'a Stranger>) -> Self {
-        let has_choice = broker.chains.get(chain).is_some_and(|line| line.has_choice());
-        Self { stranger, has_choice, ..Self::alone(broker, target, false) }
+    pub(super) fn new(
+        dialer: &'a Dialer,
+        chain: usize,
+        target: Target,
+        stranger: Option<&'a Stranger>,
+    ) -> Self {
+        let has_choice = dialer.chains.get(chain).is_some_and(|line| line.has_choice());
+        Self { stranger, has_choice, ..Self::alone(dialer, target, false) }
+    }
+
+    /// By which a proxy is to listen for the target.
+    pub(super) fn to_listen(dialer: &'a Dialer, target: Target, stranger: Option<&'a Stranger>) -> Self {
+        Self { stranger, ..Self::alone(dialer, target, true) }
     }
 
     /// For nobody in particular, and without a choice.
-    fn alone(broker: &'a Rc<Broker>, target: Target, is_bind: bool) -> Self {
+    fn alone(dialer: &'a Dialer, target: Target, is_bind: bool) -> Self {
         Self {
-            broker,
-            limits: broker.timeouts.begin(),
+            dialer,
+            limits: dialer.timeouts.begin(),
             target,
             stranger: None,
             has_choice: false,
@@ -168,18 +78,18 @@ impl<'a> Way<'a> {
     }
 
     /// Plans and attempts, until one succeeds or no other is left.
-    async fn try_plans<T>(
+    pub(super) async fn try_plans<T>(
         &self,
         chain: usize,
         attempt: impl AsyncFn(&[Rc<Hop>]) -> Result<T, Fault>,
     ) -> Outcome<T> {
         let nowhere = |failure| Outcome { path: String::new(), result: Err(failure) };
-        let Some(line) = self.broker.chains.get(chain) else { return nowhere(unreachable()) };
+        let Some(line) = self.dialer.chains.get(chain) else { return nowhere(unreachable()) };
         let mut turn = line.begin();
         let mut last: Option<(String, Rc<Hop>, Failure)> = None;
         while let Some(hops) = line.plan(&turn) {
             if let Some((_, hop, failure)) = last.take() {
-                self.broker.report.passed_over(&hop.proxy, &failure);
+                (self.dialer.passed_over)(&hop.proxy, &failure);
             }
             let path = shown(&hops);
             let Fault { failure, blame, .. } = match beyond_doubt(&hops, &attempt).await {
@@ -201,7 +111,7 @@ impl<'a> Way<'a> {
     }
 
     /// Connects the program's socket to the target by way of these proxies.
-    async fn carry(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+    pub(super) async fn carry(&self, socket: &Socket, hops: &[Rc<Hop>]) -> Result<(), Fault> {
         let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
         self.can_be_asked(hops)?;
         let is_plain = matches!(first.proxy.place(), Place::Tcp(..));
@@ -215,9 +125,9 @@ impl<'a> Way<'a> {
         for (address, reached) in addresses.iter().filter_map(|at| Some((at, socket.reach(*at)?))) {
             match self.on_socket(socket, reached, hops).await {
                 Ok(()) => {
-                    if self.broker.isolation.is_none() {
+                    if self.dialer.isolation.is_none() {
                         // Connections that are kept apart have credentials, and a question without any would be apart from nobody.
-                        question::count(self.broker.timeouts, first, *address);
+                        question::count(self.dialer.timeouts, first, *address);
                     }
                     return Ok(());
                 }
@@ -239,7 +149,7 @@ impl<'a> Way<'a> {
     }
 
     /// Is there a way to ask each for the next? What cannot be asked for is not worth a packet.
-    fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
+    pub(super) fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
         self.is_told_apart.set(false);
         if self.stranger.is_some() && !hops.iter().any(|hop| hop.proxy.tells_strangers()) {
             return Err(Fault { failure: Failure::NotApart, blame: Blame::Unlucky(0), doubted: None });
@@ -248,7 +158,7 @@ impl<'a> Way<'a> {
     }
 
     /// The request by which the proxy with this index is to connect us to the next one, or the last to the target.
-    fn handshake<'b>(&'b self, hops: &'b [Rc<Hop>], index: usize) -> Result<Handshake<'b>, Fault> {
+    pub(super) fn handshake<'b>(&'b self, hops: &'b [Rc<Hop>], index: usize) -> Result<Handshake<'b>, Fault> {
         let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
         let stranger = self.stranger_for(hops, index);
         match hops.get(index + 1) {
@@ -321,7 +231,7 @@ impl<'a> Way<'a> {
         let mut watched = watched.map_err(|error| Fault::nobodys(Failure::Socket(error)))?;
         for (index, hop) in hops.iter().enumerate() {
             if let Some(gssapi) = hop.proxy.gssapi() {
-                let turns = &self.broker.kerberos;
+                let turns = &self.dialer.kerberos;
                 let naming = gssapi::naming(index);
                 let authenticating =
                     gssapi::authenticate(turns, gssapi, Use::Stream, naming, &self.limits, &mut watched);
@@ -340,19 +250,19 @@ impl<'a> Way<'a> {
         hops: &[Rc<Hop>],
         addresses: Option<&[SocketAddr]>,
     ) -> Result<(), Fault> {
-        let place = self.broker.relays.place().await.map_err(Fault::nobodys)?;
-        let met = self.broker.relays.meet(socket).await;
+        let place = self.dialer.relays.place().await.map_err(Fault::nobodys)?;
+        let met = self.dialer.relays.meet(socket).await;
         let downstream = met.map_err(|failure| match failure {
             Failure::Bound(_) => Fault::of_the_source(hops, failure),
             failure => Fault::nobodys(failure),
         })?;
         let upstream = self.own_connection(hops, addresses).await?;
-        self.broker.relays.begin(place, downstream, upstream);
+        self.dialer.relays.begin(place, downstream, upstream);
         Ok(())
     }
 
     /// A connection of the broker's own by way of these proxies.
-    async fn own_connection(
+    pub(super) async fn own_connection(
         &self,
         hops: &[Rc<Hop>],
         addresses: Option<&[SocketAddr]>,
@@ -384,14 +294,14 @@ impl<'a> Way<'a> {
     async fn along(&self, mut stream: Stream, hops: &[Rc<Hop>]) -> Result<Stream, Fault> {
         for (index, hop) in hops.iter().enumerate() {
             if let Some(tls) = hop.proxy.tls() {
-                let wrapping = tls::wrap(&self.broker.authorities, tls, stream);
+                let wrapping = tls::wrap(&self.dialer.authorities, tls, stream);
                 let wrapped = self.limits.within(self.limits.handshake, wrapping).await;
                 let wrapped = wrapped.unwrap_or_else(|limit| Err(Failure::AnswerTimeout(limit)));
                 let blame = if index == 0 { Blame::Dead(0) } else { Blame::Suspect(index) };
                 stream = wrapped.map_err(|failure| Fault::at(index, hops, failure, blame))?;
             }
             if let Some(gssapi) = hop.proxy.gssapi() {
-                let (turns, naming) = (&self.broker.kerberos, gssapi::naming(index));
+                let (turns, naming) = (&self.dialer.kerberos, gssapi::naming(index));
                 stream = gssapi::wrap(turns, gssapi, Use::Stream, naming, &self.limits, stream)
                     .await
                     .map_err(|failure| Fault::of_gssapi(index, hops, failure))?;
@@ -451,17 +361,12 @@ async fn beyond_doubt<T>(
     again
 }
 
-/// The proxies, as the user knows them.
-pub(super) fn shown(hops: &[Rc<Hop>]) -> String {
-    hops.iter().map(|hop| hop.proxy.to_string()).collect::<Vec<_>>().join(" -> ")
-}
-
 fn unreachable() -> Failure {
     Failure::ProxyUnreachable(Errno::NETUNREACH.into())
 }
 
 /// Is it the program's socket that does not serve? One that it has not bound can be connected to whatever there is a way to.
-fn is_own_fault(error: &std::io::Error, bound: Option<SocketAddr>) -> bool {
+fn is_own_fault(error: &io::Error, bound: Option<SocketAddr>) -> bool {
     match error.raw_os_error() {
         Some(libc::EISCONN | libc::EAFNOSUPPORT | libc::ECONNABORTED) => true,
         Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EINVAL) => bound.is_some(),
