@@ -3,7 +3,8 @@
 //! The first token is made before a word is said to the proxy. The library may ask the KDC for it, and wait: that is done on threads of its own, a few at
 //! a time for each service, and not waited for longer than for the proxy. A level of protection below the one that was asked for is refused.
 
-mod sealed;
+mod seal;
+pub(super) mod sealed;
 pub(super) mod trouble;
 
 use std::cell::RefCell;
@@ -12,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 
 use presocks_proto::socks5::gssapi::{
-    GREETING, HEADER, Kind, Level, MAX_TOKEN, check_choice, header, token_len,
+    GREETING, HEADER, Kind, Level, MAX_TOKEN, check_choice, token_len,
 };
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -23,7 +24,9 @@ use super::negotiate::Wire;
 use super::stream::Stream;
 use crate::gssapi::{Buffer, Context, Naming, Step};
 use crate::proxy::Gssapi;
-pub(super) use sealed::Sealed;
+pub(super) use seal::Seal;
+use seal::message;
+use sealed::Sealed;
 use trouble::Trouble;
 
 /// So many may ask the KDC for one service at a time: the others find what those have got.
@@ -39,14 +42,6 @@ pub(super) fn naming(place: usize) -> Naming {
     if place == 0 { Naming::ByHost } else { Naming::Exact }
 }
 
-/// An established context, and what it was agreed to be for.
-pub(super) struct Seal {
-    context: Context,
-    is_confidential: bool,
-    /// Bytes that a message may have.
-    most: usize,
-}
-
 /// What a context protects.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
@@ -54,36 +49,6 @@ pub(super) enum Use {
     Stream,
     /// Datagrams, which may be lost and overtake each other.
     Datagrams,
-}
-
-impl Seal {
-    /// A message for the proxy, with its header; or a datagram, which is one message.
-    ///
-    /// # Errors
-    /// What the library says; it is too long.
-    pub(super) fn close(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
-        let token = self.context.wrap(self.is_confidential, plain).map_err(invalid)?;
-        message(Kind::Data, &token).ok_or_else(|| io::ErrorKind::InvalidData.into())
-    }
-
-    /// What a token of the proxy's says.
-    ///
-    /// # Errors
-    /// What the library says.
-    fn unseal(&mut self, token: &[u8]) -> io::Result<Buffer> {
-        self.context.unwrap(self.is_confidential, token).map_err(invalid)
-    }
-
-    /// What a datagram says; `None` for one that does not hold, is not one message, or comes twice.
-    pub(super) fn open(&mut self, datagram: &[u8]) -> Option<Buffer> {
-        let len = token_len(Kind::Data, datagram).ok()??;
-        let token = datagram.get(HEADER..).filter(|token| token.len() == len)?;
-        self.unseal(token).ok()
-    }
-}
-
-fn invalid(error: impl ToString) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
 /// Authenticates on a connection of the broker's, and protects what is said on it from now on.
@@ -225,21 +190,12 @@ async fn agree(level: Level, wire: &mut impl Wire, mut context: Context) -> Resu
     }
     let room = u32::try_from(MAX_TOKEN).unwrap_or(u32::MAX);
     let most = context.most(is_confidential, room).map_err(Trouble::Library)?;
-    Ok(Some(Seal { context, is_confidential, most: most.clamp(1, MAX_TOKEN) }))
+    Ok(Some(Seal::new(context, is_confidential, most.clamp(1, MAX_TOKEN))))
 }
 
 async fn send(wire: &mut impl Wire, kind: Kind, token: &Buffer) -> Result<(), Trouble> {
     let message = message(kind, token).ok_or(Trouble::TooLong)?;
     wire.send(&message).await.map_err(Trouble::Broken)
-}
-
-/// A token with its header; `None` when it is too long for one.
-fn message(kind: Kind, token: &Buffer) -> Option<Vec<u8>> {
-    let token = token.as_slice();
-    let mut message = Vec::with_capacity(HEADER + token.len());
-    message.extend(header(kind, u16::try_from(token.len()).ok()?));
-    message.extend(token);
-    Some(message)
 }
 
 /// A message's token, and not a byte more. `closed`: what it means that the proxy ends here.

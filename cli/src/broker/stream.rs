@@ -8,14 +8,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::gssapi::Sealed;
+use super::gssapi::sealed::Sealed;
 
 /// A connection of the broker's own.
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<Stream>>),
-    Gssapi(Box<Sealed>),
+    Gssapi(Box<Sealed<Stream>>),
 }
 
 impl Stream {

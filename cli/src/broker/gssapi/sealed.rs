@@ -11,12 +11,12 @@ use presocks_proto::socks5::gssapi::{HEADER, Kind, MAX_TOKEN, token_len};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-use super::{Seal, Stream, invalid};
+use super::seal::{Seal, invalid};
 use crate::gssapi::Buffer;
 
 /// A connection under protection.
-pub(in crate::broker) struct Sealed {
-    inner: Stream,
+pub(in crate::broker) struct Sealed<S> {
+    inner: S,
     seal: Seal,
     /// What has come: from `begin` to `end` it is yet to be opened.
     inbox: Box<[u8]>,
@@ -29,19 +29,19 @@ pub(in crate::broker) struct Sealed {
     sent: usize,
 }
 
-impl Sealed {
-    pub(super) fn new(inner: Stream, seal: Seal) -> Self {
+impl<S> Sealed<S> {
+    pub(super) fn new(inner: S, seal: Seal) -> Self {
         let inbox = vec![0; HEADER + MAX_TOKEN].into();
         Self { inner, seal, inbox, begin: 0, end: 0, opened: None, outbox: Vec::new(), sent: 0 }
     }
 
     /// What it goes by.
-    pub(in crate::broker) fn inner(&self) -> &Stream {
+    pub(in crate::broker) fn inner(&self) -> &S {
         &self.inner
     }
 
     /// What it goes by, and what protects it, for use apart: nothing more is said on it.
-    pub(in crate::broker) fn into_parts(self) -> (Stream, Option<Seal>) {
+    pub(in crate::broker) fn into_parts(self) -> (S, Option<Seal>) {
         (self.inner, Some(self.seal))
     }
 
@@ -55,7 +55,9 @@ impl Sealed {
         self.begin += HEADER + len;
         Ok(true)
     }
+}
 
+impl<S: AsyncRead + Unpin> Sealed<S> {
     /// Receives more of the next message; false at the end.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         self.inbox.copy_within(self.begin..self.end, 0);
@@ -67,7 +69,9 @@ impl Sealed {
         self.end += len;
         Poll::Ready(if len == 0 && self.end > 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(len > 0) })
     }
+}
 
+impl<S: AsyncWrite + Unpin> Sealed<S> {
     /// Sends the rest of the message that is under way.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.outbox.get(self.sent..).filter(|rest| !rest.is_empty()) {
@@ -81,7 +85,7 @@ impl Sealed {
     }
 }
 
-impl AsyncRead for Sealed {
+impl<S: AsyncRead + Unpin> AsyncRead for Sealed<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -109,7 +113,7 @@ impl AsyncRead for Sealed {
     }
 }
 
-impl AsyncWrite for Sealed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sealed<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_send(context))?;
