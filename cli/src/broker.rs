@@ -66,6 +66,7 @@ use connecting::Connecting;
 use datagram::Datagrams;
 use descriptors::Descriptors;
 use dialer::Dialer;
+use dns::NameServer;
 use dns::upstream::Upstreams;
 use failure::Failure;
 use holders::Holders;
@@ -84,12 +85,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// What all tickets share.
 struct Broker {
     timeouts: Timeouts,
-    dialer: Dialer,
-    dns: Option<Target>,
+    dialer: Rc<Dialer>,
     udp: Udp,
     bind: Bind,
     session: Session,
-    policy: Policy,
+    policy: Rc<Policy>,
     peers: RefCell<Peers>,
     bindings: Bindings,
     other_proxies: OtherProxies,
@@ -99,7 +99,7 @@ struct Broker {
     relays: Rc<Relays>,
     sinks: Sinks,
     datagrams: Datagrams,
-    upstreams: Upstreams,
+    name_server: Rc<NameServer>,
     attempts: Attempts,
     report: Rc<Report>,
 }
@@ -142,14 +142,17 @@ pub(crate) fn run(
     let told = Rc::clone(&report);
     let passed_over = move |proxy: &Proxy, failure: &Failure| told.passed_over(proxy, failure);
     let dialer = Dialer::new(chains, timeouts, isolation, Rc::clone(&relays), passed_over)?;
+    let dialer = Rc::new(dialer);
+    let policy = Rc::new(Policy::new(routes));
+    let upstreams = Upstreams::new(dns, timeouts, Rc::clone(&policy), Rc::clone(&dialer), Rc::clone(&report));
+    let name_server = Rc::new(NameServer::new(Rc::clone(&policy), upstreams));
     let broker = Rc::new(Broker {
         timeouts,
         dialer,
-        dns,
         udp,
         bind,
         session,
-        policy: Policy::new(routes),
+        policy,
         peers: RefCell::default(),
         bindings: Bindings::default(),
         other_proxies,
@@ -159,7 +162,7 @@ pub(crate) fn run(
         sinks: Sinks::reserve()?,
         descriptors,
         datagrams,
-        upstreams: Upstreams::default(),
+        name_server,
         attempts: Attempts::default(),
         report,
     });

@@ -200,7 +200,7 @@ async fn directly(
 async fn to_resolver(broker: &Rc<Broker>, socket: &Socket, server: &Addressed) -> Result<(), Failure> {
     let place = broker.relays.place().await?;
     let program = broker.relays.meet(socket).await?;
-    let conversation = resolver::converse(Rc::clone(broker), program, server.clone());
+    let conversation = resolver::converse(Rc::clone(&broker.name_server), program, server.clone());
     spawn_local(async move {
         conversation.await;
         drop(place);

@@ -34,11 +34,11 @@ use rustix::net::{AddressFamily, sockopt};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
+use super::Broker;
 use super::device::stays_here;
 use super::dns::Transport;
 use super::program::Program;
 use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
-use super::{Broker, dns};
 use crate::policy::Addressed;
 use crate::route::{Routes, Unproxied};
 use association::Associations;
@@ -464,7 +464,7 @@ fn answer(broker: &Rc<Broker>, own: SocketAddr, from: SocketAddr, server: Addres
     queries.update(|queries| queries + 1);
     let (broker, query) = (Rc::clone(broker), query.to_vec());
     spawn_local(async move {
-        if let Some(answer) = dns::answer(&broker, &query, &server, Transport::Udp).await {
+        if let Some(answer) = broker.name_server.answer(&query, &server, Transport::Udp).await {
             broker.datagrams.gates.send(own, from, &answer);
         }
         broker.datagrams.queries.update(|queries| queries - 1);

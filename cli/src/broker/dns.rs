@@ -21,14 +21,15 @@ use std::rc::Rc;
 use presocks_proto::frame::{Addresses, Family};
 use presocks_proto::name::{self, Name};
 use presocks_proto::standin;
+use tokio::sync::mpsc;
 
-use super::Broker;
 use crate::policy::hosts::Hosts;
-use crate::policy::{Addressed, Names};
+use crate::policy::{Addressed, Names, Policy};
 use message::{
     A, AAAA, ANY, AXFR, HTTPS, Header, INTERNET, IXFR, OPCODE, PTR, Query, Question, RESPONSE, Rcode, Reader,
     Record, SVCB, reply,
 };
+use upstream::Upstreams;
 
 /// How a query came, and how its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,35 +40,57 @@ pub(super) enum Transport {
     Tcp,
 }
 
-/// The answer to a query that was sent to `server`; `None` for what deserves none: a response, or too little to tell.
-///
-/// What is known here is answered without waiting. A zone transfer is not one message ([`is_transfer`]): over UDP its answer is to ask
-/// again over TCP.
-pub(super) async fn answer(
-    broker: &Rc<Broker>,
-    query: &[u8],
-    server: &Addressed,
-    transport: Transport,
-) -> Option<Vec<u8>> {
-    let verdict = judge(&mut broker.policy.names(), query);
-    let answer = match verdict {
-        Verdict::Silence => return None,
-        Verdict::Answer(answer) => answer,
-        Verdict::Transfer => return Some(message::cut(query)),
-        Verdict::Forward => match upstream::ask(broker, query, server).await {
-            Some(answer) => answer,
-            None => failure(query),
-        },
-    };
-    Some(match transport {
-        Transport::Udp if answer.len() > message::room(query) => message::cut_short(query, &answer),
-        Transport::Udp | Transport::Tcp => answer,
-    })
+/// A session's name server.
+pub(super) struct NameServer {
+    policy: Rc<Policy>,
+    upstreams: Rc<Upstreams>,
 }
 
-/// Does the query ask for a zone (RFC 5936, RFC 1995), whose answer may be many messages?
-pub(super) fn is_transfer(broker: &Broker, query: &[u8]) -> bool {
-    matches!(judge(&mut broker.policy.names(), query), Verdict::Transfer)
+impl NameServer {
+    /// One that answers from the names of the policy, and asks these servers for what is not known there.
+    pub(super) fn new(policy: Rc<Policy>, upstreams: Upstreams) -> Self {
+        Self { policy, upstreams: Rc::new(upstreams) }
+    }
+
+    /// The answer to a query that was sent to `server`; `None` for what deserves none: a response, or too little to tell.
+    ///
+    /// What is known here is answered without waiting. A zone transfer is not one message ([`is_transfer`]): over UDP its answer is to ask
+    /// again over TCP.
+    pub(super) async fn answer(
+        &self,
+        query: &[u8],
+        server: &Addressed,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        let verdict = self.judge(query);
+        let answer = match verdict {
+            Verdict::Silence => return None,
+            Verdict::Answer(answer) => answer,
+            Verdict::Transfer => return Some(message::cut(query)),
+            Verdict::Forward => match self.upstreams.ask(query, server).await {
+                Some(answer) => answer,
+                None => failure(query),
+            },
+        };
+        Some(match transport {
+            Transport::Udp if answer.len() > message::room(query) => message::cut_short(query, &answer),
+            Transport::Udp | Transport::Tcp => answer,
+        })
+    }
+
+    /// Does the query ask for a zone (RFC 5936, RFC 1995), whose answer may be many messages?
+    pub(super) fn is_transfer(&self, query: &[u8]) -> bool {
+        matches!(self.judge(query), Verdict::Transfer)
+    }
+
+    /// A zone, message by message.
+    pub(super) async fn transfer(&self, query: &[u8], server: &Addressed, messages: &mpsc::Sender<Vec<u8>>) {
+        self.upstreams.transfer(query, server, messages).await;
+    }
+
+    fn judge(&self, query: &[u8]) -> Verdict {
+        judge(&mut self.policy.names(), query)
+    }
 }
 
 /// The name that the query is about.

@@ -12,9 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use presocks_proto::socks5::gssapi::{
-    GREETING, HEADER, Kind, Level, MAX_TOKEN, check_choice, token_len,
-};
+use presocks_proto::socks5::gssapi::{GREETING, HEADER, Kind, Level, MAX_TOKEN, check_choice, token_len};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 

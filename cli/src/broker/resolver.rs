@@ -15,9 +15,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::dns::Transport;
 use super::dns::framing::{Frames, framed};
-use super::{Broker, dns};
+use super::dns::{NameServer, Transport};
 use crate::policy::Addressed;
 
 /// A program that keeps a connection and asks nothing is let go (RFC 7766 section 6.2.3).
@@ -28,20 +27,20 @@ const MOST_AT_ONCE: usize = 64;
 
 /// Answers over TCP (RFC 7766), until the program closes or says nothing for long. `server` is the one that it has addressed. No query
 /// waits for the answer to another: an answer goes when it is there.
-pub(super) async fn converse(broker: Rc<Broker>, program: TcpStream, server: Addressed) {
+pub(super) async fn converse(names: Rc<NameServer>, program: TcpStream, server: Addressed) {
     let (from_program, to_program) = program.into_split();
     let (answers, to_write) = mpsc::channel(MOST_AT_ONCE);
     // Ends with the last one who has something to say, or with the program.
     let mut writing = pin!(write_answers(to_program, to_write));
     tokio::select! {
         () = &mut writing => return,
-        () = read_queries(&broker, from_program, &server, answers) => {}
+        () = read_queries(&names, from_program, &server, answers) => {}
     }
     writing.await;
 }
 
 async fn read_queries(
-    broker: &Rc<Broker>,
+    names: &Rc<NameServer>,
     mut program: OwnedReadHalf,
     server: &Addressed,
     answers: mpsc::Sender<Vec<u8>>,
@@ -50,19 +49,19 @@ async fn read_queries(
     let turns = Arc::new(Semaphore::new(MOST_AT_ONCE));
     while let Ok(Ok(Some(query))) = timeout(IDLE, frames.next(&mut program)).await {
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-        let (broker, answers, server) = (Rc::clone(broker), answers.clone(), server.clone());
+        let (names, answers, server) = (Rc::clone(names), answers.clone(), server.clone());
         spawn_local(async move {
-            answer(&broker, &query, &server, &answers).await;
+            answer(&names, &query, &server, &answers).await;
             drop(turn);
         });
     }
 }
 
-async fn answer(broker: &Rc<Broker>, query: &[u8], server: &Addressed, answers: &mpsc::Sender<Vec<u8>>) {
-    if dns::is_transfer(broker, query) {
-        return dns::upstream::transfer(broker, query, server, answers).await;
+async fn answer(names: &NameServer, query: &[u8], server: &Addressed, answers: &mpsc::Sender<Vec<u8>>) {
+    if names.is_transfer(query) {
+        return names.transfer(query, server, answers).await;
     }
-    if let Some(answer) = dns::answer(broker, query, server, Transport::Tcp).await {
+    if let Some(answer) = names.answer(query, server, Transport::Tcp).await {
         // A program that is gone needs no answer.
         let _ = answers.send(answer).await;
     }

@@ -19,8 +19,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::framing::{Frames, framed};
 use super::message;
 use super::trouble::Trouble;
-use super::upstream::{connect, failed};
-use crate::broker::Broker;
+use super::upstream::Upstreams;
 use crate::broker::stream::Stream;
 use crate::policy::Upstream;
 
@@ -51,22 +50,22 @@ impl Asked {
 }
 
 /// Serves `questions`, of which one is there, until there has been none for a while.
-pub(super) async fn keep(broker: Rc<Broker>, upstream: Upstream, mut questions: mpsc::Receiver<Asked>) {
+pub(super) async fn keep(upstreams: Rc<Upstreams>, upstream: Upstream, mut questions: mpsc::Receiver<Asked>) {
     let mut again = VecDeque::new();
     // All that waits for an attempt that fails shares its end. The next query makes another.
-    while let Ok(stream) = connect(&broker, upstream).await {
-        again = Conversation::new(&broker, upstream, stream, again).run(&mut questions).await;
+    while let Ok(stream) = upstreams.connect(upstream).await {
+        again = Conversation::new(&upstreams, upstream, stream, again).run(&mut questions).await;
         if again.is_empty() && questions.is_empty() {
             break;
         }
     }
     // Nothing can have come in since it was looked: there is one thread, and nothing was waited for.
-    broker.upstreams.forget(&upstream);
+    upstreams.forget(&upstream);
 }
 
 /// A connection.
 struct Conversation<'a> {
-    broker: &'a Broker,
+    upstreams: &'a Upstreams,
     upstream: Upstream,
     from_server: ReadHalf<Stream>,
     to_server: WriteHalf<Stream>,
@@ -88,10 +87,10 @@ struct UnderWay {
 }
 
 impl<'a> Conversation<'a> {
-    fn new(broker: &'a Broker, upstream: Upstream, stream: Stream, left_over: VecDeque<Asked>) -> Self {
+    fn new(upstreams: &'a Upstreams, upstream: Upstream, stream: Stream, left_over: VecDeque<Asked>) -> Self {
         let (from_server, to_server) = split(stream);
         Self {
-            broker,
+            upstreams,
             upstream,
             from_server,
             to_server,
@@ -113,7 +112,7 @@ impl<'a> Conversation<'a> {
             if self.has_answered || !asked.has_failed {
                 again.push_back(Asked { has_failed: !self.has_answered, ..asked });
             } else {
-                failed(self.broker, &self.upstream, &Trouble::Closed);
+                self.upstreams.failed(&self.upstream, &Trouble::Closed);
             }
         }
         again
@@ -179,7 +178,7 @@ impl<'a> Conversation<'a> {
         let Some(id) = message.first_chunk().map(|id| u16::from_be_bytes(*id)) else { return };
         let Some(UnderWay { asked, .. }) = self.under_way.remove(&id) else { return };
         let Some(answer) = message::accept(&asked.query, message) else {
-            failed(self.broker, &self.upstream, &Trouble::Malformed);
+            self.upstreams.failed(&self.upstream, &Trouble::Malformed);
             return;
         };
         self.has_answered = true;

@@ -21,11 +21,12 @@ use tokio::time::timeout;
 use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
 use super::trouble::Trouble;
-use crate::broker::Broker;
-use crate::broker::dialer::Outcome;
+use crate::broker::dialer::{Dialer, Outcome};
 use crate::broker::failure::Failure;
+use crate::broker::limits::Timeouts;
+use crate::broker::report::Report;
 use crate::broker::stream::Stream;
-use crate::policy::{Addressed, Upstream};
+use crate::policy::{Addressed, Policy, Upstream};
 
 /// The server that is asked when neither `--dns` names one nor the program has one that can be reached from the far side. Quad9: a
 /// foundation's, under a law that protects those who ask, and it checks signatures.
@@ -40,148 +41,170 @@ const MOST_SERVERS: usize = 256;
 /// Most queries that may wait for a connection to one server.
 const MOST_WAITING: usize = 256;
 
-/// The servers that are being asked.
-#[derive(Default)]
-pub(in crate::broker) struct Upstreams(RefCell<HashMap<Upstream, mpsc::Sender<Asked>>>);
+/// The servers that are asked.
+pub(in crate::broker) struct Upstreams {
+    /// The one that the user has chosen, in the stead of any other.
+    chosen: Option<Target>,
+    timeouts: Timeouts,
+    policy: Rc<Policy>,
+    dialer: Rc<Dialer>,
+    report: Rc<Report>,
+    /// Those to which there is a connection.
+    kept: RefCell<HashMap<Upstream, mpsc::Sender<Asked>>>,
+}
 
 impl Upstreams {
+    pub(in crate::broker) fn new(
+        chosen: Option<Target>,
+        timeouts: Timeouts,
+        policy: Rc<Policy>,
+        dialer: Rc<Dialer>,
+        report: Rc<Report>,
+    ) -> Self {
+        Self { chosen, timeouts, policy, dialer, report, kept: RefCell::default() }
+    }
+
     /// From now on a query to this server makes a new connection.
     pub(super) fn forget(&self, upstream: &Upstream) {
-        self.0.borrow_mut().remove(upstream);
+        self.kept.borrow_mut().remove(upstream);
     }
-}
 
-/// The answer of the DNS to a query that a program has sent to `server`; `None` when there is none in time.
-pub(super) async fn ask(broker: &Rc<Broker>, query: &[u8], server: &Addressed) -> Option<Vec<u8>> {
-    let upstream = find(broker, server, query)?;
-    let (asked, answer) = {
-        let (sender, answer) = oneshot::channel();
-        (Asked::new(query.to_vec(), sender), answer)
-    };
-    hand_over(broker, upstream, asked)?;
-    let limit = patience(broker);
-    match timeout(limit, answer).await {
-        Ok(answer) => answer.ok(),
-        Err(_) => {
-            failed(broker, &upstream, &Trouble::Silent(limit));
-            None
-        }
-    }
-}
-
-/// Tells that a server that was reached, or the way to it, gave no answer.
-pub(super) fn failed(broker: &Broker, upstream: &Upstream, why: &Trouble) {
-    broker.report.name_server_failed(&upstream.server, &broker.policy.shown(upstream), why);
-}
-
-/// The server to ask, and the way there; `None` when a rule denies it, which has been told.
-fn find(broker: &Broker, addressed: &Addressed, query: &[u8]) -> Option<Upstream> {
-    let server = target(broker, addressed.server);
-    let found = broker
-        .policy
-        .upstream(server, super::subject(query).as_ref(), &addressed.program)
-        .map_err(Failure::from);
-    found
-        .inspect_err(|denied| broker.report.name_server_connected(&server, "", Duration::ZERO, Some(denied)))
-        .ok()
-}
-
-/// To the connection that there is, or to a new one.
-fn hand_over(broker: &Rc<Broker>, upstream: Upstream, asked: Asked) -> Option<()> {
-    let mut upstreams = broker.upstreams.0.borrow_mut();
-    if let Some(kept) = upstreams.get(&upstream) {
-        return kept.try_send(asked).ok();
-    }
-    if upstreams.len() >= MOST_SERVERS {
-        return None;
-    }
-    let (sender, questions) = mpsc::channel(MOST_WAITING);
-    sender.try_send(asked).ok()?;
-    upstreams.insert(upstream, sender);
-    spawn_local(connection::keep(Rc::clone(broker), upstream, questions));
-    Some(())
-}
-
-/// How long an answer is waited for.
-fn patience(broker: &Broker) -> Duration {
-    broker.timeouts.whole.min(PATIENCE)
-}
-
-/// A zone, message by message, on a connection of its own. Nothing tells where it ends but its records: it is over when the program
-/// wants no more, or the server has no more to say.
-pub(in crate::broker) async fn transfer(
-    broker: &Rc<Broker>,
-    query: &[u8],
-    server: &Addressed,
-    messages: &mpsc::Sender<Vec<u8>>,
-) {
-    let mut has_begun = false;
-    if let Some(upstream) = find(broker, server, query)
-        && let Ok(mut stream) = connect(broker, upstream).await
-        && let Some(query) = framed(query)
-        && stream.write_all(&query).await.is_ok()
-        && stream.flush().await.is_ok()
-    {
-        let mut frames = Frames::default();
-        loop {
-            let message = tokio::select! {
-                message = timeout(patience(broker), frames.next(&mut stream)) => message,
-                () = messages.closed() => return,
-            };
-            let Ok(Ok(Some(message))) = message else { break };
-            has_begun = true;
-            if messages.send(message).await.is_err() {
-                return;
+    /// The answer of the DNS to a query that a program has sent to `server`; `None` when there is none in time.
+    pub(super) async fn ask(self: &Rc<Self>, query: &[u8], server: &Addressed) -> Option<Vec<u8>> {
+        let upstream = self.find(server, query)?;
+        let (asked, answer) = {
+            let (sender, answer) = oneshot::channel();
+            (Asked::new(query.to_vec(), sender), answer)
+        };
+        self.hand_over(upstream, asked)?;
+        let limit = self.patience();
+        match timeout(limit, answer).await {
+            Ok(answer) => answer.ok(),
+            Err(_) => {
+                self.failed(&upstream, &Trouble::Silent(limit));
+                None
             }
         }
     }
-    if !has_begun {
-        // A program that is gone needs no answer.
-        let _ = messages.send(super::failure(query)).await;
+
+    /// Tells that a server that was reached, or the way to it, gave no answer.
+    pub(super) fn failed(&self, upstream: &Upstream, why: &Trouble) {
+        self.report.name_server_failed(&upstream.server, &self.policy.shown(upstream), why);
     }
-}
 
-/// A connection to the server, as the rules have it: through a chain, or directly.
-///
-/// # Errors
-/// That of the last attempt; it has been told.
-pub(super) async fn connect(broker: &Rc<Broker>, upstream: Upstream) -> Result<Stream, Failure> {
-    let started = Instant::now();
-    let Upstream { server, target, chain } = upstream;
-    let Outcome { path, result } = match chain {
-        Some(chain) => broker.dialer.reach(chain, target).await,
-        None => Outcome { path: broker.policy.shown(&upstream), result: directly(broker, &target).await },
-    };
-    broker.report.name_server_connected(&server, &path, started.elapsed(), result.as_ref().err());
-    result
-}
-
-/// To a server that a rule calls direct. Its name is looked up by this machine's resolver.
-async fn directly(broker: &Broker, target: &Target) -> Result<Stream, Failure> {
-    let attempt = async {
-        match target.host {
-            Host::Address(address) => TcpStream::connect((address, target.port)).await,
-            Host::Name(name) => TcpStream::connect((name.to_string(), target.port)).await,
-        }
-    };
-    let connected = timeout(broker.timeouts.connect, attempt).await;
-    let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::Direct)?;
-    Ok(Stream::Tcp(stream))
-}
-
-/// Which server answers in the stead of the one that the program has addressed.
-fn target(broker: &Broker, server: SocketAddr) -> Target {
-    if let Some(chosen) = broker.dns {
-        return chosen;
+    /// The server to ask, and the way there; `None` when a rule denies it, which has been told.
+    fn find(&self, addressed: &Addressed, query: &[u8]) -> Option<Upstream> {
+        let server = self.target(addressed.server);
+        let found = self
+            .policy
+            .upstream(server, super::subject(query).as_ref(), &addressed.program)
+            .map_err(Failure::from);
+        found
+            .inspect_err(|denied| {
+                self.report.name_server_connected(&server, "", Duration::ZERO, Some(denied))
+            })
+            .ok()
     }
-    let (address, port) = (server.ip().to_canonical(), server.port());
-    match kind(address) {
-        // dig @ns.example: the far side knows who that is.
-        Kind::StandIn(index) => {
-            broker.policy.names().name(index).map_or(DEFAULT, |name| Target { host: Host::Name(name), port })
+
+    /// To the connection that there is, or to a new one.
+    fn hand_over(self: &Rc<Self>, upstream: Upstream, asked: Asked) -> Option<()> {
+        let mut upstreams = self.kept.borrow_mut();
+        if let Some(kept) = upstreams.get(&upstream) {
+            return kept.try_send(asked).ok();
         }
-        Kind::Ordinary if is_public(address) => Target { host: Host::Address(address), port },
-        Kind::Ordinary | Kind::Reserved => DEFAULT,
+        if upstreams.len() >= MOST_SERVERS {
+            return None;
+        }
+        let (sender, questions) = mpsc::channel(MOST_WAITING);
+        sender.try_send(asked).ok()?;
+        upstreams.insert(upstream, sender);
+        spawn_local(connection::keep(Rc::clone(self), upstream, questions));
+        Some(())
+    }
+
+    /// How long an answer is waited for.
+    fn patience(&self) -> Duration {
+        self.timeouts.whole.min(PATIENCE)
+    }
+
+    /// A zone, message by message, on a connection of its own. Nothing tells where it ends but its records: it is over when the program
+    /// wants no more, or the server has no more to say.
+    pub(in crate::broker) async fn transfer(
+        &self,
+        query: &[u8],
+        server: &Addressed,
+        messages: &mpsc::Sender<Vec<u8>>,
+    ) {
+        let mut has_begun = false;
+        if let Some(upstream) = self.find(server, query)
+            && let Ok(mut stream) = self.connect(upstream).await
+            && let Some(query) = framed(query)
+            && stream.write_all(&query).await.is_ok()
+            && stream.flush().await.is_ok()
+        {
+            let mut frames = Frames::default();
+            loop {
+                let message = tokio::select! {
+                    message = timeout(self.patience(), frames.next(&mut stream)) => message,
+                    () = messages.closed() => return,
+                };
+                let Ok(Ok(Some(message))) = message else { break };
+                has_begun = true;
+                if messages.send(message).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if !has_begun {
+            // A program that is gone needs no answer.
+            let _ = messages.send(super::failure(query)).await;
+        }
+    }
+
+    /// A connection to the server, as the rules have it: through a chain, or directly.
+    ///
+    /// # Errors
+    /// That of the last attempt; it has been told.
+    pub(super) async fn connect(&self, upstream: Upstream) -> Result<Stream, Failure> {
+        let started = Instant::now();
+        let Upstream { server, target, chain } = upstream;
+        let Outcome { path, result } = match chain {
+            Some(chain) => self.dialer.reach(chain, target).await,
+            None => Outcome { path: self.policy.shown(&upstream), result: self.directly(&target).await },
+        };
+        self.report.name_server_connected(&server, &path, started.elapsed(), result.as_ref().err());
+        result
+    }
+
+    /// To a server that a rule calls direct. Its name is looked up by this machine's resolver.
+    async fn directly(&self, target: &Target) -> Result<Stream, Failure> {
+        let attempt = async {
+            match target.host {
+                Host::Address(address) => TcpStream::connect((address, target.port)).await,
+                Host::Name(name) => TcpStream::connect((name.to_string(), target.port)).await,
+            }
+        };
+        let connected = timeout(self.timeouts.connect, attempt).await;
+        let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into())).map_err(Failure::Direct)?;
+        Ok(Stream::Tcp(stream))
+    }
+
+    /// Which server answers in the stead of the one that the program has addressed.
+    fn target(&self, server: SocketAddr) -> Target {
+        if let Some(chosen) = self.chosen {
+            return chosen;
+        }
+        let (address, port) = (server.ip().to_canonical(), server.port());
+        match kind(address) {
+            // dig @ns.example: the far side knows who that is.
+            Kind::StandIn(index) => self
+                .policy
+                .names()
+                .name(index)
+                .map_or(DEFAULT, |name| Target { host: Host::Name(name), port }),
+            Kind::Ordinary if is_public(address) => Target { host: Host::Address(address), port },
+            Kind::Ordinary | Kind::Reserved => DEFAULT,
+        }
     }
 }
 
