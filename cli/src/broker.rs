@@ -40,7 +40,6 @@ mod tls;
 mod trap;
 mod watchdog;
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -53,7 +52,7 @@ use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
 
-use crate::args::{Bind, Udp};
+use crate::args::Udp;
 use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::Pid;
@@ -87,13 +86,12 @@ struct Broker {
     timeouts: Timeouts,
     dialer: Rc<Dialer>,
     udp: Udp,
-    bind: Bind,
     session: Session,
     policy: Rc<Policy>,
-    peers: RefCell<Peers>,
-    bindings: Bindings,
+    peers: Rc<Peers>,
+    bindings: Rc<Bindings>,
     other_proxies: OtherProxies,
-    connecting: Connecting,
+    connecting: Rc<Connecting>,
     descriptors: Rc<Descriptors>,
     holders: Holders,
     relays: Rc<Relays>,
@@ -146,17 +144,26 @@ pub(crate) fn run(
     let policy = Rc::new(Policy::new(routes));
     let upstreams = Upstreams::new(dns, timeouts, Rc::clone(&policy), Rc::clone(&dialer), Rc::clone(&report));
     let name_server = Rc::new(NameServer::new(Rc::clone(&policy), upstreams));
+    let peers = Rc::<Peers>::default();
+    let connecting = Rc::<Connecting>::default();
+    let bindings = Rc::new(Bindings::new(
+        (bind, timeouts.connect),
+        Rc::clone(&peers),
+        Rc::clone(&connecting),
+        Rc::clone(&dialer),
+        Rc::clone(&relays),
+        Rc::clone(&report),
+    ));
     let broker = Rc::new(Broker {
         timeouts,
         dialer,
         udp,
-        bind,
         session,
         policy,
-        peers: RefCell::default(),
-        bindings: Bindings::default(),
+        peers,
+        bindings,
         other_proxies,
-        connecting: Connecting::default(),
+        connecting,
         holders: Holders::default(),
         relays,
         sinks: Sinks::reserve()?,

@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use presocks_abi::socket::{is_loopback, may_leave};
 use presocks_proto::standin::{Kind, kind};
@@ -28,10 +28,13 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::sync::Notify;
 
-use super::Broker;
-use super::dialer::shown;
+use super::connecting::Connecting;
+use super::dialer::{Dialer, shown};
 use super::failure::Failure;
+use super::peers::Peers;
 use super::program::Program;
+use super::relay::Relays;
+use super::report::Report;
 use super::socket::source::rebind;
 use super::socket::{Socket, has_spoken, hear_all, hear_loopback_alone, leaves_loopback, stay_on_loopback};
 use crate::args::Bind;
@@ -46,8 +49,16 @@ use cookies::Cookies;
 const MOST_REFUSED: usize = 1024;
 
 /// What is known of listening in a session.
-#[derive(Default)]
 pub(super) struct Bindings {
+    /// For whom proxies are to listen.
+    mode: Bind,
+    /// How long a listener on this machine may take.
+    limit: Duration,
+    peers: Rc<Peers>,
+    connecting: Rc<Connecting>,
+    dialer: Rc<Dialer>,
+    relays: Rc<Relays>,
+    report: Rc<Report>,
     connections: RefCell<Connections>,
     /// By the listener's cookie, until it is closed.
     listeners: RefCell<HashMap<u64, Rc<Binding>>>,
@@ -67,20 +78,56 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
+    /// `mode`: for whom proxies are to listen; `limit`: how long a listener on this machine may take.
+    pub(super) fn new(
+        (mode, limit): (Bind, Duration),
+        peers: Rc<Peers>,
+        connecting: Rc<Connecting>,
+        dialer: Rc<Dialer>,
+        relays: Rc<Relays>,
+        report: Rc<Report>,
+    ) -> Self {
+        Self {
+            mode,
+            limit,
+            peers,
+            connecting,
+            dialer,
+            relays,
+            report,
+            connections: RefCell::default(),
+            listeners: RefCell::default(),
+            asking: RefCell::default(),
+            has_asked: Notify::new(),
+            accepted: RefCell::default(),
+            refused: RefCell::default(),
+            moved: RefCell::default(),
+            connected: RefCell::default(),
+            apart: RefCell::default(),
+            is_swept: Cell::default(),
+        }
+    }
+
     /// A program's socket is connected, so that it may listen beside it.
     pub(super) fn note(
         &self,
         socket: &Socket,
-        process: Option<i32>,
+        process: impl FnOnce() -> Option<i32>,
         destination: SocketAddr,
         way: Option<Way>,
     ) {
-        let Some(process) = process else { return };
+        if self.mode == Bind::Off {
+            return;
+        }
+        let Some(process) = process() else { return };
         self.connections.borrow_mut().insert(Connection::new(socket, process, destination, way));
     }
 
     /// The socket is being connected.
     pub(super) fn connects(&self, socket: &Socket) {
+        if self.mode == Bind::Off {
+            return;
+        }
         self.forget(socket);
         self.connected.borrow_mut().insert(socket.cookie());
     }
@@ -125,169 +172,167 @@ impl Bindings {
         self.moved.borrow_mut().insert(sockopt::socket_cookie(socket).ok()?);
         Some(SocketAddr::new(any, address.port()))
     }
-}
 
-/// What getsockname() is to say; `None`: what the kernel says.
-pub(super) async fn own_address(
-    broker: &Rc<Broker>,
-    fd: OwnedFd,
-    program: &Program<'_>,
-) -> Option<SocketAddr> {
-    let bindings = &broker.bindings;
-    let socket = Socket::new(fd).ok()?;
-    if let Some(actual) = socket.peer_address() {
-        let accepted = bindings.accepted.borrow_mut().get(socket.cookie(), actual);
-        let shown = match accepted {
-            Some(accepted) => Some(accepted.external),
-            None if broker.peers.borrow().destination(socket.cookie(), actual).is_none() => None,
-            None => bindings.connections.borrow_mut().own_address(&socket, program.process()),
-        };
-        return shown.and_then(|address| in_its_family(address, &socket));
-    }
-    socket.local_address().ok().filter(|own| own.port() > 0 && may_listen(broker, &socket, *own))?;
-    let listens = sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false);
-    let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
-    let is_refused = bindings.refused.borrow().contains_key(&socket.cookie());
-    let external = known.as_deref().and_then(|binding| in_its_family(binding.external, &socket));
-    match &known {
-        Some(binding) if !binding.is_used_up(&socket) => return external,
-        // One that listened before there was a proxied connection is the program's own.
-        None if listens => return None,
-        // Of a connection that was, it is the address that it had.
-        None if has_spoken(socket.as_fd()) || bindings.connected.borrow().has(socket.cookie()) => {
-            return None;
+    /// What getsockname() is to say; `None`: what the kernel says.
+    pub(super) async fn own_address(
+        self: &Rc<Self>,
+        fd: OwnedFd,
+        program: &Program<'_>,
+    ) -> Option<SocketAddr> {
+        let socket = Socket::new(fd).ok()?;
+        if let Some(actual) = socket.peer_address() {
+            let accepted = self.accepted.borrow_mut().get(socket.cookie(), actual);
+            let shown = match accepted {
+                Some(accepted) => Some(accepted.external),
+                None if self.peers.destination(socket.cookie(), actual).is_none() => None,
+                None => self.connections.borrow_mut().own_address(&socket, program.process()),
+            };
+            return shown.and_then(|address| in_its_family(address, &socket));
         }
-        // Nobody is asked each time.
-        _ if is_refused => return external,
-        _ => {}
-    }
-    let Some(connection) = beside(broker, program) else { return external };
-    match bind(broker, &socket, &connection, program).await {
-        Ok(binding) => {
-            if listens {
-                binding.listen(&socket);
+        socket.local_address().ok().filter(|own| own.port() > 0 && self.may_listen(&socket, *own))?;
+        let listens = sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(false);
+        let known = self.listeners.borrow().get(&socket.cookie()).cloned();
+        let is_refused = self.refused.borrow().contains_key(&socket.cookie());
+        let external = known.as_deref().and_then(|binding| in_its_family(binding.external, &socket));
+        match &known {
+            Some(binding) if !binding.is_used_up(&socket) => return external,
+            // One that listened before there was a proxied connection is the program's own.
+            None if listens => return None,
+            // Of a connection that was, it is the address that it had.
+            None if has_spoken(socket.as_fd()) || self.connected.borrow().has(socket.cookie()) => {
+                return None;
             }
-            in_its_family(binding.external, &socket)
+            // Nobody is asked each time.
+            _ if is_refused => return external,
+            _ => {}
         }
-        // It may never listen. If it does, it fails; one that listens keeps the address that it had.
-        Err(errno) => {
-            let mut refused = bindings.refused.borrow_mut();
-            // Nobody tells of those that are closed.
-            if refused.len() >= MOST_REFUSED {
-                refused.clear();
+        let Some(connection) = self.beside(program) else { return external };
+        match self.bind(&socket, &connection, program).await {
+            Ok(binding) => {
+                if listens {
+                    binding.listen(&socket);
+                }
+                in_its_family(binding.external, &socket)
             }
-            refused.insert(socket.cookie(), errno);
-            external
+            // It may never listen. If it does, it fails; one that listens keeps the address that it had.
+            Err(errno) => {
+                let mut refused = self.refused.borrow_mut();
+                // Nobody tells of those that are closed.
+                if refused.len() >= MOST_REFUSED {
+                    refused.clear();
+                }
+                refused.insert(socket.cookie(), errno);
+                external
+            }
         }
     }
-}
 
-/// A program's listen(): true when the proxy listens, and the socket does; false when it is the program's alone.
-///
-/// # Errors
-/// An errno.
-pub(super) async fn listen(
-    broker: &Rc<Broker>,
-    fd: OwnedFd,
-    backlog: i32,
-    program: &Program<'_>,
-) -> Result<bool, i32> {
-    let Ok(socket) = Socket::new(fd) else { return Ok(false) };
-    let own = socket.local_address().ok().filter(|own| may_listen(broker, &socket, *own));
-    if own.is_none() || socket.is_connected() || sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(true) {
-        return Ok(false);
-    }
-    let bindings = &broker.bindings;
-    let known = bindings.listeners.borrow().get(&socket.cookie()).cloned();
-    if let Some(errno) = bindings.refused.borrow_mut().remove(&socket.cookie()) {
-        return Err(errno);
-    }
-    let binding = match (known, beside(broker, program)) {
-        (Some(binding), _) if !binding.is_used_up(&socket) => binding,
-        (_, Some(connection)) => bind(broker, &socket, &connection, program).await?,
-        // The address that its program means is not this machine's.
-        (_, None) if bindings.moved.borrow().has(socket.cookie()) => return Err(libc::EADDRNOTAVAIL),
-        (_, None) => {
-            bindings.forget(&socket);
+    /// A program's listen(): true when the proxy listens, and the socket does; false when it is the program's alone.
+    ///
+    /// # Errors
+    /// An errno.
+    pub(super) async fn listen(
+        self: &Rc<Self>,
+        fd: OwnedFd,
+        backlog: i32,
+        program: &Program<'_>,
+    ) -> Result<bool, i32> {
+        let Ok(socket) = Socket::new(fd) else { return Ok(false) };
+        let own = socket.local_address().ok().filter(|own| self.may_listen(&socket, *own));
+        if own.is_none() || socket.is_connected() || sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(true) {
             return Ok(false);
         }
-    };
-    // What is brought to it comes from loopback; and IPv6 would send that after an address that has left this machine.
-    let fd = socket.as_fd();
-    if let Some(own) = own.filter(|own| may_leave(own.ip()))
-        && rebind(fd, (Ipv6Addr::LOCALHOST, 0).into()).is_err()
-    {
-        broker.report.cannot_be_brought(program, own.ip());
-        bindings.forget(&socket);
-        return Err(libc::EADDRNOTAVAIL);
-    }
-    // Not every kernel lets the unprivileged have a filter on TCP, nor any on MPTCP. By the device, strangers are refused as where nobody listens; by
-    // the filter they are not answered at all.
-    let apart = hear_loopback_alone(fd).map(|()| true).or_else(|_| stay_on_loopback(fd).map(|()| false));
-    // By another device nothing would come to it that we bring.
-    let apart = apart.and_then(|how| if leaves_loopback(fd) { Err(Errno::NODEV.into()) } else { Ok(how) });
-    match apart {
-        Ok(true) => bindings.apart.borrow_mut().insert(socket.cookie()),
-        Ok(false) => {}
-        Err(error) => {
-            broker.report.not_set_apart(program, &error);
-            bindings.forget(&socket);
+        let known = self.listeners.borrow().get(&socket.cookie()).cloned();
+        if let Some(errno) = self.refused.borrow_mut().remove(&socket.cookie()) {
+            return Err(errno);
+        }
+        let binding = match (known, self.beside(program)) {
+            (Some(binding), _) if !binding.is_used_up(&socket) => binding,
+            (_, Some(connection)) => self.bind(&socket, &connection, program).await?,
+            // The address that its program means is not this machine's.
+            (_, None) if self.moved.borrow().has(socket.cookie()) => return Err(libc::EADDRNOTAVAIL),
+            (_, None) => {
+                self.forget(&socket);
+                return Ok(false);
+            }
+        };
+        // What is brought to it comes from loopback; and IPv6 would send that after an address that has left this machine.
+        let fd = socket.as_fd();
+        if let Some(own) = own.filter(|own| may_leave(own.ip()))
+            && rebind(fd, (Ipv6Addr::LOCALHOST, 0).into()).is_err()
+        {
+            self.report.cannot_be_brought(program, own.ip());
+            self.forget(&socket);
             return Err(libc::EADDRNOTAVAIL);
         }
-    }
-    if let Err(error) = rustix::net::listen(fd, backlog) {
-        bindings.forget(&socket);
-        return Err(error.raw_os_error());
-    }
-    binding.listen(&socket);
-    Ok(true)
-}
-
-/// Is it the broker's business that this socket listens? Not on loopback.
-fn may_listen(broker: &Broker, socket: &Socket, own: SocketAddr) -> bool {
-    !own.ip().to_canonical().is_loopback() && !broker.connecting.has(socket.cookie())
-}
-
-/// The connection beside which the program listens, if it goes by a proxy.
-fn beside(broker: &Broker, program: &Program<'_>) -> Option<Rc<Connection>> {
-    let connections = broker.bindings.connections.borrow();
-    connections.beside(program.process()?).filter(|connection| connection.way.is_some())
-}
-
-/// A BIND for this socket: the one that there is, as long as nobody has come by it whom the program has not accepted yet, or another.
-async fn bind(
-    broker: &Rc<Broker>,
-    socket: &Socket,
-    connection: &Rc<Connection>,
-    program: &Program<'_>,
-) -> Result<Rc<Binding>, i32> {
-    let cookie = socket.cookie();
-    let _turn = Turn::wait_for(broker, cookie).await;
-    let known = broker.bindings.listeners.borrow().get(&cookie).cloned();
-    if let Some(binding) = known.filter(|binding| !binding.is_used_up(socket)) {
-        return Ok(binding);
-    }
-    let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
-    let started = Instant::now();
-    let target = if broker.bind == Bind::Any { anybody(socket) } else { way.target };
-    let bound = broker.dialer.bind(&way.hops, target, way.stranger.as_ref()).await;
-    let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
-        Some(_) => Ok(bound),
-        None => Err(Failure::OtherFamily(bound.at)),
-    });
-    let shown = shown(&way.hops);
-    let outcome = bound.as_ref().map(|bound| bound.at);
-    broker.report.listening(program, &target, &shown, started.elapsed(), outcome);
-    match bound {
-        Ok(bound) => {
-            // A listener at loopback would be taken for one of this machine's.
-            if !is_loopback(bound.at.ip()) {
-                connection.listens_at(bound.at.ip());
+        // Not every kernel lets the unprivileged have a filter on TCP, nor any on MPTCP. By the device, strangers are refused as where nobody listens; by
+        // the filter they are not answered at all.
+        let apart = hear_loopback_alone(fd).map(|()| true).or_else(|_| stay_on_loopback(fd).map(|()| false));
+        // By another device nothing would come to it that we bring.
+        let apart = apart.and_then(|how| if leaves_loopback(fd) { Err(Errno::NODEV.into()) } else { Ok(how) });
+        match apart {
+            Ok(true) => self.apart.borrow_mut().insert(socket.cookie()),
+            Ok(false) => {}
+            Err(error) => {
+                self.report.not_set_apart(program, &error);
+                self.forget(&socket);
+                return Err(libc::EADDRNOTAVAIL);
             }
-            Ok(binding::begin(broker, socket, connection, target, bound, program.process()))
         }
-        Err(failure) if failure.errno() == libc::EACCES => Err(libc::EACCES),
-        Err(_) => Err(libc::EADDRNOTAVAIL),
+        if let Err(error) = rustix::net::listen(fd, backlog) {
+            self.forget(&socket);
+            return Err(error.raw_os_error());
+        }
+        binding.listen(&socket);
+        Ok(true)
+    }
+
+    /// Is it the broker's business that this socket listens? Not on loopback.
+    fn may_listen(&self, socket: &Socket, own: SocketAddr) -> bool {
+        !own.ip().to_canonical().is_loopback() && !self.connecting.has(socket.cookie())
+    }
+
+    /// The connection beside which the program listens, if it goes by a proxy.
+    fn beside(&self, program: &Program<'_>) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        connections.beside(program.process()?).filter(|connection| connection.way.is_some())
+    }
+
+    /// A BIND for this socket: the one that there is, as long as nobody has come by it whom the program has not accepted yet, or another.
+    async fn bind(
+        self: &Rc<Self>,
+        socket: &Socket,
+        connection: &Rc<Connection>,
+        program: &Program<'_>,
+    ) -> Result<Rc<Binding>, i32> {
+        let cookie = socket.cookie();
+        let _turn = Turn::wait_for(self, cookie).await;
+        let known = self.listeners.borrow().get(&cookie).cloned();
+        if let Some(binding) = known.filter(|binding| !binding.is_used_up(socket)) {
+            return Ok(binding);
+        }
+        let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
+        let started = Instant::now();
+        let target = if self.mode == Bind::Any { anybody(socket) } else { way.target };
+        let bound = self.dialer.bind(&way.hops, target, way.stranger.as_ref()).await;
+        let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
+            Some(_) => Ok(bound),
+            None => Err(Failure::OtherFamily(bound.at)),
+        });
+        let shown = shown(&way.hops);
+        let outcome = bound.as_ref().map(|bound| bound.at);
+        self.report.listening(program, &target, &shown, started.elapsed(), outcome);
+        match bound {
+            Ok(bound) => {
+                // A listener at loopback would be taken for one of this machine's.
+                if !is_loopback(bound.at.ip()) {
+                    connection.listens_at(bound.at.ip());
+                }
+                Ok(binding::begin(self, socket, connection, target, bound, program.process()))
+            }
+            Err(failure) if failure.errno() == libc::EACCES => Err(libc::EACCES),
+            Err(_) => Err(libc::EADDRNOTAVAIL),
+        }
     }
 }
 
@@ -307,8 +352,7 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    async fn wait_for(broker: &'a Broker, cookie: u64) -> Self {
-        let bindings = &broker.bindings;
+    async fn wait_for(bindings: &'a Bindings, cookie: u64) -> Self {
         loop {
             // Registered before the look, so that no end is missed.
             let has_asked = bindings.has_asked.notified();

@@ -21,7 +21,6 @@ use super::socket::Socket;
 use super::socket::signals::{self, Teller};
 use super::socket::source::NotConnected;
 use super::{Broker, bindings, resolver};
-use crate::args::Bind;
 use crate::policy::{Addressed, Route};
 
 /// How a connect has ended.
@@ -69,9 +68,7 @@ async fn connect(
     if socket.is_connected() {
         return Some(libc::EISCONN);
     }
-    if broker.bind != Bind::Off {
-        broker.bindings.connects(socket);
-    }
+    broker.bindings.connects(socket);
     let started = Instant::now();
     let route = broker.policy.route(destination, &|| program.names()).map_err(Failure::from);
     if let Ok(Route::Chain(_, target) | Route::Direct(target, _)) = &route {
@@ -117,10 +114,8 @@ async fn connect(
         Ok(way) => {
             // A peer that has reset the connection already has no address any more.
             if let Some(actual) = socket.peer_address() {
-                broker.peers.borrow_mut().insert(socket.cookie(), destination, actual);
-                if broker.bind != Bind::Off {
-                    broker.bindings.note(socket, program.process(), destination, way);
-                }
+                broker.peers.insert(socket.cookie(), destination, actual);
+                broker.bindings.note(socket, || program.process(), destination, way);
             }
             0
         }

@@ -193,7 +193,7 @@ pub(super) fn connect(
     };
     let address = connect_to_gate(broker, socket, destination, via)?;
     note_program(broker, cookie, program);
-    broker.peers.borrow_mut().insert(cookie, destination, address);
+    broker.peers.insert(cookie, destination, address);
     if datagrams.origin(cookie, address).is_some() {
         return Ok(Connected::Token);
     }
@@ -209,7 +209,7 @@ fn connect_to_sink(
 ) -> io::Result<Connected> {
     let is_gate = |address| broker.datagrams.is_gate(address);
     let sink = broker.sinks.connect(is_gate, socket, destination)?;
-    broker.peers.borrow_mut().insert(sockopt::socket_cookie(socket)?, destination, sink);
+    broker.peers.insert(sockopt::socket_cookie(socket)?, destination, sink);
     Ok(Connected::Sink(sink))
 }
 
@@ -406,7 +406,7 @@ pub(super) async fn open(
 ) -> io::Result<Opened> {
     let cookie = sockopt::socket_cookie(socket)?;
     let actual = peer_of(socket).ok_or(Errno::DESTADDRREQ)?;
-    let Some(destination) = broker.peers.borrow().destination(cookie, actual) else {
+    let Some(destination) = broker.peers.destination(cookie, actual) else {
         // The program has connected it elsewhere since it looked.
         return Ok(Opened::One);
     };

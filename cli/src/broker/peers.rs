@@ -4,6 +4,7 @@
 //! socket is closed, so the oldest entries make room: then getpeername shows the proxy. Nor does it learn when a program connects a socket
 //! anew on its own, to loopback: so an entry counts only as long as the socket is where the broker left it.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
@@ -12,7 +13,10 @@ const MOST: usize = 16_384;
 
 /// Cookies and destinations.
 #[derive(Default)]
-pub(super) struct Peers {
+pub(super) struct Peers(RefCell<All>);
+
+#[derive(Default)]
+struct All {
     /// What was asked for, and where the socket truly is.
     destinations: HashMap<u64, (SocketAddr, SocketAddr)>,
     oldest: VecDeque<u64>,
@@ -20,25 +24,27 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Remembers a socket's destination, and its actual peer; a socket that is connected anew has new ones.
-    pub(super) fn insert(&mut self, cookie: u64, destination: SocketAddr, actual: SocketAddr) {
-        if self.destinations.insert(cookie, (destination, canonical(actual))).is_none() {
-            self.oldest.push_back(cookie);
+    pub(super) fn insert(&self, cookie: u64, destination: SocketAddr, actual: SocketAddr) {
+        let All { destinations, oldest } = &mut *self.0.borrow_mut();
+        if destinations.insert(cookie, (destination, canonical(actual))).is_none() {
+            oldest.push_back(cookie);
         }
-        if self.oldest.len() > MOST
-            && let Some(oldest) = self.oldest.pop_front()
+        if oldest.len() > MOST
+            && let Some(oldest) = oldest.pop_front()
         {
-            self.destinations.remove(&oldest);
+            destinations.remove(&oldest);
         }
     }
 
     /// Is there none?
     pub(super) fn is_empty(&self) -> bool {
-        self.destinations.is_empty()
+        self.0.borrow().destinations.is_empty()
     }
 
     /// The destination of a socket whose peer is `actual`.
     pub(super) fn destination(&self, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
-        let (destination, noted) = self.destinations.get(&cookie)?;
+        let all = self.0.borrow();
+        let (destination, noted) = all.destinations.get(&cookie)?;
         (*noted == canonical(actual)).then_some(*destination)
     }
 }
@@ -54,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_went_elsewhere_has_no_entry() {
-        let mut peers = Peers::default();
+        let peers = Peers::default();
         let [asked, proxy, mapped, other] =
             ["192.0.2.1:80", "10.0.0.1:1080", "[::ffff:10.0.0.1]:1080", "127.0.0.1:80"]
                 .map(|text| text.parse().unwrap());
@@ -65,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept() {
-        let mut peers = Peers::default();
+        let peers = Peers::default();
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         for cookie in 0..=MOST as u64 {
             peers.insert(cookie, address, address);
@@ -73,6 +79,7 @@ mod tests {
         }
         assert_eq!(peers.destination(0, address), None);
         assert_eq!(peers.destination(1, address), Some(address));
-        assert_eq!(peers.destinations.len(), peers.oldest.len());
+        let all = peers.0.borrow();
+        assert_eq!(all.destinations.len(), all.oldest.len());
     }
 }

@@ -188,7 +188,7 @@ fn failed(error: &io::Error) -> Reply {
 
 /// Whom `actual` stands for to the socket with this cookie.
 pub(super) fn peer(broker: &Broker, cookie: u64, actual: SocketAddr) -> Option<SocketAddr> {
-    let asked = broker.peers.borrow().destination(cookie, actual);
+    let asked = broker.peers.destination(cookie, actual);
     let has_come = || broker.bindings.peer(cookie, actual);
     asked.or_else(has_come).or_else(|| broker.datagrams.origin(cookie, actual))
 }

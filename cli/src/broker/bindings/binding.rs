@@ -23,14 +23,14 @@ use tokio::time::{sleep, timeout};
 use super::accepted::Come;
 use super::connections::Connection;
 use super::sockets::{self, Identity};
-use super::{Families, usable};
+use super::{Bindings, Families, usable};
 use crate::args::Bind;
 use crate::broker::dialer::{Listening, shown as path_of};
 use crate::broker::failure::Failure;
 use crate::broker::negotiate::hear;
 use crate::broker::socket::{Socket, stay_on_loopback, waiting_connections};
 use crate::broker::stream::Stream;
-use crate::broker::{Broker, relay};
+use crate::broker::relay;
 
 /// So long it is remembered who has come, when the connection is over: the program may ask late.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub(super) struct Binding {
 
 /// Remembers the BIND, and waits for its second reply.
 pub(super) fn begin(
-    broker: &Rc<Broker>,
+    bindings: &Rc<Bindings>,
     socket: &Socket,
     connection: &Rc<Connection>,
     target: Target,
@@ -75,15 +75,15 @@ pub(super) fn begin(
         is_over: Cell::default(),
         is_missing: Cell::default(),
     });
-    let before = broker.bindings.listeners.borrow_mut().insert(socket.cookie(), Rc::clone(&binding));
+    let before = bindings.listeners.borrow_mut().insert(socket.cookie(), Rc::clone(&binding));
     if let Some(before) = before {
         before.abandon();
     }
     if let Some(stream) = stream.innermost() {
         relay::prepare(stream);
     }
-    sockets::keep_swept(broker);
-    spawn_local(attend(Rc::clone(broker), Rc::clone(&binding), Rc::clone(connection), stream, second_reply));
+    sockets::keep_swept(bindings);
+    spawn_local(attend(Rc::clone(bindings), Rc::clone(&binding), Rc::clone(connection), stream, second_reply));
     binding
 }
 
@@ -129,7 +129,7 @@ impl Binding {
 }
 
 async fn attend(
-    broker: Rc<Broker>,
+    bindings: Rc<Bindings>,
     binding: Rc<Binding>,
     connection: Rc<Connection>,
     mut stream: Stream,
@@ -147,11 +147,11 @@ async fn attend(
             Failure::ProxyClosed(error) => Failure::ListensNoMore(error),
             other => other,
         };
-        return broker.report.nobody_came(&binding.target, &path_of(&way.hops), &failure);
+        return bindings.report.nobody_came(&binding.target, &path_of(&way.hops), &failure);
     }
     let come = second_reply.bound();
     let fits = |address: &SocketAddr| binding.families.show(*address).is_some();
-    let peer = if broker.bind == Bind::Any {
+    let peer = if bindings.mode == Bind::Any {
         come.and_then(usable).filter(fits)
     } else {
         let peer = shown(come, connection.destination);
@@ -163,23 +163,23 @@ async fn attend(
     let brought = tokio::select! {
         biased;
         () = binding.abandoned() => None,
-        brought = bring(&broker, &binding, peer) => Some(brought),
+        brought = bring(&bindings, &binding, peer) => Some(brought),
     };
     binding.is_over.set(true);
     let (program, source, number) = match brought {
         Some(Ok(brought)) => brought,
         Some(Err(error)) => {
             let failure = Failure::NotBrought(error);
-            broker.report.nobody_came(&binding.target, &path_of(&way.hops), &failure);
+            bindings.report.nobody_came(&binding.target, &path_of(&way.hops), &failure);
             return refuse(&stream);
         }
         None => return refuse(&stream),
     };
     let who: &dyn std::fmt::Display = come.as_ref().map_or(&peer, |come| come);
-    broker.report.somebody_came(who, binding.external, &path_of(&way.hops));
-    broker.relays.serve(program, stream).await;
+    bindings.report.somebody_came(who, binding.external, &path_of(&way.hops));
+    bindings.relays.serve(program, stream).await;
     sleep(REMEMBERED).await;
-    broker.bindings.accepted.borrow_mut().forget(source, number);
+    bindings.accepted.borrow_mut().forget(source, number);
 }
 
 /// Who has come, as the program is to know it: where it has asked for a name, the proxy lets nobody in but that name's host, which the program knows by
@@ -195,7 +195,7 @@ fn shown(bound: Option<Target>, destination: SocketAddr) -> SocketAddr {
 
 /// Connects to the program's listener, once there is one, from an address that nobody else has meanwhile; with it, the number by which to forget it.
 async fn bring(
-    broker: &Broker,
+    bindings: &Bindings,
     binding: &Binding,
     peer: SocketAddr,
 ) -> io::Result<(TcpStream, SocketAddr, u64)> {
@@ -212,12 +212,12 @@ async fn bring(
     let source = socket.local_addr()?;
     // The program may be quick, and ask before connect() has returned here.
     let number =
-        broker.bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
+        bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
     let connected = socket.connect(SocketAddr::new(to, listener.port()));
-    let connected = timeout(broker.timeouts.connect, connected).await;
+    let connected = timeout(bindings.limit, connected).await;
     let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()));
     if stream.is_err() {
-        broker.bindings.accepted.borrow_mut().forget(source, number);
+        bindings.accepted.borrow_mut().forget(source, number);
     }
     let stream = stream?;
     // What is passed on goes at once, as it came.

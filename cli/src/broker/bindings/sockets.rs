@@ -15,7 +15,7 @@ use rustix::net::{
 };
 use tokio::task::spawn_local;
 
-use crate::broker::Broker;
+use super::Bindings;
 use crate::broker::holders::{inode, sockets};
 use crate::broker::socket::{Socket, option, protocol};
 
@@ -93,13 +93,12 @@ pub(super) fn held_by(process: i32) -> io::Result<HashSet<u64>> {
 }
 
 /// Looks from now on which listeners are closed, until none is left.
-pub(super) fn keep_swept(broker: &Rc<Broker>) {
-    if broker.bindings.is_swept.replace(true) {
+pub(super) fn keep_swept(bindings: &Rc<Bindings>) {
+    if bindings.is_swept.replace(true) {
         return;
     }
-    let broker = Rc::clone(broker);
+    let bindings = Rc::clone(bindings);
     spawn_local(async move {
-        let bindings = &broker.bindings;
         while !bindings.listeners.borrow().is_empty() {
             tokio::time::sleep(SWEEP).await;
             // Each process is looked at once.

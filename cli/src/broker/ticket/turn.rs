@@ -17,7 +17,7 @@ use crate::broker::program::Program;
 use crate::broker::socket::Socket;
 use crate::broker::socket::signals::Teller;
 use crate::broker::strangers::Admission;
-use crate::broker::{Broker, bindings, connect};
+use crate::broker::{Broker, connect};
 
 /// What is asked for; as small as it can be, since thousands wait.
 enum Wanted {
@@ -143,13 +143,13 @@ async fn listen(
     let socket = request::take(broker, ticket, true).await??;
     let answer = async {
         match backlog {
-            Some(backlog) => match bindings::listen(broker, socket, backlog, &program).await {
+            Some(backlog) => match broker.bindings.listen(socket, backlog, &program).await {
                 Ok(true) => Reply::Done { errno: 0 },
                 Ok(false) => Reply::Direct,
                 Err(errno) => Reply::Done { errno },
             },
             None => {
-                let address = bindings::own_address(broker, socket, &program).await;
+                let address = broker.bindings.own_address(socket, &program).await;
                 address.map_or(Reply::Direct, Reply::Address)
             }
         }

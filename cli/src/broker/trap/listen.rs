@@ -15,7 +15,6 @@ use super::{Caller, Judged, Taken, errno, now};
 use crate::backstop::call::{self, Span};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Thread;
-use crate::broker::bindings;
 use crate::broker::readiness::watch;
 use crate::broker::socket::own_address;
 
@@ -45,7 +44,7 @@ pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
     let caller = Rc::clone(caller);
     spawn_local(async move {
         let program = caller.program();
-        let listens = bindings::listen(&caller.broker, fd, backlog, &program);
+        let listens = caller.broker.bindings.listen(fd, backlog, &program);
         match while_alive(&thread, listens).await {
             Some(Ok(true)) => caller.answer(Answer::Value(0)),
             Some(Ok(false)) => caller.answer(Answer::Continue),
@@ -62,7 +61,7 @@ pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -
     let caller = Rc::clone(caller);
     spawn_local(async move {
         let program = caller.program();
-        let shown = while_alive(&thread, bindings::own_address(&caller.broker, fd, &program)).await;
+        let shown = while_alive(&thread, caller.broker.bindings.own_address(fd, &program)).await;
         match shown {
             Some(Some(own)) => {
                 let encoded = Encoded::new(presocks_abi::sockaddr::in_family(own, domain));
