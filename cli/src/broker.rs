@@ -43,7 +43,6 @@ mod watchdog;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
 
 use presocks_proto::name::Name;
 use presocks_proto::session::{Queue, Session};
@@ -77,9 +76,6 @@ use relay::Relays;
 use report::Report;
 use sink::Sinks;
 use trap::Attempts;
-
-/// How long to wait when no ticket can be accepted, as when no descriptors are left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// What all tickets share.
 struct Broker {

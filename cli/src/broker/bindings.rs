@@ -239,7 +239,10 @@ impl Bindings {
     ) -> Result<bool, i32> {
         let Ok(socket) = Socket::new(fd) else { return Ok(false) };
         let own = socket.local_address().ok().filter(|own| self.may_listen(&socket, *own));
-        if own.is_none() || socket.is_connected() || sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(true) {
+        if own.is_none()
+            || socket.is_connected()
+            || sockopt::socket_acceptconn(socket.as_fd()).unwrap_or(true)
+        {
             return Ok(false);
         }
         let known = self.listeners.borrow().get(&socket.cookie()).cloned();
@@ -269,7 +272,8 @@ impl Bindings {
         // the filter they are not answered at all.
         let apart = hear_loopback_alone(fd).map(|()| true).or_else(|_| stay_on_loopback(fd).map(|()| false));
         // By another device nothing would come to it that we bring.
-        let apart = apart.and_then(|how| if leaves_loopback(fd) { Err(Errno::NODEV.into()) } else { Ok(how) });
+        let apart =
+            apart.and_then(|how| if leaves_loopback(fd) { Err(Errno::NODEV.into()) } else { Ok(how) });
         match apart {
             Ok(true) => self.apart.borrow_mut().insert(socket.cookie()),
             Ok(false) => {}

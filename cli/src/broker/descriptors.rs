@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot::{self, Sender};
@@ -31,6 +32,9 @@ const SHARE: usize = 3;
 
 /// What is open in a broker that does nothing, where /proc does not tell.
 const AT_REST: usize = 24;
+
+/// How long to wait when none can be had, whatever was asked for.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// How the descriptors are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

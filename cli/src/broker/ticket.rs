@@ -19,11 +19,11 @@ use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
 use super::datagram::{self, Connected, Opened, Sent};
-use super::descriptors::{Held, Permit};
+use super::descriptors::{Held, PAUSE, Permit};
 use super::program::Program;
 use super::socket::kind;
 use super::strangers::{Admission, Strangers};
-use super::{ACCEPT_PAUSE, Broker, device};
+use super::{Broker, device};
 
 /// Takes in the tickets of a queue for as long as the broker lives.
 pub(super) async fn accept(broker: Rc<Broker>, queue: Queue, mut listener: UnixSeqpacketListener) {
@@ -47,7 +47,7 @@ pub(super) async fn accept(broker: Rc<Broker>, queue: Queue, mut listener: UnixS
                     Queue::InTurn => drop(spawn_local(turn::serve(broker, ticket, admission, permit))),
                 }
             }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

@@ -49,11 +49,11 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 
-use super::descriptors::Place;
+use super::descriptors::{PAUSE, Place};
 use super::program::Program;
 use super::readiness::{until_closed, watch};
 use super::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
-use super::{ACCEPT_PAUSE, Broker, device, ticket};
+use super::{Broker, device, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
 use crate::backstop::target::{Memory, Thread};
@@ -88,7 +88,7 @@ async fn attend_to(broker: &Rc<Broker>, listener: Rc<Listener>) -> io::Result<()
             Some(State::Called) => match listener.receive() {
                 Ok(Some(notification)) => Caller::new(broker, &listener, &notification).serve(),
                 Ok(None) => {}
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(_) => tokio::time::sleep(PAUSE).await,
             },
         }
     }
@@ -189,7 +189,7 @@ impl Caller {
             Ok(None) => {}
             Err(error) if is_want_of_descriptors(&error) => {
                 spawn_local(async move {
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    tokio::time::sleep(PAUSE).await;
                     if self.waits() {
                         Self::new(&self.broker, &self.listener, &self.notification).serve();
                     }

@@ -28,9 +28,9 @@ use crate::args::Bind;
 use crate::broker::dialer::{Listening, shown as path_of};
 use crate::broker::failure::Failure;
 use crate::broker::negotiate::hear;
+use crate::broker::relay;
 use crate::broker::socket::{Socket, stay_on_loopback, waiting_connections};
 use crate::broker::stream::Stream;
-use crate::broker::relay;
 
 /// So long it is remembered who has come, when the connection is over: the program may ask late.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -83,7 +83,13 @@ pub(super) fn begin(
         relay::prepare(stream);
     }
     sockets::keep_swept(bindings);
-    spawn_local(attend(Rc::clone(bindings), Rc::clone(&binding), Rc::clone(connection), stream, second_reply));
+    spawn_local(attend(
+        Rc::clone(bindings),
+        Rc::clone(&binding),
+        Rc::clone(connection),
+        stream,
+        second_reply,
+    ));
     binding
 }
 
@@ -211,8 +217,7 @@ async fn bring(
     socket.bind((source, 0).into())?;
     let source = socket.local_addr()?;
     // The program may be quick, and ask before connect() has returned here.
-    let number =
-        bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
+    let number = bindings.accepted.borrow_mut().expect(source, Come { peer, external: binding.external });
     let connected = socket.connect(SocketAddr::new(to, listener.port()));
     let connected = timeout(bindings.limit, connected).await;
     let stream = connected.unwrap_or_else(|_| Err(Errno::TIMEDOUT.into()));

@@ -23,7 +23,7 @@ use tokio::net::UdpSocket;
 use tokio::task::{spawn_local, yield_now};
 
 use super::Broker;
-use crate::broker::ACCEPT_PAUSE;
+use crate::broker::descriptors::PAUSE;
 use crate::broker::socket::{canonical, hear_loopback_alone, set_option};
 use crate::kernel_route::leads_here;
 
@@ -193,7 +193,7 @@ async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
             Ok(false) => {}
             // Programs can send faster than we forward, and others want their turn.
             Ok(true) => yield_now().await,
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

@@ -13,9 +13,10 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_seqpacket::UnixSeqpacket;
 
+use crate::broker::Broker;
 use crate::broker::connecting::GivenUp;
+use crate::broker::descriptors::PAUSE;
 use crate::broker::readiness::until_closed;
-use crate::broker::{ACCEPT_PAUSE, Broker};
 
 /// The shim sends at once; who does not is no shim, and must not hold a descriptor for ever.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -49,7 +50,7 @@ pub(super) async fn take(
     let begun = Instant::now();
     loop {
         match attached(ticket) {
-            Ok(Attached::NoRoom) if begun.elapsed() < LIMIT => sleep(ACCEPT_PAUSE).await,
+            Ok(Attached::NoRoom) if begun.elapsed() < LIMIT => sleep(PAUSE).await,
             Ok(Attached::Socket(socket)) if carries_socket => {
                 discard(ticket);
                 return Some(Some(socket));
