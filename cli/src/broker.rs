@@ -31,7 +31,6 @@ mod readiness;
 mod relay;
 mod report;
 mod resolver;
-mod sink;
 mod socket;
 mod strangers;
 mod stream;
@@ -51,7 +50,6 @@ use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
 
-use crate::args::Udp;
 use crate::backstop::listener::Listener;
 use crate::launch::message::Front;
 use crate::launch::process::Pid;
@@ -63,6 +61,7 @@ use chain::Chains;
 use connecting::Connecting;
 use datagram::Datagrams;
 use descriptors::Descriptors;
+use device::Devices;
 use dialer::Dialer;
 use dns::NameServer;
 use dns::upstream::Upstreams;
@@ -74,14 +73,12 @@ use peers::Peers;
 use program::Program;
 use relay::Relays;
 use report::Report;
-use sink::Sinks;
 use trap::Attempts;
 
 /// What all tickets share.
 struct Broker {
     timeouts: Timeouts,
     dialer: Rc<Dialer>,
-    udp: Udp,
     session: Session,
     policy: Rc<Policy>,
     peers: Rc<Peers>,
@@ -91,8 +88,8 @@ struct Broker {
     descriptors: Rc<Descriptors>,
     holders: Holders,
     relays: Rc<Relays>,
-    sinks: Sinks,
-    datagrams: Datagrams,
+    datagrams: Rc<Datagrams>,
+    devices: Devices,
     name_server: Rc<NameServer>,
     attempts: Attempts,
     report: Rc<Report>,
@@ -127,7 +124,6 @@ pub(crate) fn run(
         whole: settings.timeout,
     };
     let report = Rc::new(Report::new(talk));
-    let datagrams = Datagrams::new(&routes);
     let chains = Chains::new(&routes, &proxy_addresses);
     let here = |name: &Name| policy::local(&routes, name);
     let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here);
@@ -150,20 +146,27 @@ pub(crate) fn run(
         Rc::clone(&relays),
         Rc::clone(&report),
     ));
+    let datagrams = Rc::new(Datagrams::new(
+        udp,
+        Rc::clone(&policy),
+        Rc::clone(&dialer),
+        Rc::clone(&peers),
+        Rc::clone(&name_server),
+        Rc::clone(&report),
+    )?);
     let broker = Rc::new(Broker {
         timeouts,
         dialer,
-        udp,
         session,
         policy,
         peers,
         bindings,
         other_proxies,
-        connecting,
+        connecting: Rc::clone(&connecting),
         holders: Holders::default(),
         relays,
-        sinks: Sinks::reserve()?,
         descriptors,
+        devices: Devices::new(Rc::clone(&connecting), Rc::clone(&datagrams)),
         datagrams,
         name_server,
         attempts: Attempts::default(),

@@ -7,49 +7,53 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 
 use presocks_abi::option::{Kind, kind};
-use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-use super::Broker;
-use super::socket::{awaits_syn_ack, option, own_address, peer_of, set_option_bytes};
+use super::connecting::Connecting;
+use super::datagram::Datagrams;
+use super::socket::{awaits_syn_ack, option, set_option_bytes};
 
-/// Sets an option of a program's socket whose value names a device other than lo. One that is bound to a device stays with it: only the privileged may
-/// bind it anew, which nobody can tell of the program from here.
-///
-/// # Errors
-/// `ENODEV` when the socket is connected to this machine, or is being connected; `EPERM` when it is bound already; those of setsockopt(2).
-pub(super) fn set(
-    broker: &Broker,
-    socket: BorrowedFd<'_>,
-    (level, name): (i32, i32),
-    value: &[u8],
-) -> io::Result<()> {
-    let kind = kind(level, name);
-    if !matches!(kind, Some(Kind::Device | Kind::DeviceName | Kind::DeviceInNetworkOrder)) {
-        return Err(Errno::INVAL.into());
-    }
-    let cookie = sockopt::socket_cookie(socket)?;
-    // A SYN that is not answered is sent again, and would leave by the device.
-    let is_connecting = broker.connecting.has(cookie) || awaits_syn_ack(socket);
-    if is_connecting || stays_here(broker, socket) {
-        return Err(Errno::NODEV.into());
-    }
-    if kind != Some(Kind::DeviceInNetworkOrder) && is_bound(socket) {
-        return Err(Errno::PERM.into());
-    }
-    set_option_bytes(socket, level, name, value)
+/// Sets the devices of a session's sockets.
+pub(super) struct Devices {
+    connecting: Rc<Connecting>,
+    datagrams: Rc<Datagrams>,
 }
 
-/// Is the socket connected to an address of this machine that a packet must not leave for elsewhere: loopback's, its own, a sink's or a gate's?
-pub(super) fn stays_here(broker: &Broker, socket: BorrowedFd<'_>) -> bool {
-    peer_of(socket).is_some_and(|peer| {
-        let is_own =
-            || own_address(socket).is_some_and(|own| own.ip().to_canonical() == peer.ip().to_canonical());
-        is_loopback(peer.ip()) || is_own() || broker.sinks.has(peer) || broker.datagrams.is_gate(peer)
-    })
+impl Devices {
+    pub(super) fn new(connecting: Rc<Connecting>, datagrams: Rc<Datagrams>) -> Self {
+        Self { connecting, datagrams }
+    }
+
+    /// Sets an option of a program's socket whose value names a device other than lo. One that is bound to a device stays with it: only the privileged may
+    /// bind it anew, which nobody can tell of the program from here.
+    ///
+    /// # Errors
+    /// `ENODEV` when the socket is connected to this machine, or is being connected; `EPERM` when it is bound already; those of setsockopt(2).
+    pub(super) fn set(
+        &self,
+        socket: BorrowedFd<'_>,
+        (level, name): (i32, i32),
+        value: &[u8],
+    ) -> io::Result<()> {
+        let kind = kind(level, name);
+        if !matches!(kind, Some(Kind::Device | Kind::DeviceName | Kind::DeviceInNetworkOrder)) {
+            return Err(Errno::INVAL.into());
+        }
+        let cookie = sockopt::socket_cookie(socket)?;
+        // A SYN that is not answered is sent again, and would leave by the device.
+        let is_connecting = self.connecting.has(cookie) || awaits_syn_ack(socket);
+        if is_connecting || self.datagrams.stays_here(socket) {
+            return Err(Errno::NODEV.into());
+        }
+        if kind != Some(Kind::DeviceInNetworkOrder) && is_bound(socket) {
+            return Err(Errno::PERM.into());
+        }
+        set_option_bytes(socket, level, name, value)
+    }
 }
 
 /// Is the socket bound to any device, lo among them? Linux tells by the name since 3.8.

@@ -18,12 +18,12 @@ use rustix::net::connect_unspec;
 use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
-use super::datagram::{self, Connected, Opened, Sent};
+use super::Broker;
+use super::datagram::{Connected, Opened, Sent};
 use super::descriptors::{Held, PAUSE, Permit};
 use super::program::Program;
 use super::socket::kind;
 use super::strangers::{Admission, Strangers};
-use super::{Broker, device};
 
 /// Takes in the tickets of a queue for as long as the broker lives.
 pub(super) async fn accept(broker: Rc<Broker>, queue: Queue, mut listener: UnixSeqpacketListener) {
@@ -67,18 +67,18 @@ async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: Admission, 
     let reply = match (request, socket) {
         (request, Some(socket)) if !is_meant(&request, socket.as_fd()) => Reply::Done { errno: libc::EBADF },
         (Request::DatagramSend { destination, is_impatient }, Some(socket)) => {
-            match datagram::send(&broker, socket.as_fd(), destination, is_impatient, &program).await {
+            match broker.datagrams.send(socket.as_fd(), destination, is_impatient, &program).await {
                 Ok(Sent::Direct) => Reply::Direct,
                 Ok(Sent::Token(token)) => Reply::Address(token),
                 Err(error) => failed(&error),
             }
         }
         (Request::DatagramHere { source }, _) => {
-            let refused = datagram::send_here(&broker, source, &program).err();
+            let refused = broker.datagrams.send_here(source, &program).err();
             Reply::Done { errno: refused.map_or(0, Errno::raw_os_error) }
         }
         (Request::DatagramOpen { is_impatient }, Some(socket)) => {
-            match datagram::open(&broker, socket.as_fd(), is_impatient, &program).await {
+            match broker.datagrams.open(socket.as_fd(), is_impatient, &program).await {
                 Ok(Opened::All) => Reply::Done { errno: 0 },
                 Ok(Opened::One) => Reply::Direct,
                 Err(error) => failed(&error),
@@ -123,7 +123,7 @@ fn answer(
             peer(broker, cookie, actual).map_or(Reply::Done { errno: libc::ENOENT }, Reply::Address)
         }
         (Request::DatagramConnect { destination }, Some(socket)) => {
-            match datagram::connect(broker, socket.as_fd(), destination, program) {
+            match broker.datagrams.connect(socket.as_fd(), destination, program) {
                 Ok(Connected::Sink(sink)) => Reply::Address(sink),
                 Ok(Connected::Gate { address, is_open }) => Reply::Gate { address, is_open },
                 Ok(Connected::There | Connected::Token) => Reply::Done { errno: 0 },
@@ -136,7 +136,7 @@ fn answer(
         }
         (Request::Device { level, name, value }, Some(socket)) => {
             let option = (level.cast_signed(), name.into());
-            match device::set(broker, socket.as_fd(), option, value.as_bytes()) {
+            match broker.devices.set(socket.as_fd(), option, value.as_bytes()) {
                 Ok(()) => Reply::Done { errno: 0 },
                 Err(error) => failed(&error),
             }

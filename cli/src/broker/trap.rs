@@ -53,7 +53,7 @@ use super::descriptors::{PAUSE, Place};
 use super::program::Program;
 use super::readiness::{until_closed, watch};
 use super::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
-use super::{Broker, device, ticket};
+use super::{Broker, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
 use crate::backstop::target::{Memory, Thread};
@@ -469,7 +469,7 @@ fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;
-    match device::set(&caller.broker, taken.fd.as_fd(), (level, name), value) {
+    match caller.broker.devices.set(taken.fd.as_fd(), (level, name), value) {
         Ok(()) => now(Answer::Value(0)),
         Err(error) => errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
     }

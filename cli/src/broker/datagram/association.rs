@@ -24,10 +24,10 @@ use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::Datagrams;
 use super::bound::relay_of;
 use super::flows::Cookie;
 use super::relay::Relay;
-use crate::broker::Broker;
 use crate::broker::dialer::Associated;
 use crate::broker::failure::Failure;
 use crate::broker::hop::Hop;
@@ -155,7 +155,7 @@ impl Associations {
     /// It does not.
     pub(super) async fn find_out(
         self: &Rc<Self>,
-        broker: &Rc<Broker>,
+        datagrams: &Rc<Datagrams>,
         cookie: Cookie,
         patience: Duration,
     ) -> Result<(), Refused> {
@@ -165,7 +165,7 @@ impl Associations {
         if self.is_refused_to(cookie) {
             return Err(Refused);
         }
-        let association = self.first(broker, cookie).ok_or(Refused)?;
+        let association = self.first(datagrams, cookie).ok_or(Refused)?;
         let until = association.begun + patience;
         loop {
             let changed = association.changed.notified();
@@ -183,14 +183,14 @@ impl Associations {
     /// Sends a program's datagram, as soon as there is an association.
     pub(super) fn send(
         self: &Rc<Self>,
-        broker: &Rc<Broker>,
+        datagrams: &Rc<Datagrams>,
         cookie: Cookie,
         destination: SocketAddr,
         payload: &[u8],
     ) {
-        let Some(target) = broker.policy.meant(destination) else { return };
+        let Some(target) = datagrams.policy.meant(destination) else { return };
         let whose = if is_at(&target, destination) { Whose::Addresses } else { Whose::One(destination) };
-        if let Some(association) = self.towards(broker, cookie, target.port, whose) {
+        if let Some(association) = self.towards(datagrams, cookie, target.port, whose) {
             association.send(target, payload);
         }
     }
@@ -204,15 +204,15 @@ impl Associations {
         }
     }
 
-    fn first(self: &Rc<Self>, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
+    fn first(self: &Rc<Self>, datagrams: &Rc<Datagrams>, cookie: Cookie) -> Option<Rc<Association>> {
         let first = self.of.borrow().get(&cookie).and_then(|all| all.open.first().cloned());
-        first.or_else(|| self.begin(broker, cookie))
+        first.or_else(|| self.begin(datagrams, cookie))
     }
 
     /// The association by which datagrams go to a port of the far side, and come back.
     fn towards(
         self: &Rc<Self>,
-        broker: &Rc<Broker>,
+        datagrams: &Rc<Datagrams>,
         cookie: Cookie,
         port: u16,
         whose: Whose,
@@ -224,14 +224,14 @@ impl Associations {
             return Some(Rc::clone(association));
         }
         let association = all.iter().find(is_free).cloned();
-        let one_more = || if all.len() < MOST_OF_A_SOCKET { self.begin(broker, cookie) } else { None };
+        let one_more = || if all.len() < MOST_OF_A_SOCKET { self.begin(datagrams, cookie) } else { None };
         let association = association.or_else(one_more)?;
         association.ports.borrow_mut().insert(port, whose);
         Some(association)
     }
 
     /// `None` when it is known that there will be none.
-    fn begin(self: &Rc<Self>, broker: &Rc<Broker>, cookie: Cookie) -> Option<Rc<Association>> {
+    fn begin(self: &Rc<Self>, datagrams: &Rc<Datagrams>, cookie: Cookie) -> Option<Rc<Association>> {
         if self.is_refused() {
             return None;
         }
@@ -250,16 +250,16 @@ impl Associations {
         });
         of_socket.opened = Some(Instant::now());
         of_socket.open.push(Rc::clone(&association));
-        spawn_local(Rc::clone(&association).live(Rc::clone(broker), not_before));
+        spawn_local(Rc::clone(&association).live(Rc::clone(datagrams), not_before));
         Some(association)
     }
 
-    fn note(&self, broker: &Broker, failure: &Failure) {
+    fn note(&self, datagrams: &Datagrams, failure: &Failure) {
         // One that has served may have too many associations now.
         let is_for_good = failure.is_lasting() && !self.has_served.get();
         let until = if is_for_good { None } else { Some(Instant::now() + REMEMBERED) };
         self.service.set(Service::Refused(until));
-        broker.report.no_association(self.chain, &self.shown, failure);
+        datagrams.report.no_association(self.chain, &self.shown, failure);
     }
 }
 
@@ -269,13 +269,13 @@ pub(super) struct Refused;
 
 impl Association {
     /// From its first datagram to its last.
-    async fn live(self: Rc<Self>, broker: Rc<Broker>, not_before: Option<Instant>) {
+    async fn live(self: Rc<Self>, datagrams: Rc<Datagrams>, not_before: Option<Instant>) {
         let all = &self.all;
         let opened = async {
             if let Some(not_before) = not_before {
                 sleep_until(not_before).await;
             }
-            open(&broker, self.all.chain).await
+            open(&datagrams, self.all.chain).await
         };
         tokio::select! {
             () = self.let_go.notified() => {}
@@ -286,12 +286,12 @@ impl Association {
                     let relay = Rc::new(relay);
                     self.begin(&relay);
                     tokio::select! {
-                        () = end_of(control) => self.receive_rest(&broker, &relay),
+                        () = end_of(control) => self.receive_rest(&datagrams, &relay),
                         () = self.let_go.notified() => {}
-                        () = self.receive(&broker, &relay) => {}
+                        () = self.receive(&datagrams, &relay) => {}
                     }
                 }
-                Err(failure) => all.note(&broker, &failure),
+                Err(failure) => all.note(&datagrams, &failure),
             },
         }
         self.change(State::Over);
@@ -299,7 +299,7 @@ impl Association {
             of_socket.open.retain(|other| !Rc::ptr_eq(other, &self));
         }
         // One that has no flow, as its datagram was refused, is never swept.
-        if !broker.datagrams.has(self.cookie) {
+        if !datagrams.has(self.cookie) {
             all.let_go(self.cookie);
         }
     }
@@ -333,11 +333,11 @@ impl Association {
     }
 
     /// Takes what the relay sends, until there is no relay.
-    async fn receive(&self, broker: &Rc<Broker>, relay: &Relay) {
+    async fn receive(&self, datagrams: &Rc<Datagrams>, relay: &Relay) {
         while relay.socket.readable().await.is_ok() {
             let mut result = Ok(());
             for _ in 0..TURN {
-                result = relay.try_receive(|| self.take(broker, relay));
+                result = relay.try_receive(|| self.take(datagrams, relay));
                 if result.is_err() {
                     break;
                 }
@@ -351,32 +351,32 @@ impl Association {
     }
 
     /// What the relay has sent before the proxy ended the association.
-    fn receive_rest(&self, broker: &Rc<Broker>, relay: &Relay) {
+    fn receive_rest(&self, datagrams: &Rc<Datagrams>, relay: &Relay) {
         for _ in 0..TURN {
-            if self.take(broker, relay).is_err() {
+            if self.take(datagrams, relay).is_err() {
                 return;
             }
         }
     }
 
     /// Takes one datagram to the program.
-    fn take(&self, broker: &Rc<Broker>, relay: &Relay) -> io::Result<()> {
+    fn take(&self, datagrams: &Rc<Datagrams>, relay: &Relay) -> io::Result<()> {
         let mut room = self.all.room.borrow_mut();
         room.resize(LONGEST, 0);
         let Some(datagram) = relay.receive(&mut room)? else { return Ok(()) };
         match decode(&datagram) {
             Ok((source, payload)) => {
-                if let Some(source) = self.shown(broker, &source) {
-                    super::deliver(broker, self.cookie, self.all.chain, source, payload);
+                if let Some(source) = self.shown(datagrams, &source) {
+                    datagrams.deliver(self.cookie, self.all.chain, source, payload);
                 }
             }
-            Err(why) => broker.report.datagram_dropped(&self.all.shown, &why),
+            Err(why) => datagrams.report.datagram_dropped(&self.all.shown, &why),
         }
         Ok(())
     }
 
     /// The source as the program knows it.
-    fn shown(&self, broker: &Broker, source: &Target) -> Option<SocketAddr> {
+    fn shown(&self, datagrams: &Datagrams, source: &Target) -> Option<SocketAddr> {
         if let Some(Whose::One(destination)) = self.ports.borrow().get(&source.port) {
             return Some(*destination);
         }
@@ -384,22 +384,22 @@ impl Association {
             // A stand-in is an address that nobody has.
             Host::Address(address) if kind(address) != Kind::Ordinary => return None,
             Host::Address(address) => address.to_canonical(),
-            Host::Name(name) => broker.policy.names().resolve(&name, Family::Any).ok()?.iter().next()?,
+            Host::Name(name) => datagrams.policy.names().resolve(&name, Family::Any).ok()?.iter().next()?,
         };
         Some(SocketAddr::new(address, source.port))
     }
 }
 
 /// Opens an association by the first of the chain's proxies that is there: its TCP connection, and a socket that hears the relay alone.
-async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), Failure> {
-    let declared = match broker.policy.routes.chain(chain) {
-        Some(_) if broker.dialer.isolates() => Err(NoDatagrams::Isolation),
+async fn open(datagrams: &Rc<Datagrams>, chain: usize) -> Result<(TcpStream, Relay), Failure> {
+    let declared = match datagrams.policy.routes.chain(chain) {
+        Some(_) if datagrams.dialer.isolates() => Err(NoDatagrams::Isolation),
         Some(chain) => chain.for_datagrams(),
         None => Err(NoDatagrams::Protocol),
     };
     let proxies = declared.map_err(Failure::NoDatagrams)?;
     let mut last = Failure::ProxyUnreachable(rustix::io::Errno::NETUNREACH.into());
-    for hop in proxies.into_iter().filter_map(|place| broker.dialer.hop(chain, place)) {
+    for hop in proxies.into_iter().filter_map(|place| datagrams.dialer.hop(chain, place)) {
         let addresses = match hop.addresses().await {
             Ok(addresses) => addresses,
             Err(failure) => {
@@ -408,7 +408,7 @@ async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), F
             }
         };
         for proxy in addresses.iter() {
-            match open_at(broker, hop, *proxy).await {
+            match open_at(datagrams, hop, *proxy).await {
                 Err(failure) if failure.is_of_one_address() => last = failure,
                 result => return result,
             }
@@ -417,8 +417,12 @@ async fn open(broker: &Rc<Broker>, chain: usize) -> Result<(TcpStream, Relay), F
     Err(last)
 }
 
-async fn open_at(broker: &Rc<Broker>, hop: &Hop, proxy: SocketAddr) -> Result<(TcpStream, Relay), Failure> {
-    let Associated { control, seal, bound } = broker.dialer.associate(hop, proxy).await?;
+async fn open_at(
+    datagrams: &Rc<Datagrams>,
+    hop: &Hop,
+    proxy: SocketAddr,
+) -> Result<(TcpStream, Relay), Failure> {
+    let Associated { control, seal, bound } = datagrams.dialer.associate(hop, proxy).await?;
     // A proxy behind a translator of addresses may be forgotten there when nothing is said. Where that cannot be set, nothing is lost yet.
     let _ = sockopt::set_socket_keepalive(&control, true);
     let _ = sockopt::set_tcp_keepidle(&control, KEEP_ALIVE);

@@ -22,7 +22,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::{spawn_local, yield_now};
 
-use super::Broker;
+use super::Datagrams;
 use crate::broker::descriptors::PAUSE;
 use crate::broker::socket::{canonical, hear_loopback_alone, set_option};
 use crate::kernel_route::leads_here;
@@ -59,7 +59,7 @@ impl Gates {
     ///
     /// # Errors
     /// Those of socket(2) and bind(2), as on a machine without IPv6.
-    pub(super) fn port(&self, broker: &Rc<Broker>, is_v6: bool) -> io::Result<u16> {
+    pub(super) fn port(&self, datagrams: &Rc<Datagrams>, is_v6: bool) -> io::Result<u16> {
         let (place, any): (_, IpAddr) = if is_v6 {
             (&self.v6, Ipv6Addr::UNSPECIFIED.into())
         } else {
@@ -69,7 +69,7 @@ impl Gates {
             return Ok(gate.address.port());
         }
         let gate = Rc::new(Gate::open(any)?);
-        spawn_local(receive(Rc::clone(broker), Rc::clone(&gate)));
+        spawn_local(receive(Rc::clone(datagrams), Rc::clone(&gate)));
         let port = gate.address.port();
         *place.borrow_mut() = Some(gate);
         Ok(port)
@@ -79,7 +79,7 @@ impl Gates {
     ///
     /// # Errors
     /// `ENOBUFS` when there are too many; those of socket(2) and bind(2).
-    pub(super) fn open_solitary(&self, broker: &Rc<Broker>, most: usize) -> io::Result<SocketAddr> {
+    pub(super) fn open_solitary(&self, datagrams: &Rc<Datagrams>, most: usize) -> io::Result<SocketAddr> {
         // Descriptors are needed for other things, too.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 4;
         let most = most.min(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -87,7 +87,7 @@ impl Gates {
             return Err(Errno::NOBUFS.into());
         }
         let gate = Rc::new(Gate::open(Ipv6Addr::LOCALHOST.into())?);
-        spawn_local(receive(Rc::clone(broker), Rc::clone(&gate)));
+        spawn_local(receive(Rc::clone(datagrams), Rc::clone(&gate)));
         let address = gate.address;
         self.solitary.borrow_mut().insert(address, gate);
         Ok(address)
@@ -152,8 +152,8 @@ impl Gate {
     }
 
     /// Takes a batch, and sends each datagram on its way. Is there more?
-    fn forward(&self, broker: &Rc<Broker>) -> io::Result<bool> {
-        let mut room = broker.datagrams.gates.room.borrow_mut();
+    fn forward(&self, datagrams: &Rc<Datagrams>) -> io::Result<bool> {
+        let mut room = datagrams.gates.room.borrow_mut();
         if room.is_empty() {
             // Zeroed by the kernel: what no datagram ever fills takes no memory.
             *room = vec![0; BATCH * LONGEST];
@@ -172,10 +172,10 @@ impl Gate {
             let from = canonical(meta.addr);
             let train = train.get(..meta.len).unwrap_or(&[]);
             if train.is_empty() {
-                super::forward(broker, own, from, train);
+                datagrams.forward(own, from, train);
             }
             for datagram in train.chunks(meta.stride.max(1)) {
-                super::forward(broker, own, from, datagram);
+                datagrams.forward(own, from, datagram);
             }
         }
         match result {
@@ -187,9 +187,9 @@ impl Gate {
 }
 
 /// Takes what comes, for as long as the session lasts.
-async fn receive(broker: Rc<Broker>, gate: Rc<Gate>) {
+async fn receive(datagrams: Rc<Datagrams>, gate: Rc<Gate>) {
     while gate.socket.readable().await.is_ok() {
-        match gate.forward(&broker) {
+        match gate.forward(&datagrams) {
             Ok(false) => {}
             // Programs can send faster than we forward, and others want their turn.
             Ok(true) => yield_now().await,

@@ -2,7 +2,7 @@
 //! connect() and getsockname(2).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use presocks_abi::sockaddr::in_family;
@@ -10,9 +10,6 @@ use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket_with, sockopt};
 
-use super::refusal::Refusal;
-use crate::broker::Broker;
-use crate::broker::program::Program;
 use crate::broker::socket::source::{any_like, may_be_answered_elsewhere};
 use crate::broker::socket::{leaves_loopback, option, own_address, peer_of, set_option};
 
@@ -99,23 +96,6 @@ pub(super) fn leave_source(socket: BorrowedFd<'_>) -> bool {
         let _ = bind(socket, &any_like(own));
     }
     stays()
-}
-
-/// A datagram goes from this address to loopback.
-///
-/// # Errors
-/// `ENETUNREACH` when what loopback answers may leave.
-pub(in crate::broker) fn send_here(
-    broker: &Broker,
-    source: IpAddr,
-    program: &Program<'_>,
-) -> Result<(), Errno> {
-    if !may_be_answered_elsewhere(source) {
-        return Ok(());
-    }
-    let why = Refusal::Source(source.to_canonical());
-    broker.report.datagram_refused(program, &"loopback", &why);
-    Err(why.errno())
 }
 
 /// Binds an IPv6 socket to the source address that the kernel has chosen for it: connected to loopback it would have that.

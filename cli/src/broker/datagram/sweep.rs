@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use tokio::task::spawn_local;
 
-use crate::broker::Broker;
+use super::Datagrams;
 
 /// How often to look which sockets programs have closed.
 const SWEEP: Duration = Duration::from_secs(2);
 
 /// Looks from now on which sockets are closed, until none is left.
-pub(super) fn keep_swept(broker: &Rc<Broker>) {
-    if broker.datagrams.is_swept.replace(true) {
+pub(super) fn keep_swept(datagrams: &Rc<Datagrams>) {
+    if datagrams.is_swept.replace(true) {
         return;
     }
-    let broker = Rc::clone(broker);
+    let datagrams = Rc::clone(datagrams);
     spawn_local(async move {
-        let datagrams = &broker.datagrams;
         while !datagrams.flows.borrow().is_empty() {
             tokio::time::sleep(SWEEP).await;
             // Without /proc nothing is ever swept, and the oldest flows make room.

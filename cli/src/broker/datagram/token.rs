@@ -10,9 +10,9 @@ use presocks_abi::sockaddr::in_family;
 use rustix::io::Errno;
 use rustix::net::{bind, sockopt};
 
+use super::Datagrams;
 use super::flows::{Via, Who};
 use super::sweep::keep_swept;
-use crate::broker::Broker;
 use crate::broker::socket::own_address;
 
 /// Most IPv6 tokens: so many destinations can a socket have at a time. Whoever writes to it unasked takes no more than a few.
@@ -40,60 +40,60 @@ pub(super) fn identify(socket: BorrowedFd<'_>) -> io::Result<Who> {
     })
 }
 
-/// The token for a flow, as the socket can reach it.
-pub(super) fn token(
-    broker: &Rc<Broker>,
-    who: Who,
-    destination: SocketAddr,
-    via: Via,
-) -> io::Result<SocketAddr> {
-    let known = broker.datagrams.flows.borrow_mut().token(who, destination, via);
-    let token = known.map_or_else(|| new_token(broker, who, destination, via, MOST_V6), Ok)?;
-    let family = if who.is_v6 { libc::AF_INET6 } else { libc::AF_INET };
-    Ok(in_family(token, family))
-}
-
-/// A new token for a source that the socket has sent nothing to.
-pub(super) fn unasked(broker: &Rc<Broker>, who: Who, source: SocketAddr, via: Via) -> io::Result<SocketAddr> {
-    new_token(broker, who, source, via, MOST_V6_UNASKED)
-}
-
-/// Of the destination's own family, so that options and control messages mean what they do without us.
-fn new_token(
-    broker: &Rc<Broker>,
-    who: Who,
-    destination: SocketAddr,
-    via: Via,
-    most_v6: usize,
-) -> io::Result<SocketAddr> {
-    let datagrams = &broker.datagrams;
-    let token = if destination.is_ipv4() {
-        let port = datagrams.gates.port(broker, false)?;
-        datagrams.flows.borrow_mut().free_v4(port)
-    } else {
-        free_v6(broker, who, most_v6)?
-    };
-    datagrams.flows.borrow_mut().insert(who, destination, via, token);
-    keep_swept(broker);
-    Ok(token)
-}
-
-/// An IPv6 token that this socket has not: one that there is, a new one, or another flow's.
-fn free_v6(broker: &Rc<Broker>, who: Who, most: usize) -> io::Result<SocketAddr> {
-    let datagrams = &broker.datagrams;
-    let free = datagrams.flows.borrow().free_v6(who);
-    if let Some(token) = free {
-        return Ok(token);
+impl Datagrams {
+    /// The token for a flow, as the socket can reach it.
+    pub(super) fn token(
+        self: &Rc<Self>,
+        who: Who,
+        destination: SocketAddr,
+        via: Via,
+    ) -> io::Result<SocketAddr> {
+        let known = self.flows.borrow_mut().token(who, destination, via);
+        let token = known.map_or_else(|| self.new_token(who, destination, via, MOST_V6), Ok)?;
+        let family = if who.is_v6 { libc::AF_INET6 } else { libc::AF_INET };
+        Ok(in_family(token, family))
     }
-    match datagrams.gates.open_solitary(broker, most) {
-        Ok(token) => {
-            datagrams.flows.borrow_mut().share(token);
-            Ok(token)
+
+    /// A new token for a source that the socket has sent nothing to.
+    pub(super) fn unasked(self: &Rc<Self>, who: Who, source: SocketAddr, via: Via) -> io::Result<SocketAddr> {
+        self.new_token(who, source, via, MOST_V6_UNASKED)
+    }
+
+    /// Of the destination's own family, so that options and control messages mean what they do without us.
+    fn new_token(
+        self: &Rc<Self>,
+        who: Who,
+        destination: SocketAddr,
+        via: Via,
+        most_v6: usize,
+    ) -> io::Result<SocketAddr> {
+        let token = if destination.is_ipv4() {
+            let port = self.gates.port(self, false)?;
+            self.flows.borrow_mut().free_v4(port)
+        } else {
+            self.free_v6(who, most_v6)?
+        };
+        self.flows.borrow_mut().insert(who, destination, via, token);
+        keep_swept(self);
+        Ok(token)
+    }
+
+    /// An IPv6 token that this socket has not: one that there is, a new one, or another flow's.
+    fn free_v6(self: &Rc<Self>, who: Who, most: usize) -> io::Result<SocketAddr> {
+        let free = self.flows.borrow().free_v6(who);
+        if let Some(token) = free {
+            return Ok(token);
         }
-        Err(error) => {
-            let mut flows = datagrams.flows.borrow_mut();
-            flows.free_one(who.port, Instant::now());
-            flows.free_v6(who).ok_or(error)
+        match self.gates.open_solitary(self, most) {
+            Ok(token) => {
+                self.flows.borrow_mut().share(token);
+                Ok(token)
+            }
+            Err(error) => {
+                let mut flows = self.flows.borrow_mut();
+                flows.free_one(who.port, Instant::now());
+                flows.free_v6(who).ok_or(error)
+            }
         }
     }
 }

@@ -23,8 +23,7 @@ use super::message::{Message, pinned, transmit};
 use super::payload::{payload, total};
 use super::wait::{Stop, Wait};
 use super::{Address, Caller, Taken};
-use crate::broker::datagram::{self, Place, Sent, place};
-use crate::broker::device::stays_here;
+use crate::broker::datagram::{Place, Sent};
 use crate::broker::socket::{leaves_loopback, option, own_address, peer_of};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
@@ -32,7 +31,7 @@ use crate::broker::socket::{leaves_loopback, option, own_address, peer_of};
 /// # Errors
 /// Those of connect(2).
 pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
-    datagram::connect(&caller.broker, taken.fd.as_fd(), destination, &caller.program()).map(drop)
+    caller.broker.datagrams.connect(taken.fd.as_fd(), destination, &caller.program()).map(drop)
 }
 
 /// Sends it; how much was sent.
@@ -55,7 +54,7 @@ pub(super) async fn send(
             Destination::Ip(to) => is_loopback(to.ip()),
             Destination::Peer | Destination::Unknown(_) => peer_of(socket).is_none(),
         };
-        is_here || stays_here(&caller.broker, socket)
+        is_here || caller.broker.datagrams.stays_here(socket)
     };
     if message.names_a_device() && is_local() {
         return Err(Stop::errno(libc::ENETUNREACH));
@@ -64,23 +63,23 @@ pub(super) async fn send(
         let is_peer_here = || {
             peer_of(socket).is_some_and(|peer| {
                 is_loopback(peer.ip())
-                    && !caller.broker.sinks.has(peer)
+                    && !caller.broker.datagrams.is_sink(peer)
                     && !caller.broker.datagrams.is_gate(peer)
             })
         };
         if matches!(destination, Destination::Peer) && is_peer_here() {
-            datagram::send_here(&caller.broker, source, &caller.program())?;
+            caller.broker.datagrams.send_here(source, &caller.program())?;
         }
     }
     match destination {
         Destination::Peer => transmit_to(caller, taken, message, flags, None).await,
         Destination::Unknown(address) => transmit_to(caller, taken, message, flags, Some(address)).await,
-        Destination::Ip(to) => match place(&caller.broker, to, &caller.program()) {
+        Destination::Ip(to) => match caller.broker.datagrams.place(to, &caller.program()) {
             Place::Local if leaves_loopback(socket) => Err(Stop::errno(libc::ENETUNREACH)),
             Place::Local => {
                 let own = own_address(socket).map(|own| own.ip());
                 if let Some(source) = message.source().or(own).filter(|source| !is_loopback(*source)) {
-                    datagram::send_here(&caller.broker, source, &caller.program())?;
+                    caller.broker.datagrams.send_here(source, &caller.program())?;
                 }
                 transmit_here(caller, taken, message, flags, to).await
             }
@@ -127,7 +126,7 @@ async fn redirect(
         return Err(Stop::errno(libc::EMSGSIZE));
     }
     let is_impatient = flags & libc::MSG_DONTWAIT != 0;
-    match datagram::send(&caller.broker, socket, destination, is_impatient, &caller.program()).await {
+    match caller.broker.datagrams.send(socket, destination, is_impatient, &caller.program()).await {
         Ok(Sent::Token(token)) => transmit_here(caller, taken, message, flags, token).await,
         // Another rule than a moment ago there is not.
         Ok(Sent::Direct) => Err(Stop::errno(libc::ENETUNREACH)),
