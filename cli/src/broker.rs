@@ -23,6 +23,7 @@ mod limits;
 mod memory;
 mod negotiate;
 mod other_proxy;
+mod peer_names;
 mod peers;
 mod pipelining;
 mod plain;
@@ -45,7 +46,6 @@ use std::rc::Rc;
 
 use presocks_proto::name::Name;
 use presocks_proto::session::{Queue, Session};
-use presocks_proto::target::Target;
 use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
@@ -58,6 +58,7 @@ use crate::proxy::Proxy;
 use crate::settings::Settings;
 use bindings::Bindings;
 use chain::Chains;
+use connect::Connector;
 use connecting::Connecting;
 use datagram::Datagrams;
 use descriptors::Descriptors;
@@ -69,38 +70,103 @@ use failure::Failure;
 use holders::Holders;
 use limits::Timeouts;
 use other_proxy::OtherProxies;
+use peer_names::PeerNames;
 use peers::Peers;
-use program::Program;
 use relay::Relays;
 use report::Report;
-use trap::Attempts;
+use ticket::Tickets;
+use trap::{Attempts, Supervisor};
 
-/// What all tickets share.
+/// What a session's broker is made of. Nothing takes it as a whole: each service has those that it needs.
 struct Broker {
-    timeouts: Timeouts,
-    dialer: Rc<Dialer>,
-    session: Session,
-    policy: Rc<Policy>,
-    peers: Rc<Peers>,
-    bindings: Rc<Bindings>,
-    other_proxies: OtherProxies,
+    tickets: Rc<Tickets>,
+    supervisor: Rc<Supervisor>,
     connecting: Rc<Connecting>,
-    descriptors: Rc<Descriptors>,
-    holders: Holders,
-    relays: Rc<Relays>,
     datagrams: Rc<Datagrams>,
-    devices: Devices,
-    name_server: Rc<NameServer>,
-    attempts: Attempts,
+    relays: Rc<Relays>,
     report: Rc<Report>,
 }
 
 impl Broker {
-    /// A hint, if the program connects to a proxy as if it had been told to use that.
-    fn tell_of_proxy(&self, program: &Program<'_>, target: &Target) {
-        if let Some(whose) = self.other_proxies.at(target) {
-            self.report.connects_to_a_proxy(program, target, whose);
-        }
+    /// # Errors
+    /// When the kernel has no randomness, or the loopback sinks cannot be had.
+    fn new(settings: Settings, session: Session) -> io::Result<Self> {
+        let Settings { routes, proxy_addresses, isolation, dns, udp, bind, talk, taken, .. } = settings;
+        let timeouts = Timeouts {
+            connect: settings.connect_timeout,
+            handshake: settings.handshake_timeout,
+            whole: settings.timeout,
+        };
+        let report = Rc::new(Report::new(talk));
+        let chains = Chains::new(&routes, &proxy_addresses);
+        let here = |name: &Name| policy::local(&routes, name);
+        let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here, Rc::clone(&report));
+        let policy = Rc::new(Policy::new(routes));
+        let descriptors = Rc::new(Descriptors::new());
+        let relays = Rc::new(Relays::new(Rc::clone(&descriptors), timeouts.connect));
+        let told = Rc::clone(&report);
+        let passed_over = move |proxy: &Proxy, failure: &Failure| told.passed_over(proxy, failure);
+        let dialer = Rc::new(Dialer::new(chains, timeouts, isolation, Rc::clone(&relays), passed_over)?);
+        let upstreams =
+            Upstreams::new(dns, timeouts, Rc::clone(&policy), Rc::clone(&dialer), Rc::clone(&report));
+        let name_server = Rc::new(NameServer::new(Rc::clone(&policy), upstreams));
+        let peers = Rc::<Peers>::default();
+        let connecting = Rc::<Connecting>::default();
+        let bindings = Rc::new(Bindings::new(
+            (bind, timeouts.connect),
+            Rc::clone(&peers),
+            Rc::clone(&connecting),
+            Rc::clone(&dialer),
+            Rc::clone(&relays),
+            Rc::clone(&report),
+        ));
+        let datagrams = Rc::new(Datagrams::new(
+            udp,
+            Rc::clone(&policy),
+            Rc::clone(&dialer),
+            Rc::clone(&peers),
+            Rc::clone(&name_server),
+            Rc::clone(&report),
+        )?);
+        let devices = Rc::new(Devices::new(Rc::clone(&connecting), Rc::clone(&datagrams)));
+        let peer_names =
+            Rc::new(PeerNames::new(Rc::clone(&peers), Rc::clone(&bindings), Rc::clone(&datagrams)));
+        let connector = Rc::new(Connector {
+            limit: timeouts.connect,
+            policy: Rc::clone(&policy),
+            dialer,
+            relays: Rc::clone(&relays),
+            name_server,
+            bindings: Rc::clone(&bindings),
+            peers,
+            other_proxies,
+            holders: Holders::default(),
+            report: Rc::clone(&report),
+        });
+        let supervisor = Rc::new(Supervisor {
+            connector: Rc::clone(&connector),
+            connecting: Rc::clone(&connecting),
+            datagrams: Rc::clone(&datagrams),
+            devices: Rc::clone(&devices),
+            bindings: Rc::clone(&bindings),
+            peer_names: Rc::clone(&peer_names),
+            descriptors: Rc::clone(&descriptors),
+            attempts: Attempts::default(),
+            report: Rc::clone(&report),
+        });
+        let tickets = Rc::new(Tickets {
+            session,
+            policy,
+            connector,
+            connecting: Rc::clone(&connecting),
+            datagrams: Rc::clone(&datagrams),
+            devices,
+            bindings,
+            peer_names,
+            descriptors,
+            report: Rc::clone(&report),
+        });
+        Ok(Self { tickets, supervisor, connecting, datagrams, relays, report })
     }
 }
 
@@ -117,77 +183,23 @@ pub(crate) fn run(
     command: Pid,
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let Settings { routes, proxy_addresses, isolation, dns, udp, bind, talk, taken, .. } = settings;
-    let timeouts = Timeouts {
-        connect: settings.connect_timeout,
-        handshake: settings.handshake_timeout,
-        whole: settings.timeout,
-    };
-    let report = Rc::new(Report::new(talk));
-    let chains = Chains::new(&routes, &proxy_addresses);
-    let here = |name: &Name| policy::local(&routes, name);
-    let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here);
-    let descriptors = Rc::new(Descriptors::new());
-    let relays = Rc::new(Relays::new(Rc::clone(&descriptors), timeouts.connect));
-    let told = Rc::clone(&report);
-    let passed_over = move |proxy: &Proxy, failure: &Failure| told.passed_over(proxy, failure);
-    let dialer = Dialer::new(chains, timeouts, isolation, Rc::clone(&relays), passed_over)?;
-    let dialer = Rc::new(dialer);
-    let policy = Rc::new(Policy::new(routes));
-    let upstreams = Upstreams::new(dns, timeouts, Rc::clone(&policy), Rc::clone(&dialer), Rc::clone(&report));
-    let name_server = Rc::new(NameServer::new(Rc::clone(&policy), upstreams));
-    let peers = Rc::<Peers>::default();
-    let connecting = Rc::<Connecting>::default();
-    let bindings = Rc::new(Bindings::new(
-        (bind, timeouts.connect),
-        Rc::clone(&peers),
-        Rc::clone(&connecting),
-        Rc::clone(&dialer),
-        Rc::clone(&relays),
-        Rc::clone(&report),
-    ));
-    let datagrams = Rc::new(Datagrams::new(
-        udp,
-        Rc::clone(&policy),
-        Rc::clone(&dialer),
-        Rc::clone(&peers),
-        Rc::clone(&name_server),
-        Rc::clone(&report),
-    )?);
-    let broker = Rc::new(Broker {
-        timeouts,
-        dialer,
-        session,
-        policy,
-        peers,
-        bindings,
-        other_proxies,
-        connecting: Rc::clone(&connecting),
-        holders: Holders::default(),
-        relays,
-        descriptors,
-        devices: Devices::new(Rc::clone(&connecting), Rc::clone(&datagrams)),
-        datagrams,
-        name_server,
-        attempts: Attempts::default(),
-        report,
-    });
+    let Broker { tickets, supervisor, connecting, datagrams, relays, report } =
+        Broker::new(settings, session)?;
     let has_backstop = backstop.is_some();
     let outcome = LocalSet::new().block_on(&runtime, async {
         // Without it there is only less to be told of a fault.
         spawn_local(watchdog::attend(watchdog::INTERVAL, 2));
-        let connects = Rc::clone(&broker);
-        spawn_local(memory::attend(async move || connects.connecting.burst_ended().await));
+        spawn_local(memory::attend(async move || connecting.burst_ended().await));
         for (queue, listener) in rendezvous {
             let listener = UnixSeqpacketListener::try_from(listener)?;
-            spawn_local(ticket::accept(Rc::clone(&broker), queue, listener));
+            spawn_local(Rc::clone(&tickets).accept(queue, listener));
         }
         if let Some(listener) = backstop {
-            spawn_local(trap::attend(Rc::clone(&broker), listener));
+            spawn_local(supervisor.attend(listener));
         }
-        children::attend(&broker.report, front, command, has_backstop).await?;
-        broker.datagrams.finish().await;
-        broker.relays.finish().await;
+        children::attend(&report, front, command, has_backstop).await?;
+        datagrams.finish().await;
+        relays.finish().await;
         Ok(())
     });
     // A look-up that hangs is waited for by nobody.

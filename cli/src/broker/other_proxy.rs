@@ -2,21 +2,28 @@
 //! Java, GNOME's settings). What shows it is a connection to presocks' own proxy, or to one that a variable named which was taken. The connection is made
 //! as any; the user gets a hint.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 
 use presocks_proto::name::Name;
 use presocks_proto::target::{Host, Target};
 
+use super::program::Program;
+use super::report::Report;
 use crate::config::Taken;
 use crate::route::Routes;
 use crate::route::explain::Local;
 
 /// Where proxies are that no program should connect to.
-pub(super) struct OtherProxies(Vec<(Target, Whose)>);
+pub(super) struct OtherProxies {
+    known: Vec<(Target, Whose)>,
+    report: Rc<Report>,
+}
 
 /// Whose proxy it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+enum Whose {
     /// One of presocks' own.
     Ours,
     /// The one that this variable named.
@@ -30,6 +37,7 @@ impl OtherProxies {
         addresses: &[SocketAddr],
         taken: &[Taken],
         local: impl Fn(&Name) -> Local,
+        report: Rc<Report>,
     ) -> Self {
         let proxies = routes.chains.iter().flat_map(|chain| &chain.proxies);
         let own = proxies.filter_map(|proxy| Some((proxy.as_target()?, Whose::Ours)));
@@ -52,12 +60,28 @@ impl OtherProxies {
             }
         }
         known.extend(local);
-        Self(known)
+        Self { known, report }
+    }
+
+    /// A hint, if the program connects to a proxy as if it had been told to use that.
+    pub(super) fn notice(&self, program: &Program<'_>, target: &Target) {
+        if let Some(whose) = self.at(target) {
+            self.report.connects_to_a_proxy(program, target, &whose);
+        }
     }
 
     /// Whose proxy is at this target?
-    pub(super) fn at(&self, target: &Target) -> Option<Whose> {
-        self.0.iter().find(|(other, _)| other == target).map(|(_, whose)| *whose)
+    fn at(&self, target: &Target) -> Option<Whose> {
+        self.known.iter().find(|(other, _)| other == target).map(|(_, whose)| *whose)
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours => f.write_str("presocks' own proxy"),
+            Self::Variable(name) => write!(f, "the proxy that {name} named"),
+        }
     }
 }
 

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use super::datagram::refusal::Refusal;
 use super::dns::trouble::Trouble;
 use super::failure::Failure;
-use super::other_proxy::Whose;
 use super::plain::Plain;
 use super::program::Program;
 use crate::proxy::Proxy;
@@ -109,12 +108,13 @@ impl Report {
     }
 
     /// A program connects to a proxy, as if it had been told to use that.
-    pub(super) fn connects_to_a_proxy(&self, program: &Program<'_>, target: &Target, whose: Whose) {
+    pub(super) fn connects_to_a_proxy(
+        &self,
+        program: &Program<'_>,
+        target: &Target,
+        whose: &dyn fmt::Display,
+    ) {
         if self.talk != Talk::Quiet && self.is_new_of(&target.to_string(), OTHER_PROXY) {
-            let whose = match whose {
-                Whose::Ours => "presocks' own proxy".to_owned(),
-                Whose::Variable(name) => format!("the proxy that {name} named"),
-            };
             self.say(format_args!(
                 "{program} connects to {target}, {whose}: it seems to have a proxy setting of its own (git config, .npmrc, \
                  pip.conf, .wgetrc, …); under presocks it needs none"

@@ -49,11 +49,17 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 
-use super::descriptors::{PAUSE, Place};
+use super::bindings::Bindings;
+use super::connect::Connector;
+use super::connecting::Connecting;
+use super::datagram::Datagrams;
+use super::descriptors::{Descriptors, PAUSE, Place};
+use super::device::Devices;
+use super::peer_names::PeerNames;
 use super::program::Program;
 use super::readiness::{until_closed, watch};
+use super::report::Report;
 use super::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
-use super::{Broker, ticket};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
 use crate::backstop::target::{Memory, Thread};
@@ -68,31 +74,46 @@ const TICK: Duration = Duration::from_millis(200);
 /// Calls that are answered before others have their turn.
 const TURN: usize = 16;
 
-/// Answers calls until nobody is left who could make one. Should it fail, the listener is closed, and the kernel refuses the calls.
-pub(super) async fn attend(broker: Rc<Broker>, listener: Listener) {
-    if let Err(error) = attend_to(&broker, Rc::new(listener)).await {
-        broker.report.listener_failed(&error);
-    }
+/// Judges the calls that are caught.
+pub(super) struct Supervisor {
+    pub(super) connector: Rc<Connector>,
+    pub(super) connecting: Rc<Connecting>,
+    pub(super) datagrams: Rc<Datagrams>,
+    pub(super) devices: Rc<Devices>,
+    pub(super) bindings: Rc<Bindings>,
+    pub(super) peer_names: Rc<PeerNames>,
+    pub(super) descriptors: Rc<Descriptors>,
+    pub(super) attempts: Attempts,
+    pub(super) report: Rc<Report>,
 }
 
-async fn attend_to(broker: &Rc<Broker>, listener: Rc<Listener>) -> io::Result<()> {
-    let watched = watch(listener.as_fd(), Interest::READABLE)?;
-    for served in 1_usize.. {
-        // While one call waits after the other, nothing else would come to its turn.
-        if served.is_multiple_of(TURN) {
-            tokio::task::yield_now().await;
-        }
-        match until_closed(&watched, Interest::READABLE, || state(&listener)).await? {
-            Some(State::Over) | None => return Ok(()),
-            Some(State::Interrupted) => {}
-            Some(State::Called) => match listener.receive() {
-                Ok(Some(notification)) => Caller::new(broker, &listener, &notification).serve(),
-                Ok(None) => {}
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            },
+impl Supervisor {
+    /// Answers calls until nobody is left who could make one. Should it fail, the listener is closed, and the kernel refuses the calls.
+    pub(super) async fn attend(self: Rc<Self>, listener: Listener) {
+        if let Err(error) = self.attend_to(Rc::new(listener)).await {
+            self.report.listener_failed(&error);
         }
     }
-    Ok(())
+
+    async fn attend_to(self: &Rc<Self>, listener: Rc<Listener>) -> io::Result<()> {
+        let watched = watch(listener.as_fd(), Interest::READABLE)?;
+        for served in 1_usize.. {
+            // While one call waits after the other, nothing else would come to its turn.
+            if served.is_multiple_of(TURN) {
+                tokio::task::yield_now().await;
+            }
+            match until_closed(&watched, Interest::READABLE, || state(&listener)).await? {
+                Some(State::Over) | None => return Ok(()),
+                Some(State::Interrupted) => {}
+                Some(State::Called) => match listener.receive() {
+                    Ok(Some(notification)) => Caller::new(self, &listener, &notification).serve(),
+                    Ok(None) => {}
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                },
+            }
+        }
+        Ok(())
+    }
 }
 
 enum State {
@@ -121,7 +142,7 @@ fn state(listener: &Listener) -> io::Result<State> {
 
 /// A call that waits, and who made it.
 struct Caller {
-    broker: Rc<Broker>,
+    supervisor: Rc<Supervisor>,
     listener: Rc<Listener>,
     notification: Notification,
 }
@@ -166,9 +187,9 @@ fn outcome(result: rustix::io::Result<()>) -> Judged {
 }
 
 impl Caller {
-    fn new(broker: &Rc<Broker>, listener: &Rc<Listener>, notification: &Notification) -> Self {
-        let (broker, listener) = (Rc::clone(broker), Rc::clone(listener));
-        Self { broker, listener, notification: *notification }
+    fn new(supervisor: &Rc<Supervisor>, listener: &Rc<Listener>, notification: &Notification) -> Self {
+        let (supervisor, listener) = (Rc::clone(supervisor), Rc::clone(listener));
+        Self { supervisor, listener, notification: *notification }
     }
 
     /// Answers, or starts a task that will.
@@ -191,7 +212,7 @@ impl Caller {
                 spawn_local(async move {
                     tokio::time::sleep(PAUSE).await;
                     if self.waits() {
-                        Self::new(&self.broker, &self.listener, &self.notification).serve();
+                        Self::new(&self.supervisor, &self.listener, &self.notification).serve();
                     }
                 });
             }
@@ -214,7 +235,7 @@ impl Caller {
             return self.answer(Answer::Errno(errno));
         }
         if self.waits() {
-            self.broker.report.not_looked_into(&self.program(), error);
+            self.supervisor.report.not_looked_into(&self.program(), error);
         }
         self.answer(Answer::Errno(libc::EACCES))
     }
@@ -230,7 +251,7 @@ impl Caller {
 
     /// A place for a connect, if nobody is to wait for it.
     fn place_now(&self) -> Option<Place> {
-        self.broker.descriptors.connect_now(|| self.program().process())
+        self.supervisor.descriptors.connect_now(|| self.program().process())
     }
 
     /// # Errors
@@ -313,7 +334,7 @@ fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
         Call::OwnName { fd, address, len } => listen::own_name(caller, fd, address, len),
         // Continue: the kernel refuses it, as there is our listener already (EBUSY), whatever else it may find wrong.
         Call::Supervise => {
-            caller.broker.report.has_no_listener(&caller.program());
+            caller.supervisor.report.has_no_listener(&caller.program());
             now(Answer::Continue)
         }
     }
@@ -343,8 +364,8 @@ fn judge_connect(caller: &Rc<Caller>, asked: Asked, place: Option<Place>) -> Jud
             Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
         },
         (Given::Unspecified(_), Kind::Stream) => {
-            caller.broker.attempts.forget(&taken.fd);
-            caller.broker.connecting.dissolve(sockopt::socket_cookie(&taken.fd)?);
+            caller.supervisor.attempts.forget(&taken.fd);
+            caller.supervisor.connecting.dissolve(sockopt::socket_cookie(&taken.fd)?);
             dissolve(taken.fd.as_fd(), taken.domain == libc::AF_INET6)?;
             now(Answer::Value(0))
         }
@@ -402,10 +423,12 @@ fn judge_stream(
             let refused = connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes());
             errno(refused.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error))
         }
-        Destination::Local => match loopback::permit(caller, destination) {
-            Ok(()) => loopback::connect(caller, taken, destination),
-            Err(denied) => errno(denied),
-        },
+        Destination::Local => {
+            match caller.supervisor.connector.permit_on_loopback(destination, &caller.program()) {
+                Ok(()) => loopback::connect(caller, taken, destination),
+                Err(denied) => errno(denied),
+            }
+        }
         Destination::OutOfReach => errno(libc::ENETUNREACH),
         Destination::Elsewhere => {
             match place.or_else(|| caller.place_now()) {
@@ -419,7 +442,7 @@ fn judge_stream(
 
 /// Does the broker connect it for somebody?
 fn is_being_connected(caller: &Caller, taken: &Taken) -> rustix::io::Result<bool> {
-    Ok(caller.broker.connecting.has(sockopt::socket_cookie(&taken.fd)?))
+    Ok(caller.supervisor.connecting.has(sockopt::socket_cookie(&taken.fd)?))
 }
 
 fn is_bound_off_loopback(socket: BorrowedFd<'_>) -> bool {
@@ -436,7 +459,7 @@ fn nowhere(destination: SocketAddr) -> SocketAddr {
 
 /// What the program asked for, as the shim shows it.
 fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
-    if caller.broker.peers.is_empty() && caller.broker.bindings.has_none() {
+    if caller.supervisor.peer_names.are_none() {
         // Continue: it sends nothing.
         return now(Answer::Continue);
     }
@@ -447,7 +470,7 @@ fn peer_name(caller: &Caller, fd: RawFd, address: u64, len: u64) -> Judged {
     };
     let asked = peer_of(taken.fd.as_fd()).and_then(|actual| {
         let cookie = sockopt::socket_cookie(&taken.fd).ok()?;
-        ticket::peer(&caller.broker, cookie, actual)
+        caller.supervisor.peer_names.of(cookie, actual)
     });
     // Continue: as above.
     let Some(asked) = asked else { return now(Answer::Continue) };
@@ -469,7 +492,7 @@ fn set_option(caller: &Caller, fd: RawFd, (level, name): (i32, i32), value: Span
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;
-    match caller.broker.devices.set(taken.fd.as_fd(), (level, name), value) {
+    match caller.supervisor.devices.set(taken.fd.as_fd(), (level, name), value) {
         Ok(()) => now(Answer::Value(0)),
         Err(error) => errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
     }

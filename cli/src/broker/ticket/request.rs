@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_seqpacket::UnixSeqpacket;
 
-use crate::broker::Broker;
+use super::Tickets;
 use crate::broker::connecting::GivenUp;
 use crate::broker::descriptors::PAUSE;
 use crate::broker::readiness::until_closed;
@@ -22,20 +22,20 @@ use crate::broker::readiness::until_closed;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// The request, which is still there afterwards. Whoever does not know the token, or sends no frame, gets no answer: the shim takes that for a failure.
-pub(super) async fn read(broker: &Broker, ticket: &UnixSeqpacket) -> Option<Request> {
+pub(super) async fn read(tickets: &Tickets, ticket: &UnixSeqpacket) -> Option<Request> {
     // One byte more than a frame, so that a longer packet is not taken for one.
     let mut packet = [0; frame::LEN + 1];
     let Ok(Ok(info)) = timeout(LIMIT, ticket.peek(&mut packet)).await else { return None };
     let packet = packet.get(..info.bytes_read()).unwrap_or(&[]);
-    match Request::decode(packet, &broker.session.token) {
+    match Request::decode(packet, &tickets.session.token) {
         Ok(request) => return Some(request),
         // Its program was killed before it could ask, say.
         Err(_) if packet.is_empty() => {}
         Err(Malformed::WrongSecret) => {
-            broker.report.refused_ticket("it does not know this session's token");
+            tickets.report.refused_ticket("it does not know this session's token");
         }
         Err(Malformed::NotAFrame | Malformed::BadField) => {
-            broker.report.refused_ticket("it is not in this version's format");
+            tickets.report.refused_ticket("it is not in this version's format");
         }
     }
     None
@@ -43,7 +43,7 @@ pub(super) async fn read(broker: &Broker, ticket: &UnixSeqpacket) -> Option<Requ
 
 /// Receives the request that was read, and the socket that it is to carry. `None` when that is not so, or no room comes for it.
 pub(super) async fn take(
-    broker: &Broker,
+    tickets: &Tickets,
     ticket: &UnixSeqpacket,
     carries_socket: bool,
 ) -> Option<Option<OwnedFd>> {
@@ -60,7 +60,7 @@ pub(super) async fn take(
                 return Some(None);
             }
             Ok(_) => {
-                broker.report.refused_ticket("its socket did not arrive");
+                tickets.report.refused_ticket("its socket did not arrive");
                 return None;
             }
             Err(_) => return None,

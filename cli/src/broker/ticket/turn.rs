@@ -8,6 +8,7 @@ use presocks_abi::socket::DISSOLVED;
 use presocks_proto::frame::{Reply, Request};
 use tokio_seqpacket::UnixSeqpacket;
 
+use super::Tickets;
 use super::request::{self, is_given_up, is_given_up_early};
 use crate::broker::connecting::{GivenUp, Turn};
 use crate::broker::descriptors::{Permit, Place};
@@ -17,7 +18,6 @@ use crate::broker::program::Program;
 use crate::broker::socket::Socket;
 use crate::broker::socket::signals::Teller;
 use crate::broker::strangers::Admission;
-use crate::broker::{Broker, connect};
 
 /// What is asked for; as small as it can be, since thousands wait.
 enum Wanted {
@@ -28,51 +28,51 @@ enum Wanted {
 }
 
 /// Serves a ticket. It holds its permit until it has a place.
-pub(super) async fn serve(broker: Rc<Broker>, ticket: UnixSeqpacket, admission: Admission, permit: Permit) {
-    let Some(wanted) = wanted(&broker, &ticket).await else { return };
+pub(super) async fn serve(tickets: Rc<Tickets>, ticket: UnixSeqpacket, admission: Admission, permit: Permit) {
+    let Some(wanted) = wanted(&tickets, &ticket).await else { return };
     // It has shown the token.
     drop(admission);
     let mut teller = None;
     let reply = match wanted {
         Wanted::Connect { destination, cookie, number } => {
-            let connected = connect(&broker, &ticket, permit, destination, (cookie, number));
+            let connected = connect(&tickets, &ticket, permit, destination, (cookie, number));
             let (reply, who) = connected.await.unzip();
             teller = who.flatten();
             reply
         }
-        Wanted::Listen { backlog } => Box::pin(listen(&broker, &ticket, permit, Some(backlog))).await,
-        Wanted::OwnAddress => Box::pin(listen(&broker, &ticket, permit, None)).await,
+        Wanted::Listen { backlog } => Box::pin(listen(&tickets, &ticket, permit, Some(backlog))).await,
+        Wanted::OwnAddress => Box::pin(listen(&tickets, &ticket, permit, None)).await,
         Wanted::Await { cookie } => {
             request::discard(&ticket);
             // It waits for one that may have no place yet, so it takes none from it.
-            let end = broker.connecting.end(cookie, is_given_up(&ticket)).await;
+            let end = tickets.connecting.end(cookie, is_given_up(&ticket)).await;
             end.map(|errno| Reply::Done { errno })
         }
     };
     // A program that is gone needs no answer.
     if let Some(reply) = reply {
-        let _ = ticket.send(&reply.encode(&broker.session.proof)).await;
+        let _ = ticket.send(&reply.encode(&tickets.session.proof)).await;
     }
     if let Some(teller) = teller {
         Box::pin(teller.tell()).await;
     }
 }
 
-async fn wanted(broker: &Broker, ticket: &UnixSeqpacket) -> Option<Wanted> {
-    Some(match request::read(broker, ticket).await? {
+async fn wanted(tickets: &Tickets, ticket: &UnixSeqpacket) -> Option<Wanted> {
+    Some(match request::read(tickets, ticket).await? {
         Request::Connect { destination, cookie, number } => Wanted::Connect { destination, cookie, number },
         Request::Listen { backlog } => Wanted::Listen { backlog },
         Request::OwnAddress => Wanted::OwnAddress,
         Request::Await { cookie, is_impatient: false } => Wanted::Await { cookie },
         _ => {
-            broker.report.refused_ticket("it is for the other queue");
+            tickets.report.refused_ticket("it is for the other queue");
             return None;
         }
     })
 }
 
 async fn connect(
-    broker: &Rc<Broker>,
+    tickets: &Tickets,
     ticket: &UnixSeqpacket,
     permit: Permit,
     destination: SocketAddr,
@@ -80,11 +80,11 @@ async fn connect(
 ) -> Option<(Reply, Option<Teller>)> {
     let done = |errno| Some((Reply::Done { errno }, None));
     // The shim has looked already, but two threads may have looked at once.
-    let Some(turn) = broker.connecting.begin(cookie, number) else {
+    let Some(turn) = tickets.connecting.begin(cookie, number) else {
         request::discard(ticket);
         return done(libc::EALREADY);
     };
-    let place = match place(broker, ticket, &turn).await {
+    let place = match place(tickets, ticket, &turn).await {
         Ok(place) => place?,
         Err(GivenUp::Left) => return None,
         Err(GivenUp::Dissolved) => {
@@ -94,7 +94,7 @@ async fn connect(
         }
     };
     drop(permit);
-    let socket = request::take(broker, ticket, true).await??;
+    let socket = request::take(tickets, ticket, true).await??;
     // The shim does not wait for us when it dissolves a socket that is not received yet.
     if request::is_shut(ticket) && !turn.has_others() {
         turn.end(DISSOLVED);
@@ -106,7 +106,7 @@ async fn connect(
             let program = Program::Behind(ticket);
             // The shim asks the kernel for the end of a connect() that it waits in.
             let given_up = pin!(is_given_up(ticket));
-            connect::serve(broker, socket, destination, &program, turn, given_up, || false).await
+            tickets.connector.serve(socket, destination, &program, turn, given_up, || false).await
         }
         Err(error) => return done(Failure::Socket(error).errno()),
     };
@@ -116,19 +116,19 @@ async fn connect(
 }
 
 /// A place for the connect, unless it is given up.
-async fn place(broker: &Broker, ticket: &UnixSeqpacket, turn: &Turn<'_>) -> Result<Option<Place>, GivenUp> {
+async fn place(tickets: &Tickets, ticket: &UnixSeqpacket, turn: &Turn<'_>) -> Result<Option<Place>, GivenUp> {
     let given_up = pin!(is_given_up_early(ticket));
     tokio::select! {
         biased;
         // Who has the socket is not known until it is received.
         why = turn.given_up(given_up, async || Holder::Nobody) => Err(why),
-        place = broker.descriptors.connect(Program::Behind(ticket).process()) => Ok(place),
+        place = tickets.descriptors.connect(Program::Behind(ticket).process()) => Ok(place),
     }
 }
 
 /// listen(), if there is a backlog, or getsockname().
 async fn listen(
-    broker: &Rc<Broker>,
+    tickets: &Tickets,
     ticket: &UnixSeqpacket,
     permit: Permit,
     backlog: Option<i32>,
@@ -137,19 +137,19 @@ async fn listen(
     let _place = tokio::select! {
         biased;
         _ = is_given_up_early(ticket) => return None,
-        place = broker.descriptors.connect(program.process()) => place?,
+        place = tickets.descriptors.connect(program.process()) => place?,
     };
     drop(permit);
-    let socket = request::take(broker, ticket, true).await??;
+    let socket = request::take(tickets, ticket, true).await??;
     let answer = async {
         match backlog {
-            Some(backlog) => match broker.bindings.listen(socket, backlog, &program).await {
+            Some(backlog) => match tickets.bindings.listen(socket, backlog, &program).await {
                 Ok(true) => Reply::Done { errno: 0 },
                 Ok(false) => Reply::Direct,
                 Err(errno) => Reply::Done { errno },
             },
             None => {
-                let address = broker.bindings.own_address(socket, &program).await;
+                let address = tickets.bindings.own_address(socket, &program).await;
                 address.map_or(Reply::Direct, Reply::Address)
             }
         }

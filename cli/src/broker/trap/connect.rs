@@ -24,7 +24,6 @@ use super::wait::{Manner, Waited};
 use super::{Caller, Taken};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Thread;
-use crate::broker::connect;
 use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::broker::descriptors::Place;
 use crate::broker::failure::Failure;
@@ -131,7 +130,7 @@ fn join_or_begin(
     place: Option<Place>,
 ) -> Result<(Rc<Attempt>, bool), i32> {
     let cookie = sockopt::socket_cookie(&taken.fd).map_err(rustix::io::Errno::raw_os_error)?;
-    let attempts = &caller.broker.attempts;
+    let attempts = &caller.supervisor.attempts;
     let found = attempts.0.borrow().get(&cookie).map(Rc::clone);
     let is_ours = |attempt: &Attempt| {
         attempt.destination == destination && (is_blocking || attempt.thread == caller.thread())
@@ -142,7 +141,7 @@ fn join_or_begin(
         Some((_, Some(_))) | None => {}
     }
     // The kernel would have it done when the proxy is reached.
-    if caller.broker.connecting.has(cookie) {
+    if caller.supervisor.connecting.has(cookie) {
         return Err(libc::EALREADY);
     }
     let untold = |attempt: &&Rc<Attempt>| !attempt.delivered.get();
@@ -169,7 +168,7 @@ fn join_or_begin(
         abandoned: Notify::new(),
     });
     attempts.0.borrow_mut().insert(cookie, Rc::clone(&attempt));
-    let broker = Rc::clone(&caller.broker);
+    let supervisor = Rc::clone(&caller.supervisor);
     let program = caller.program();
     let own = Rc::clone(&attempt);
     spawn_local(async move {
@@ -182,12 +181,12 @@ fn join_or_begin(
             }
         };
         let mut teller = None;
-        let outcome = match (Socket::new(fd), broker.connecting.begin(cookie, number)) {
+        let outcome = match (Socket::new(fd), supervisor.connecting.begin(cookie, number)) {
             (Ok(socket), Some(turn)) => {
                 let given_up = pin!(given_up());
                 let is_waited_for = || own.callers.is_any();
                 let served =
-                    connect::serve(&broker, socket, destination, &program, turn, given_up, is_waited_for);
+                    supervisor.connector.serve(socket, destination, &program, turn, given_up, is_waited_for);
                 let ended = served.await;
                 teller = ended.teller;
                 ended.errno
@@ -207,7 +206,7 @@ fn join_or_begin(
             sleep(REMEMBERED).await;
         }
         // Unless another attempt on this socket has taken its place.
-        let mut attempts = broker.attempts.0.borrow_mut();
+        let mut attempts = supervisor.attempts.0.borrow_mut();
         if attempts.get(&cookie).is_some_and(|attempt| Rc::ptr_eq(attempt, &own)) {
             attempts.remove(&cookie);
         }

@@ -31,7 +31,7 @@ use crate::broker::socket::{leaves_loopback, option, own_address, peer_of};
 /// # Errors
 /// Those of connect(2).
 pub(super) fn connect(caller: &Caller, taken: &Taken, destination: SocketAddr) -> io::Result<()> {
-    caller.broker.datagrams.connect(taken.fd.as_fd(), destination, &caller.program()).map(drop)
+    caller.supervisor.datagrams.connect(taken.fd.as_fd(), destination, &caller.program()).map(drop)
 }
 
 /// Sends it; how much was sent.
@@ -54,7 +54,7 @@ pub(super) async fn send(
             Destination::Ip(to) => is_loopback(to.ip()),
             Destination::Peer | Destination::Unknown(_) => peer_of(socket).is_none(),
         };
-        is_here || caller.broker.datagrams.stays_here(socket)
+        is_here || caller.supervisor.datagrams.stays_here(socket)
     };
     if message.names_a_device() && is_local() {
         return Err(Stop::errno(libc::ENETUNREACH));
@@ -63,23 +63,23 @@ pub(super) async fn send(
         let is_peer_here = || {
             peer_of(socket).is_some_and(|peer| {
                 is_loopback(peer.ip())
-                    && !caller.broker.datagrams.is_sink(peer)
-                    && !caller.broker.datagrams.is_gate(peer)
+                    && !caller.supervisor.datagrams.is_sink(peer)
+                    && !caller.supervisor.datagrams.is_gate(peer)
             })
         };
         if matches!(destination, Destination::Peer) && is_peer_here() {
-            caller.broker.datagrams.send_here(source, &caller.program())?;
+            caller.supervisor.datagrams.send_here(source, &caller.program())?;
         }
     }
     match destination {
         Destination::Peer => transmit_to(caller, taken, message, flags, None).await,
         Destination::Unknown(address) => transmit_to(caller, taken, message, flags, Some(address)).await,
-        Destination::Ip(to) => match caller.broker.datagrams.place(to, &caller.program()) {
+        Destination::Ip(to) => match caller.supervisor.datagrams.place(to, &caller.program()) {
             Place::Local if leaves_loopback(socket) => Err(Stop::errno(libc::ENETUNREACH)),
             Place::Local => {
                 let own = own_address(socket).map(|own| own.ip());
                 if let Some(source) = message.source().or(own).filter(|source| !is_loopback(*source)) {
-                    caller.broker.datagrams.send_here(source, &caller.program())?;
+                    caller.supervisor.datagrams.send_here(source, &caller.program())?;
                 }
                 transmit_here(caller, taken, message, flags, to).await
             }
@@ -126,7 +126,7 @@ async fn redirect(
         return Err(Stop::errno(libc::EMSGSIZE));
     }
     let is_impatient = flags & libc::MSG_DONTWAIT != 0;
-    match caller.broker.datagrams.send(socket, destination, is_impatient, &caller.program()).await {
+    match caller.supervisor.datagrams.send(socket, destination, is_impatient, &caller.program()).await {
         Ok(Sent::Token(token)) => transmit_here(caller, taken, message, flags, token).await,
         // Another rule than a moment ago there is not.
         Ok(Sent::Direct) => Err(Stop::errno(libc::ENETUNREACH)),

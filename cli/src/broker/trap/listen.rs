@@ -24,11 +24,11 @@ pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
     let Given::Ip(wanted) = address.given() else { return now(Answer::Continue) };
     // It is the broker that would bind it, with what privileges that has.
     let is_privileged = (1..1024).contains(&wanted.port());
-    if is_privileged || caller.broker.bindings.is_idle() {
+    if is_privileged || caller.supervisor.bindings.is_idle() {
         return now(Answer::Continue);
     }
     let taken = caller.take(fd)?;
-    let bindings = &caller.broker.bindings;
+    let bindings = &caller.supervisor.bindings;
     let is_ip = matches!(taken.kind, Kind::Stream | Kind::Datagram);
     let instead = if is_ip { bindings.instead_of(taken.fd.as_fd(), wanted) } else { None };
     let Some(instead) = instead else { return now(Answer::Continue) };
@@ -44,7 +44,7 @@ pub(super) fn judge(caller: &Rc<Caller>, fd: RawFd, backlog: i32) -> Judged {
     let caller = Rc::clone(caller);
     spawn_local(async move {
         let program = caller.program();
-        let listens = caller.broker.bindings.listen(fd, backlog, &program);
+        let listens = caller.supervisor.bindings.listen(fd, backlog, &program);
         match while_alive(&thread, listens).await {
             Some(Ok(true)) => caller.answer(Answer::Value(0)),
             Some(Ok(false)) => caller.answer(Answer::Continue),
@@ -61,7 +61,7 @@ pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -
     let caller = Rc::clone(caller);
     spawn_local(async move {
         let program = caller.program();
-        let shown = while_alive(&thread, caller.broker.bindings.own_address(fd, &program)).await;
+        let shown = while_alive(&thread, caller.supervisor.bindings.own_address(fd, &program)).await;
         match shown {
             Some(Some(own)) => {
                 let encoded = Encoded::new(presocks_abi::sockaddr::in_family(own, domain));
@@ -82,7 +82,7 @@ pub(super) fn own_name(caller: &Rc<Caller>, fd: RawFd, address: u64, len: u64) -
 
 /// A TCP socket that has an address, when there is a connection beside which it could listen.
 fn stream(caller: &Caller, fd: RawFd) -> io::Result<Option<Taken>> {
-    if caller.broker.bindings.is_idle() {
+    if caller.supervisor.bindings.is_idle() {
         return Ok(None);
     }
     let taken = caller.take(fd)?;

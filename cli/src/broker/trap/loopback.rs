@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
-use std::time::Duration;
 
 use presocks_abi::sockaddr::Encoded;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,25 +16,7 @@ use tokio::task::spawn_local;
 use super::wait::{Stop, Wait};
 use super::{Caller, Judged, Taken, outcome};
 use crate::backstop::listener::Answer;
-use crate::broker::failure::Failure;
-use crate::broker::report::Via;
 use crate::broker::socket::{connect_at_once, dissolve, leaves_loopback, peer_of, restore};
-use crate::policy::address_target;
-
-/// Does no rule deny it?
-///
-/// # Errors
-/// The errno for the program; the user has been told.
-pub(super) fn permit(caller: &Caller, destination: SocketAddr) -> Result<(), i32> {
-    let (broker, program) = (&caller.broker, caller.program());
-    broker.tell_of_proxy(&program, &address_target(destination));
-    let result = broker.policy.to_loopback(destination, &|| program.names());
-    result.map_err(Failure::from).map_err(|failure| {
-        let errno = failure.errno();
-        broker.report.connected(&program, &destination, Via::Nowhere, Duration::ZERO, Err(&failure));
-        errno
-    })
-}
 
 pub(super) fn connect(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> Judged {
     let mut wait = Wait::new(&taken.fd, 0);

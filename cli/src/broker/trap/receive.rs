@@ -22,7 +22,6 @@ use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_addres
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
 use crate::broker::readiness::Watched;
-use crate::broker::ticket;
 
 /// Where a receive's results go.
 enum Destination {
@@ -78,7 +77,7 @@ pub(super) fn judge(caller: &Rc<Caller>, call: Call, layout: Layout) -> Judged {
 
 /// The socket, if it is one that was redirected.
 fn redirected(caller: &Caller, fd: RawFd, flags: i32) -> io::Result<Option<Taken>> {
-    let datagrams = &caller.broker.datagrams;
+    let datagrams = &caller.supervisor.datagrams;
     if !datagrams.is_used() || flags & libc::MSG_ERRQUEUE != 0 {
         return Ok(None);
     }
@@ -134,7 +133,7 @@ impl Receive {
     /// A sender as the program is to see it.
     fn shown(&self, caller: &Caller, sender: SocketAddr) -> SocketAddr {
         let cookie = sockopt::socket_cookie(&self.taken.fd).ok();
-        cookie.and_then(|cookie| ticket::peer(&caller.broker, cookie, sender)).unwrap_or(sender)
+        cookie.and_then(|cookie| caller.supervisor.peer_names.of(cookie, sender)).unwrap_or(sender)
     }
 
     /// Waits for a datagram, with the socket's own limit.

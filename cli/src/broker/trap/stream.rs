@@ -63,7 +63,12 @@ impl Stream<'_> {
                 Ok(self.open_in_kernel(Encoded::new(nowhere(destination)).as_bytes())??)
             }
             Destination::Local => {
-                loopback::permit(self.caller, destination).map_err(Stop::errno)?;
+                let program = self.caller.program();
+                self.caller
+                    .supervisor
+                    .connector
+                    .permit_on_loopback(destination, &program)
+                    .map_err(Stop::errno)?;
                 if let Some(outcome) = loopback::prepare(self.taken, destination) {
                     return outcome.map_err(Stop::from);
                 }
@@ -143,5 +148,5 @@ impl Stream<'_> {
 
 fn is_being_connected(caller: &Caller, socket: &OwnedFd) -> bool {
     let cookie = sockopt::socket_cookie(socket);
-    cookie.is_ok_and(|cookie| caller.broker.connecting.has(cookie))
+    cookie.is_ok_and(|cookie| caller.supervisor.connecting.has(cookie))
 }

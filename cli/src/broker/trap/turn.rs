@@ -15,7 +15,7 @@ pub(super) fn wait(caller: Rc<Caller>, taken: Taken, asked: Asked) {
     let manner = Manner::of(&taken.fd);
     drop(taken);
     spawn_local(async move {
-        let place = caller.broker.descriptors.connect(caller.program().process());
+        let place = caller.supervisor.descriptors.connect(caller.program().process());
         match manner.wait(&caller, place).await {
             Waited::Done(Some(place)) => {
                 let judged = judge_connect(&caller, asked, Some(place));
