@@ -6,13 +6,13 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use tokio::io::Interest;
 
 use super::program::name_of_process;
-use super::readiness::watch;
 use super::report::Report;
 use crate::launch::message::{Front, Message};
 use crate::launch::process::{
     Change, Pid, child_signals, ended_child, is_stopped, next_change, next_signal, release_stderr,
     send_signal,
 };
+use crate::readiness::watch;
 
 /// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
 pub(super) async fn attend(

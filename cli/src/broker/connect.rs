@@ -14,20 +14,20 @@ use tokio::time::timeout;
 
 use super::bindings::{self, Bindings};
 use super::connecting::{GivenUp, Turn};
-use super::dialer::{Carried, Dialer};
 use super::dns::NameServer;
-use super::failure::Failure;
 use super::holders::Holders;
 use super::other_proxy::OtherProxies;
 use super::peers::Peers;
 use super::program::Program;
-use super::relay::Relays;
 use super::report::{Report, Via};
 use super::resolver;
-use super::socket::Socket;
-use super::socket::signals::{self, Teller};
-use super::socket::source::NotConnected;
 use crate::policy::{Addressed, Policy, Route, address_target};
+use crate::socket::Socket;
+use crate::socket::signals::{self, Teller};
+use crate::socket::source::NotConnected;
+use crate::upstream::dialer::{Carried, Dialer};
+use crate::upstream::failure::Failure;
+use crate::upstream::relay::Relays;
 
 /// How a connect has ended.
 pub(super) struct Ended {

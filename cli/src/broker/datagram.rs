@@ -36,15 +36,15 @@ use rustix::net::{AddressFamily, sockopt};
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use super::dialer::Dialer;
 use super::dns::{NameServer, Transport};
 use super::peers::Peers;
 use super::program::Program;
 use super::report::Report;
-use super::socket::source::may_be_answered_elsewhere;
-use super::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
 use crate::args::Udp;
 use crate::policy::{Addressed, Policy};
+use crate::socket::source::may_be_answered_elsewhere;
+use crate::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};
+use crate::upstream::dialer::Dialer;
 use association::Associations;
 pub(super) use connect::Connected;
 use flows::{Cookie, Flows};

@@ -15,7 +15,7 @@ use rustix::net::sockopt;
 
 use super::connecting::Connecting;
 use super::datagram::Datagrams;
-use super::socket::{awaits_syn_ack, option, set_option_bytes};
+use crate::socket::{awaits_syn_ack, option, set_option_bytes};
 
 /// Sets the devices of a session's sockets.
 pub(super) struct Devices {

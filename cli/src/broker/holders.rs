@@ -142,7 +142,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::broker::readiness::tests::run;
+    use crate::readiness::tests::run;
 
     fn look(holders: &Holders, socket: &TcpListener) -> Holder {
         run(holders.look(socket.as_fd()))

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use super::datagram::refusal::Refusal;
 use super::dns::trouble::Trouble;
-use super::failure::Failure;
-use super::plain::Plain;
 use super::program::Program;
 use crate::proxy::Proxy;
 use crate::settings::Talk;
+use crate::upstream::failure::Failure;
+use crate::upstream::plain::Plain;
 use presocks_proto::socks5::Target;
 use presocks_proto::socks5::datagram::Malformed;
 

@@ -21,14 +21,14 @@ use super::bindings::Bindings;
 use super::connect::Connector;
 use super::connecting::Connecting;
 use super::datagram::{Connected, Datagrams, Opened, Sent};
-use super::descriptors::{Descriptors, Held, PAUSE, Permit};
 use super::device::Devices;
 use super::peer_names::PeerNames;
 use super::program::Program;
 use super::report::Report;
-use super::socket::kind;
 use super::strangers::{Admission, Strangers};
+use crate::descriptors::{Descriptors, Held, PAUSE, Permit};
 use crate::policy::Policy;
+use crate::socket::kind;
 
 /// Answers the requests of shims.
 pub(super) struct Tickets {

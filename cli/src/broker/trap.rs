@@ -53,16 +53,16 @@ use super::bindings::Bindings;
 use super::connect::Connector;
 use super::connecting::Connecting;
 use super::datagram::Datagrams;
-use super::descriptors::{Descriptors, PAUSE, Place};
 use super::device::Devices;
 use super::peer_names::PeerNames;
 use super::program::Program;
-use super::readiness::{until_closed, watch};
 use super::report::Report;
-use super::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
 use crate::backstop::call::{self, Call, Layout, Span, decode};
 use crate::backstop::listener::{Answer, Listener, Notification};
 use crate::backstop::target::{Memory, Thread};
+use crate::descriptors::{Descriptors, PAUSE, Place};
+use crate::readiness::{until_closed, watch};
+use crate::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
 pub(super) use connect::Attempts;
 
 /// The kernel takes no longer address (`struct sockaddr_storage`).

@@ -17,7 +17,7 @@ use libc::{c_int, c_void, siginfo_t};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::io::Interest;
 
-use super::readiness::watch;
+use crate::readiness::watch;
 
 /// Processor time between two questions: far more than the loop ever needs to come round, with however many connections.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);

@@ -25,12 +25,12 @@ use super::connections::Connection;
 use super::sockets::{self, Identity};
 use super::{Bindings, Families, usable};
 use crate::args::Bind;
-use crate::broker::dialer::{Listening, shown as path_of};
-use crate::broker::failure::Failure;
-use crate::broker::negotiate::hear;
-use crate::broker::relay;
-use crate::broker::socket::{Socket, stay_on_loopback, waiting_connections};
-use crate::broker::stream::Stream;
+use crate::socket::{Socket, stay_on_loopback, waiting_connections};
+use crate::upstream::dialer::{Listening, shown as path_of};
+use crate::upstream::failure::Failure;
+use crate::upstream::negotiate::hear;
+use crate::upstream::relay;
+use crate::upstream::stream::Stream;
 
 /// So long it is remembered who has come, when the connection is over: the program may ask late.
 const REMEMBERED: Duration = Duration::from_secs(60);

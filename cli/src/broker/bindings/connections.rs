@@ -11,9 +11,9 @@ use presocks_proto::target::Target;
 
 use super::sockets::{Identity, held_by};
 use super::usable;
-use crate::broker::hop::Hop;
-use crate::broker::isolation::Stranger;
-use crate::broker::socket::Socket;
+use crate::socket::Socket;
+use crate::upstream::hop::Hop;
+use crate::upstream::isolation::Stranger;
 
 /// Most connections that are remembered; the oldest make room.
 const MOST: usize = 4096;

@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 
 use super::Bindings;
 use crate::broker::holders::{inode, sockets};
-use crate::broker::socket::{Socket, option, protocol};
+use crate::socket::{Socket, option, protocol};
 
 /// How often to look which listeners programs have closed. One that is missed twice is closed.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -28,11 +28,11 @@ use super::Datagrams;
 use super::bound::relay_of;
 use super::flows::Cookie;
 use super::relay::Relay;
-use crate::broker::dialer::Associated;
-use crate::broker::failure::Failure;
-use crate::broker::hop::Hop;
 use crate::policy::is_at;
 use crate::route::{Chain, NoDatagrams};
+use crate::upstream::dialer::Associated;
+use crate::upstream::failure::Failure;
+use crate::upstream::hop::Hop;
 
 /// Datagrams, and bytes, that wait for an association to open; the rest is dropped.
 const MOST_WAITING: usize = 64;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use presocks_proto::socks5::{Host, Target};
 
-use crate::broker::failure::Failure;
-use crate::broker::socket::canonical;
+use crate::socket::canonical;
+use crate::upstream::failure::Failure;
 
 /// Where the relay is: at the proxy. An unspecified address means that, and so does one of a private network, which the proxy sees itself by behind a
 /// translator of addresses. Another host's is refused: nothing leaves for anybody but the proxy.

@@ -17,8 +17,8 @@ use super::sweep::keep_swept;
 use super::token::identify;
 use super::{Datagrams, speaks};
 use crate::broker::program::Program;
-use crate::broker::socket::{canonical, own_address, peer_of};
 use crate::route::Unproxied;
+use crate::socket::{canonical, own_address, peer_of};
 
 /// How a datagram socket was connected.
 pub(in crate::broker) enum Connected {

@@ -23,9 +23,9 @@ use tokio::net::UdpSocket;
 use tokio::task::{spawn_local, yield_now};
 
 use super::Datagrams;
-use crate::broker::descriptors::PAUSE;
-use crate::broker::socket::{canonical, hear_loopback_alone, set_option};
+use crate::descriptors::PAUSE;
 use crate::kernel_route::leads_here;
+use crate::socket::{canonical, hear_loopback_alone, set_option};
 
 /// Datagrams (or, by `UDP_GRO`, trains of them) that are taken at once.
 const BATCH: usize = 8;

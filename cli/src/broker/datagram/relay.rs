@@ -11,8 +11,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recvfrom, sendmsg_a
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::broker::gssapi::Seal;
-use crate::broker::socket::canonical;
+use crate::socket::canonical;
+use crate::upstream::gssapi::Seal;
 
 /// Where the proxy takes datagrams, and our socket for it. The socket is not connected, or the kernel would answer strangers; who is not the
 /// relay is not heard.

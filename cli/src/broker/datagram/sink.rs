@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::source::connect_here;
-use crate::broker::socket::take_nothing;
+use crate::socket::take_nothing;
 
 /// Most addresses of this machine at which there is a sink.
 const MOST: usize = 256;

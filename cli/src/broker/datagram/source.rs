@@ -10,8 +10,8 @@ use presocks_abi::socket::is_loopback;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, SocketType, bind, connect, connect_unspec, socket_with, sockopt};
 
-use crate::broker::socket::source::{any_like, may_be_answered_elsewhere};
-use crate::broker::socket::{leaves_loopback, option, own_address, peer_of, set_option};
+use crate::socket::source::{any_like, may_be_answered_elsewhere};
+use crate::socket::{leaves_loopback, option, own_address, peer_of, set_option};
 
 /// Connects a program's UDP socket to an address of this machine that `choose` gives, instead of `destination`. Its argument is the source address
 /// that the kernel has chosen, now or when it was connected to one of ours (`is_ours`) before; none when the program has bound the socket, or

@@ -13,7 +13,7 @@ use rustix::net::{bind, sockopt};
 use super::Datagrams;
 use super::flows::{Via, Who};
 use super::sweep::keep_swept;
-use crate::broker::socket::own_address;
+use crate::socket::own_address;
 
 /// Most IPv6 tokens: so many destinations can a socket have at a time. Whoever writes to it unasked takes no more than a few.
 const MOST_V6: usize = 8192;

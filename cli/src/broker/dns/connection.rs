@@ -20,8 +20,8 @@ use super::framing::{Frames, framed};
 use super::message;
 use super::trouble::Trouble;
 use super::upstream::Upstreams;
-use crate::broker::stream::Stream;
 use crate::policy::Upstream;
+use crate::upstream::stream::Stream;
 
 /// How long a connection without a query is kept. Servers close theirs after some seconds, too (RFC 7766 section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);

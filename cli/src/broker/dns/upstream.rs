@@ -21,12 +21,12 @@ use tokio::time::timeout;
 use super::connection::{self, Asked};
 use super::framing::{Frames, framed};
 use super::trouble::Trouble;
-use crate::broker::dialer::{Dialer, Outcome};
-use crate::broker::failure::Failure;
-use crate::broker::limits::Timeouts;
 use crate::broker::report::Report;
-use crate::broker::stream::Stream;
 use crate::policy::{Addressed, Policy, Upstream};
+use crate::upstream::dialer::{Dialer, Outcome};
+use crate::upstream::failure::Failure;
+use crate::upstream::limits::Timeouts;
+use crate::upstream::stream::Stream;
 
 /// The server that is asked when neither `--dns` names one nor the program has one that can be reached from the far side. Quad9: a
 /// foundation's, under a law that protects those who ask, and it checks signatures.

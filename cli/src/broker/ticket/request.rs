@@ -15,8 +15,8 @@ use tokio_seqpacket::UnixSeqpacket;
 
 use super::Tickets;
 use crate::broker::connecting::GivenUp;
-use crate::broker::descriptors::PAUSE;
-use crate::broker::readiness::until_closed;
+use crate::descriptors::PAUSE;
+use crate::readiness::until_closed;
 
 /// The shim sends at once; who does not is no shim, and must not hold a descriptor for ever.
 const LIMIT: Duration = Duration::from_secs(30);

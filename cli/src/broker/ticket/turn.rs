@@ -11,13 +11,13 @@ use tokio_seqpacket::UnixSeqpacket;
 use super::Tickets;
 use super::request::{self, is_given_up, is_given_up_early};
 use crate::broker::connecting::{GivenUp, Turn};
-use crate::broker::descriptors::{Permit, Place};
-use crate::broker::failure::Failure;
 use crate::broker::holders::Holder;
 use crate::broker::program::Program;
-use crate::broker::socket::Socket;
-use crate::broker::socket::signals::Teller;
 use crate::broker::strangers::Admission;
+use crate::descriptors::{Permit, Place};
+use crate::socket::Socket;
+use crate::socket::signals::Teller;
+use crate::upstream::failure::Failure;
 
 /// What is asked for; as small as it can be, since thousands wait.
 enum Wanted {

@@ -25,10 +25,10 @@ use super::{Caller, Taken};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Thread;
 use crate::broker::connecting::{GivenUp, Waiter, Waiters};
-use crate::broker::descriptors::Place;
-use crate::broker::failure::Failure;
-use crate::broker::readiness::watch;
-use crate::broker::socket::{Socket, probe};
+use crate::descriptors::Place;
+use crate::readiness::watch;
+use crate::socket::{Socket, probe};
+use crate::upstream::failure::Failure;
 
 /// How long an outcome is kept for a caller that a signal has taken away.
 const REMEMBERED: Duration = Duration::from_secs(30);

@@ -24,7 +24,7 @@ use super::payload::{payload, total};
 use super::wait::{Stop, Wait};
 use super::{Address, Caller, Taken};
 use crate::broker::datagram::{Place, Sent};
-use crate::broker::socket::{leaves_loopback, option, own_address, peer_of};
+use crate::socket::{leaves_loopback, option, own_address, peer_of};
 
 /// connect() on a UDP socket. It sends nothing, and does not wait: done here, on the address that was read.
 ///

@@ -15,8 +15,8 @@ use super::{Caller, Judged, Taken, errno, now};
 use crate::backstop::call::{self, Span};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Thread;
-use crate::broker::readiness::watch;
-use crate::broker::socket::own_address;
+use crate::readiness::watch;
+use crate::socket::own_address;
 
 pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {
     let address = caller.address(address)?;

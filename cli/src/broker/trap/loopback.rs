@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use super::wait::{Stop, Wait};
 use super::{Caller, Judged, Taken, outcome};
 use crate::backstop::listener::Answer;
-use crate::broker::socket::{connect_at_once, dissolve, leaves_loopback, peer_of, restore};
+use crate::socket::{connect_at_once, dissolve, leaves_loopback, peer_of, restore};
 
 pub(super) fn connect(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> Judged {
     let mut wait = Wait::new(&taken.fd, 0);

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Caller;
 use crate::backstop::call::{Span, gather};
-use crate::broker::socket::option;
+use crate::socket::option;
 
 /// The kernel sends no more in one call (`MAX_RW_COUNT`).
 const MOST_IN_ALL: u64 = 0x7fff_f000;

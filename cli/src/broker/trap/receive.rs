@@ -21,7 +21,7 @@ use super::{Caller, Judged, TICK, Taken, errno, interrupted, is_not_allowed, now
 use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
-use crate::broker::readiness::Watched;
+use crate::readiness::Watched;
 
 /// Where a receive's results go.
 enum Destination {

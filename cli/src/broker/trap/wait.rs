@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::{Caller, TICK, interrupted};
 use crate::backstop::listener::Answer;
 use crate::backstop::target::Pending;
-use crate::broker::readiness::Watched;
+use crate::readiness::Watched;
 
 /// Why a call ends before it has done what it was made for.
 pub(super) enum Stop {
