@@ -15,7 +15,6 @@ HOUSES = {"cli": {"broker", "policy", "upstream"}}
 KNOWN = {
     "bench": [{"datagrams", "local", "queries", "task", "udp", "worker"}],
     "cli": [
-        {"broker", "launch"},
         {"args", "config"},
         {"config/excerpt", "config/place"},
         {

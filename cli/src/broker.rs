@@ -35,9 +35,9 @@ use tokio_seqpacket::UnixSeqpacketListener;
 
 use crate::backstop::listener::Listener;
 use crate::descriptors::Descriptors;
-use crate::launch::message::Front;
-use crate::launch::process::Pid;
+use crate::message::Front;
 use crate::policy::{self, Policy};
+use crate::process::Pid;
 use crate::proxy::Proxy;
 use crate::settings::Settings;
 use crate::upstream::chain::Chains;

@@ -4,8 +4,6 @@
 
 mod command;
 mod front;
-pub(crate) mod message;
-pub(crate) mod process;
 mod sanitizers;
 
 use std::env;
@@ -29,13 +27,13 @@ use crate::broker;
 use crate::config::Taken;
 use crate::exit::{Exit, say};
 use crate::library::SHIM_PREFIX;
+use crate::message::{Front, Message, Messenger};
 use crate::preflight::{self, Obstacle};
+use crate::process::{self, DescriptorLimit, Forked, SignalMask, fork};
 use crate::settings::{self, Settings, Talk};
 use crate::streams::Standard;
 use crate::{config, gssapi, library};
 use command::{Command, Failure, PRELOAD, Running};
-use message::{Front, Message, Messenger};
-use process::{DescriptorLimit, Forked, SignalMask, fork};
 
 /// Connections that may wait for the broker to accept them; the kernel lowers it to its own limit.
 const BACKLOG: i32 = 4096;

@@ -7,8 +7,8 @@ use tokio::io::Interest;
 
 use super::program::name_of_process;
 use super::report::Report;
-use crate::launch::message::{Front, Message};
-use crate::launch::process::{
+use crate::message::{Front, Message};
+use crate::process::{
     Change, Pid, child_signals, ended_child, is_stopped, next_change, next_signal, release_stderr,
     send_signal,
 };

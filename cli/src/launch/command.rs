@@ -13,12 +13,12 @@ use std::os::unix::net::UnixStream;
 use libc::sock_filter;
 use presocks_proto::session::{self, Session};
 
-use super::message::{Message, Messenger};
-use super::process::{self, DescriptorLimit, Forked, Pid, SignalMask, Strings, fork};
 use super::sanitizers;
 use crate::backstop::install::{Denied, install};
 use crate::backstop::listener::Listener;
 use crate::backstop::target::{Thread, has_own_proc, read};
+use crate::message::{Message, Messenger};
+use crate::process::{self, DescriptorLimit, Forked, Pid, SignalMask, Strings, fork};
 use crate::streams::Standard;
 
 /// ld.so(8): the libraries that come before all others.

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::command::Command;
-use super::message::{Message, Messenger};
-use super::process::{self, Change, Pid, Received};
 use crate::exit::{Exit, say, say_at_once};
+use crate::message::{Message, Messenger};
+use crate::process::{self, Change, Pid, Received};
 
 /// Signals that a terminal (or its end) sends to the whole group: the command has got them too.
 const GROUP_SIGNALS: [i32; 7] =

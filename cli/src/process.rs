@@ -13,13 +13,13 @@ use rustix::process::{PidfdFlags, pidfd_open};
 pub(crate) type Pid = i32;
 
 /// Which side of a fork this is.
-pub(super) enum Forked {
+pub(crate) enum Forked {
     Parent(Pid),
     Child,
 }
 
 /// fork(2). Only while the process has a single thread: everything may be done in the child, then.
-pub(super) fn fork() -> io::Result<Forked> {
+pub(crate) fn fork() -> io::Result<Forked> {
     // SAFETY: no other thread exists that could hold a lock.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
@@ -29,13 +29,13 @@ pub(super) fn fork() -> io::Result<Forked> {
 }
 
 /// _exit(2): nothing of the parent's is flushed or run.
-pub(super) fn exit(status: i32) -> ! {
+pub(crate) fn exit(status: i32) -> ! {
     // SAFETY: always safe; it does not return.
     unsafe { libc::_exit(status) }
 }
 
 /// prctl(2) `PR_SET_CHILD_SUBREAPER`.
-pub(super) fn adopt_orphans() -> io::Result<()> {
+pub(crate) fn adopt_orphans() -> io::Result<()> {
     // SAFETY: takes one flag.
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
 }
@@ -43,7 +43,7 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
 /// In the broker: its own session, so that no terminal stops or interrupts it; deaf to a terminal that goes away and to a request
 /// to end that everybody gets (systemd's to a whole unit), for it ends with its last descendant; a directory that keeps no file
 /// system busy; a name of its own in ps.
-pub(super) fn leave_terminal() {
+pub(crate) fn leave_terminal() {
     // SAFETY: no arguments. Fails only for a group leader, which a forked process is not.
     unsafe { libc::setsid() };
     for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP, libc::SIGTERM, libc::SIGTSTP, libc::SIGPIPE] {
@@ -63,7 +63,7 @@ pub(crate) fn send_signal(to: Pid, signal: i32) {
 }
 
 /// The set of blocked signals, and whether SIGCHLD was ignored, as they were before `block_all`.
-pub(super) struct SignalMask {
+pub(crate) struct SignalMask {
     blocked: libc::sigset_t,
     ignores_children: bool,
 }
@@ -71,7 +71,7 @@ pub(super) struct SignalMask {
 impl SignalMask {
     /// Blocks every signal; the mask as it was. Children are waited for from now on: whoever ignores SIGCHLD never learns how they
     /// ended (wait(2)), and it is inherited.
-    pub(super) fn block_all() -> Self {
+    pub(crate) fn block_all() -> Self {
         let mut before = MaybeUninit::uninit();
         let all = full_set();
         // SAFETY: both sets are valid for the call.
@@ -83,7 +83,7 @@ impl SignalMask {
     }
 
     /// In the command's process, before exec: as the user had it.
-    pub(super) fn restore(&self) {
+    pub(crate) fn restore(&self) {
         if self.ignores_children {
             // SAFETY: a disposition that runs no code.
             unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
@@ -93,7 +93,7 @@ impl SignalMask {
     }
 
     /// In the broker: nothing is blocked, whatever the user had.
-    pub(super) fn restore_default(&self) {
+    pub(crate) fn restore_default(&self) {
         let none = empty_set();
         // SAFETY: a valid set.
         unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
@@ -117,16 +117,16 @@ fn empty_set() -> libc::sigset_t {
 }
 
 /// signalfd(2) for every signal that can be blocked.
-pub(super) fn signal_descriptor() -> io::Result<OwnedFd> {
+pub(crate) fn signal_descriptor() -> io::Result<OwnedFd> {
     signal_descriptor_of(&full_set())
 }
 
 /// A signal that the front received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
-    pub(super) signal: i32,
+    pub(crate) signal: i32,
     /// The process that sent it; `None` when the kernel did (a terminal's signals).
-    pub(super) sender: Option<Pid>,
+    pub(crate) sender: Option<Pid>,
 }
 
 /// The same for the signal by which the kernel tells of children, which is blocked from now on. Only while the process has a single thread:
@@ -166,7 +166,7 @@ pub(crate) fn next_signal(descriptor: &OwnedFd) -> Option<Received> {
 }
 
 /// Does to this process what `signal` does by default: ends it, or stops it until it is continued.
-pub(super) fn take_signal(signal: i32) {
+pub(crate) fn take_signal(signal: i32) {
     // SAFETY: a disposition that runs no code.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     // SAFETY: plain numbers.
@@ -189,7 +189,7 @@ pub(crate) fn is_stopped(process: Pid) -> bool {
 }
 
 /// setrlimit(2): the front must not leave a second core file.
-pub(super) fn forbid_core_file() {
+pub(crate) fn forbid_core_file() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a valid limit; lowering is always allowed.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
@@ -240,40 +240,40 @@ pub(crate) fn ended_child() -> Option<Pid> {
 }
 
 /// waitpid(2): waits for the end of a child, whatever it is. Its own children have a new parent by then.
-pub(super) fn await_end(child: Pid) {
+pub(crate) fn await_end(child: Pid) {
     // SAFETY: no status is asked for. It fails for a signal, of which none can interrupt us: all are blocked.
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
 }
 
 /// pidfd_open(2): readable when the process has ended. `None` where the kernel has none (before Linux 5.3), or refuses it.
-pub(super) fn handle(of: Pid) -> Option<OwnedFd> {
+pub(crate) fn handle(of: Pid) -> Option<OwnedFd> {
     pidfd_open(rustix::process::Pid::from_raw(of)?, PidfdFlags::empty()).ok()
 }
 
 /// This process's number.
-pub(super) fn own_number() -> Pid {
+pub(crate) fn own_number() -> Pid {
     std::process::id().cast_signed()
 }
 
 /// A vector of strings as exec(3) wants it.
-pub(super) struct Strings {
+pub(crate) struct Strings {
     _owned: Vec<CString>,
     pointers: Vec<*const c_char>,
 }
 
 impl Strings {
-    pub(super) fn new(owned: Vec<CString>) -> Self {
+    pub(crate) fn new(owned: Vec<CString>) -> Self {
         let pointers = owned.iter().map(|string| string.as_ptr()).chain([null()]).collect();
         Self { _owned: owned, pointers }
     }
 
-    pub(super) fn first(&self) -> Option<&CStr> {
+    pub(crate) fn first(&self) -> Option<&CStr> {
         self._owned.first().map(CString::as_c_str)
     }
 }
 
 /// execvpe(3): only returns when it fails.
-pub(super) fn execute(arguments: &Strings, environment: &Strings) -> io::Error {
+pub(crate) fn execute(arguments: &Strings, environment: &Strings) -> io::Error {
     let Some(program) = arguments.first() else {
         return io::ErrorKind::InvalidInput.into();
     };
@@ -283,13 +283,13 @@ pub(super) fn execute(arguments: &Strings, environment: &Strings) -> io::Error {
 }
 
 /// close(2) of a number that is nobody's in this process but a placeholder's.
-pub(super) fn close(number: RawFd) {
+pub(crate) fn close(number: RawFd) {
     // SAFETY: nothing here owns it; the process is about to be replaced.
     unsafe { libc::close(number) };
 }
 
 /// In the broker and the front: closes every descriptor but those in `kept`, and puts /dev/null on 0 and 1.
-pub(super) fn keep_only(kept: &[RawFd]) -> io::Result<()> {
+pub(crate) fn keep_only(kept: &[RawFd]) -> io::Result<()> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     for stream in [0, 1] {
         // SAFETY: both numbers are open; nothing here owns the standard streams.
@@ -335,11 +335,11 @@ pub(crate) fn release_stderr() -> io::Result<()> {
 
 /// getrlimit(2): how many descriptors this process may have.
 #[derive(Clone, Copy)]
-pub(super) struct DescriptorLimit(libc::rlimit);
+pub(crate) struct DescriptorLimit(libc::rlimit);
 
 impl DescriptorLimit {
     /// As it is now.
-    pub(super) fn current() -> io::Result<Self> {
+    pub(crate) fn current() -> io::Result<Self> {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: room for a limit.
         check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
@@ -347,26 +347,26 @@ impl DescriptorLimit {
     }
 
     /// As many as there may be now.
-    pub(super) fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         self.0.rlim_cur
     }
 
     /// As far up as it goes, for all that we do; as it is if the kernel refuses that.
-    pub(super) fn raised(self) -> io::Result<Self> {
+    pub(crate) fn raised(self) -> io::Result<Self> {
         // A hard limit above fs.nr_open (proc(5)) cannot be set, not even to what it is.
         let _ = Self(libc::rlimit { rlim_cur: self.0.rlim_max, ..self.0 }).set();
         Self::current()
     }
 
     /// In the command's process, before exec: as the user had it.
-    pub(super) fn set(self) -> io::Result<()> {
+    pub(crate) fn set(self) -> io::Result<()> {
         // SAFETY: a valid limit.
         check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) }).map(drop)
     }
 }
 
 /// The descriptor's number.
-pub(super) fn number(descriptor: &OwnedFd) -> RawFd {
+pub(crate) fn number(descriptor: &OwnedFd) -> RawFd {
     descriptor.as_raw_fd()
 }
 
