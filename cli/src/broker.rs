@@ -49,6 +49,7 @@ use bindings::Bindings;
 use connect::Connector;
 use connecting::Connecting;
 use datagram::Datagrams;
+use datagram::sink::Sinks;
 use device::Devices;
 use dns::NameServer;
 use dns::upstream::Upstreams;
@@ -85,6 +86,8 @@ impl Broker {
         let here = |name: &Name| policy::local(&routes, name);
         let other_proxies = OtherProxies::new(&routes, &proxy_addresses, &taken, here, Rc::clone(&report));
         let policy = Rc::new(Policy::new(routes));
+        // What is open from here on counts against the limit: so what is always open comes first.
+        let sinks = Sinks::reserve()?;
         let descriptors = Rc::new(Descriptors::new());
         let relays = Rc::new(Relays::new(Rc::clone(&descriptors), timeouts.connect));
         let told = Rc::clone(&report);
@@ -109,8 +112,9 @@ impl Broker {
             Rc::clone(&dialer),
             Rc::clone(&peers),
             Rc::clone(&name_server),
+            sinks,
             Rc::clone(&report),
-        )?);
+        ));
         let devices = Rc::new(Devices::new(Rc::clone(&connecting), Rc::clone(&datagrams)));
         let peer_names =
             Rc::new(PeerNames::new(Rc::clone(&peers), Rc::clone(&bindings), Rc::clone(&datagrams)));

@@ -15,7 +15,7 @@ mod gate;
 mod place;
 pub(super) mod refusal;
 mod relay;
-mod sink;
+pub(super) mod sink;
 mod source;
 mod sweep;
 mod token;
@@ -88,25 +88,24 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// # Errors
-    /// When the sinks cannot be had.
     pub(super) fn new(
         udp: Udp,
         policy: Rc<Policy>,
         dialer: Rc<Dialer>,
         peers: Rc<Peers>,
         name_server: Rc<NameServer>,
+        sinks: Sinks,
         report: Rc<Report>,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let chains = policy.routes.chains.iter().enumerate();
         let associations = chains.map(|(index, chain)| Rc::new(Associations::new(index, chain))).collect();
-        Ok(Self {
+        Self {
             udp,
             policy,
             dialer,
             peers,
             name_server,
-            sinks: Sinks::reserve()?,
+            sinks,
             report,
             gates: Gates::default(),
             flows: RefCell::default(),
@@ -114,7 +113,7 @@ impl Datagrams {
             is_swept: Cell::default(),
             queries: Cell::default(),
             namespace: OnceCell::default(),
-        })
+        }
     }
 
     /// Those by which the chain carries datagrams.

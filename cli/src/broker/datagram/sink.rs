@@ -17,7 +17,7 @@ use crate::socket::take_nothing;
 const MOST: usize = 256;
 
 /// The session's sinks, reserved for as long as the broker lives. All of a family have the same port.
-pub(super) struct Sinks {
+pub(in crate::broker) struct Sinks {
     v4: UdpSocket,
     /// A machine may have no IPv6.
     v6: Option<UdpSocket>,
@@ -30,7 +30,7 @@ impl Sinks {
     ///
     /// # Errors
     /// When there is no IPv4 loopback.
-    pub(super) fn reserve() -> io::Result<Self> {
+    pub(in crate::broker) fn reserve() -> io::Result<Self> {
         let v4 = sink((Ipv4Addr::LOCALHOST, 0).into())?;
         let v6 = sink((Ipv6Addr::LOCALHOST, 0).into()).ok();
         Ok(Self { v4, v6, elsewhere: RefCell::default() })
