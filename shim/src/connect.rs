@@ -8,6 +8,7 @@
 //! | not an IP address, unreadable, not an IP socket | pass: the kernel judges |
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass; `datagram` for a datagram socket |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
+//! | one of which the kernel may not be asked, in a sandbox | leave it to the filter, as every connect that no ticket can be had for (`unjudged`) |
 //! | a datagram socket | `datagram` |
 //! | a stream socket that another process is connecting | `EALREADY` |
 //! | loopback, but for port 53 | pass; where a rule speaks of loopback, or a process has bound sockets to devices, the broker connects it, or nobody |
@@ -21,7 +22,9 @@
 //! What passes has been judged, goes on as our copy of the address, and carries the session's pass (`pass`).
 #![allow(unsafe_code)]
 
-use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+pub(crate) mod call;
+
+use core::net::SocketAddr;
 
 use libc::{c_int, socklen_t, timeval};
 use presocks_abi::probe;
@@ -35,7 +38,8 @@ use crate::pending::{self, Pending, State};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::socket::{Kind, kind};
 use crate::ticket::{NoTicket, Ticket};
-use crate::{datagram, epoll, flows, session, socket, sys};
+use crate::{datagram, epoll, flows, session, socket, sys, ticket};
+use call::{arguments, dissolves, nowhere, unjudged};
 
 redhook::hook! {
     // connect(2). Changes and passes: the table above. Errno: those of connect(2); `ENETUNREACH` when there is no broker or no
@@ -53,7 +57,14 @@ redhook::hook! {
             Given::Unreadable | Given::Other => unsafe { connect_locally(fd, address, len) },
             Given::Unspecified(_) => {
                 forget(fd);
-                let is_datagram = kind(fd) == Ok(Kind::Datagram);
+                let is_datagram = match kind(fd) {
+                    Ok(kind) => kind == Kind::Datagram,
+                    Err(error) => {
+                        // `dissolve` leaves it to the filter then.
+                        let _ = ticket::forbidden(error);
+                        false
+                    }
+                };
                 let by_the_broker = if is_datagram { datagram::dissolve(fd).ok() } else { None };
                 let dissolved = by_the_broker.unwrap_or_else(|| dissolve(fd, len));
                 flows::forget();
@@ -100,6 +111,9 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         State::Ordinary => {}
     }
     match kind(fd) {
+        Err(error) if let Some(why) = ticket::forbidden(error) => {
+            unjudged(fd, destination, why).map_or_else(fail, |()| 0)
+        }
         Ok(Kind::Datagram) => datagram::connect(fd, destination),
         // The kernel would have this one wait, and be done when the proxy is reached.
         Ok(Kind::Stream) if pending::is_under_way_elsewhere(fd) => fail(libc::EALREADY),
@@ -122,11 +136,13 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
             // SAFETY: pointer and length are those of `encoded`.
             returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
         }
-        _ if sockaddr::is_local(destination) && !socket::is_bound_off_loopback(fd) => pass(fd, destination),
+        _ if sockaddr::is_local(destination) && !socket::is_bound_off_loopback(fd) => {
+            call::pass(fd, destination)
+        }
         Err(error) => fail(error),
         Ok(Kind::Refused) => fail(libc::ENETUNREACH),
-        Ok(Kind::NotIp) => pass(fd, nowhere(destination)),
-        Ok(Kind::Stream) if is_of_another_family(fd, destination) => pass(fd, nowhere(destination)),
+        Ok(Kind::NotIp) => call::pass(fd, nowhere(destination)),
+        Ok(Kind::Stream) if is_of_another_family(fd, destination) => call::pass(fd, nowhere(destination)),
         Ok(Kind::Stream) => hand_over(fd, destination),
     }
 }
@@ -160,44 +176,16 @@ fn probe(fd: c_int) -> Option<Result<(), Errno>> {
     }
 }
 
-/// The real connect() on an address that we made.
-pub(crate) fn pass(fd: c_int, destination: SocketAddr) -> c_int {
-    let encoded = Encoded::new(destination);
-    // SAFETY: pointer and length are those of `encoded`.
-    let result = unsafe { pass::wait(libc::SYS_connect, arguments(fd, &encoded)) };
-    if result.is_err_and(dissolves) {
-        sys::restore(fd);
-    }
-    returned(result) as c_int
-}
-
-/// Is the socket unconnected after a connect() with this error, as after `AF_UNSPEC`? So it is, say, when the connection that another had begun
-/// was reset.
-fn dissolves(error: Errno) -> bool {
-    !matches!(error, libc::EINPROGRESS | libc::EALREADY | libc::EISCONN | libc::EINTR)
-}
-
-fn arguments(fd: c_int, address: &Encoded) -> [usize; 6] {
-    let (pointer, len) = address.as_arguments();
-    [int(fd), at(pointer), len as usize, 0, 0, 0]
-}
-
-/// No ticket can be had: where this session's filter stands, the call itself is brought before the broker; else it fails.
-pub(crate) fn unjudged(fd: c_int, destination: SocketAddr, why: NoTicket) -> Result<(), Errno> {
-    if !pass::filter_stands() {
-        return Err(why.report());
-    }
-    let encoded = Encoded::new(destination);
-    // SAFETY: pointer and length are those of `encoded`.
-    unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }.map(drop)
-}
-
 /// The real connect() with `AF_UNSPEC`, in memory that nobody else can change meanwhile.
 fn dissolve(fd: c_int, len: socklen_t) -> c_int {
     let nothing = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
     let len = len.min(size_of_val(&nothing) as socklen_t);
     let arguments = [int(fd), at(&raw const nothing), len as usize, 0, 0, 0];
-    // SAFETY: `len` bytes of `nothing` are readable.
+    if ticket::is_left_to_the_filter() {
+        // SAFETY: `len` bytes of `nothing` are readable.
+        return returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments) }) as c_int;
+    }
+    // SAFETY: as above.
     let result = unsafe { pass::wait(libc::SYS_connect, arguments) };
     if result.is_ok() {
         sys::restore(fd);
@@ -205,20 +193,39 @@ fn dissolve(fd: c_int, len: socklen_t) -> c_int {
     returned(result) as c_int
 }
 
-/// Loopback's port 0 in the destination's family. For a call that the kernel answers from the socket's state: should that
-/// change under us, the call still cannot reach the network.
-pub(crate) fn nowhere(destination: SocketAddr) -> SocketAddr {
-    match destination {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 0)),
+/// Hands the socket over, or leaves the call to the filter. `EINPROGRESS` for a non-blocking one.
+fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
+    match hand_in(fd, destination) {
+        Ok((_, true)) => Err(libc::EINPROGRESS),
+        Ok((pending, false)) => finish(pending, fd),
+        Err(Unbegun::Ticket(why)) => unjudged(fd, destination, why),
+        Err(Unbegun::Errno(error)) => Err(error),
     }
 }
 
-/// Hands the socket over. `EINPROGRESS` for a non-blocking one.
-fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
+/// Why a connect was not begun.
+enum Unbegun {
+    Ticket(NoTicket),
+    Errno(Errno),
+}
+
+impl From<NoTicket> for Unbegun {
+    fn from(why: NoTicket) -> Self {
+        Self::Ticket(why)
+    }
+}
+
+impl From<Errno> for Unbegun {
+    fn from(error: Errno) -> Self {
+        ticket::forbidden(error).map_or(Self::Errno(error), Self::Ticket)
+    }
+}
+
+/// Enters the connect, and asks the broker for it. Is the socket non-blocking?
+fn hand_in(fd: c_int, destination: SocketAddr) -> Result<(Pending, bool), Unbegun> {
     let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
-    if is_mapped && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) != Ok(0) {
-        return Err(libc::ENETUNREACH);
+    if is_mapped && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)? != 0 {
+        return Err(libc::ENETUNREACH.into());
     }
     let is_nonblocking = sys::is_nonblocking(fd)?;
     let timeout = if is_nonblocking { None } else { Some(sys::time_limit(fd, libc::SO_SNDTIMEO)?) };
@@ -228,18 +235,14 @@ fn begin(fd: c_int, destination: SocketAddr) -> Result<(), Errno> {
         pending::sweep();
         ticket = open_ticket(timeout);
     }
-    let ticket = match ticket {
-        Ok(ticket) => ticket,
-        Err(why) => return unjudged(fd, destination, why),
-    };
-    let pending = pending::insert(fd, ticket)?;
+    let pending = pending::insert(fd, ticket?)?;
     let request = Request::Connect { destination, cookie: pending.cookie(), number: fd };
     let sent = epoll::mask(pending, fd).and_then(|()| pending.send(&request, fd));
     if let Err(error) = sent {
         pending.abandon();
-        return Err(error);
+        return Err(error.into());
     }
-    if is_nonblocking { Err(libc::EINPROGRESS) } else { finish(pending, fd) }
+    Ok((pending, is_nonblocking))
 }
 
 /// A ticket that waits as long as the socket would; none for one that does not wait.
@@ -249,7 +252,8 @@ fn open_ticket(timeout: Option<timeval>) -> Result<Ticket, NoTicket> {
         None => ticket.move_up(),
         Some(timeval { tv_sec: 0, tv_usec: 0 }) => {}
         Some(timeout) => {
-            sys::set_receive_timeout(ticket.number(), &timeout).map_err(|_| NoTicket::Descriptor)?;
+            sys::set_receive_timeout(ticket.number(), &timeout)
+                .map_err(|error| ticket::forbidden(error).unwrap_or(NoTicket::Descriptor))?;
         }
     }
     // Connected before anybody can find it: an unconnected ticket would count as broken.

@@ -9,6 +9,7 @@
 //! way (`EAGAIN`, as the kernel says before the connection exists).
 #![allow(unsafe_code)]
 
+mod connection;
 mod here;
 mod local;
 
@@ -20,13 +21,16 @@ use presocks_proto::frame::{Reply, Request};
 use presocks_proto::session::Queue;
 use presocks_proto::socks5::datagram::{MAX_DATAGRAM, MAX_HEADER, max_payload};
 
+use crate::connect::call::nowhere;
+use crate::connect::connect_to;
 use crate::errno::{Errno, fail};
 use crate::kernel_limits::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
 use crate::socket::{self, Kind};
-use crate::ticket::{NoTicket, Ticket};
-use crate::{connect, control, errno, flows, gate, sys, transfer};
+use crate::ticket::{self, Ticket};
+use crate::{control, errno, flows, gate, sys, transfer};
+pub(crate) use connection::{connect, dissolve};
 use here::{check_source, send_here, send_to_loopback};
 use local::Local;
 
@@ -271,85 +275,6 @@ enum Verdict {
     ToPeer,
 }
 
-/// connect() on a UDP socket. The broker does it, wherever it goes: meanwhile nobody binds the socket to a device.
-pub(crate) fn connect(fd: c_int, destination: SocketAddr) -> c_int {
-    let ticket = match Ticket::open(Queue::AtOnce) {
-        Ok(ticket) => ticket,
-        Err(why) if sockaddr::is_local(destination) => return connect_locally(fd, destination, why),
-        Err(why) => return connect::unjudged(fd, destination, why).map_or_else(fail, |()| 0),
-    };
-    let was_ours = gate::holds(fd);
-    match ticket.ask(&Request::DatagramConnect { destination }, Some(fd)) {
-        Err(error) => fail(error),
-        Ok(Reply::Address(sink)) => {
-            gate::remember_sink(sink);
-            0
-        }
-        Ok(Reply::Gate { address, is_open }) => {
-            gate::remember_gate(address, is_open);
-            flows::remember_peer(fd, address, destination);
-            0
-        }
-        // There, or to a token.
-        Ok(Reply::Done { .. }) => {
-            if was_ours {
-                flows::forget();
-            }
-            0
-        }
-        Ok(_) => fail(libc::ENETUNREACH),
-    }
-}
-
-/// connect() on a UDP socket to nothing. The broker does this as well: the socket loses its port, and could be bound to the address of a link while it is
-/// being connected.
-///
-/// # Errors
-/// There is no broker.
-pub(crate) fn dissolve(fd: c_int) -> Result<c_int, NoTicket> {
-    let ticket = Ticket::open(Queue::AtOnce)?;
-    Ok(ticket.ask(&Request::DatagramDissolve, Some(fd)).map_or_else(fail, |_| 0))
-}
-
-/// connect() to loopback, which needs no broker: without one nobody binds the socket to a device at all. Where the filter can still bring it before
-/// the broker it does.
-fn connect_locally(fd: c_int, destination: SocketAddr, why: NoTicket) -> c_int {
-    if pass::filter_stands() {
-        let encoded = Encoded::new(destination);
-        let (address, len) = encoded.as_arguments();
-        let arguments = [int(fd), at(address), len as usize, 0, 0, 0];
-        // SAFETY: pointer and length are those of `encoded`.
-        match unsafe { pass::call_unjudged(libc::SYS_connect, arguments) } {
-            Err(libc::ENOSYS) => {}
-            result => return returned(result) as c_int,
-        }
-    } else if why == NoTicket::Descriptor {
-        return fail(why.report());
-    }
-    if socket::leaves_loopback(fd) {
-        return fail(libc::ENETUNREACH);
-    }
-    // In two steps: a thread that writes meanwhile must not take a half of an IPv6 address for a half of another.
-    if gate::holds(fd) {
-        // Fails only on what connect() fails on, too.
-        let _ = sys::dissolve(fd);
-        flows::forget();
-    }
-    if socket::is_bound_off_loopback(fd) {
-        return fail(libc::ENETUNREACH);
-    }
-    connect::pass(fd, with_a_port(destination))
-}
-
-/// Nobody is at port 0, nor at another that is closed. But getpeername(2) hides a peer there, by which it is known what is connected to this machine.
-fn with_a_port(mut local: SocketAddr) -> SocketAddr {
-    const DISCARD: u16 = 9;
-    if local.port() == 0 {
-        local.set_port(DISCARD);
-    }
-    local
-}
-
 /// A message of one part.
 fn message_of(part: &mut libc::iovec) -> msghdr {
     // SAFETY: a message header is integers and pointers, for which zero is a value.
@@ -431,18 +356,34 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
         }
         Given::Unspecified(Some(destination)) | Given::Ip(destination) => destination,
     };
+    let unjudged = || Ok(Verdict::Unjudged(Encoded::new(destination)));
+    if ticket::is_left_to_the_filter() {
+        return unjudged();
+    }
     if sockaddr::is_local(destination) && !(opens && socket::kind(fd) == Ok(Kind::Stream)) {
         transfer::check(fd, flags, transfer::SENDING)?;
-        return if socket::leaves_loopback(fd) {
-            Err(libc::ENETUNREACH)
-        } else {
-            Ok(Verdict::Here(destination))
+        return match socket::leaves_loopback(fd) {
+            // The kernel may not be asked.
+            true if ticket::is_left_to_the_filter() => unjudged(),
+            true => Err(libc::ENETUNREACH),
+            false => Ok(Verdict::Here(destination)),
         };
     }
     if let Some(token) = flows::token(fd, destination) {
         return Ok(Verdict::Token(as_given(token, destination), destination.ip()));
     }
-    match socket::kind(fd)? {
+    match socket::kind(fd) {
+        Err(error) => match ticket::forbidden(error) {
+            Some(_) if pass::filter_stands() => unjudged(),
+            Some(why) => Err(why.report()),
+            None => Err(error),
+        },
+        Ok(kind) => check_kind(fd, kind, destination, flags),
+    }
+}
+
+fn check_kind(fd: c_int, kind: Kind, destination: SocketAddr, flags: c_int) -> Result<Verdict, Errno> {
+    match kind {
         Kind::Refused => Err(libc::ENETUNREACH),
         Kind::Datagram => match Ticket::open(Queue::AtOnce) {
             Ok(ticket) => match ticket.ask(
@@ -459,15 +400,15 @@ fn check(fd: c_int, address: Given, flags: c_int) -> Result<Verdict, Errno> {
             Err(_) if pass::filter_stands() => Ok(Verdict::Unjudged(Encoded::new(destination))),
             Err(why) => Err(why.report()),
         },
-        Kind::Stream if opens => {
-            if connect::connect_to(fd, destination) == 0 {
+        Kind::Stream if flags & libc::MSG_FASTOPEN != 0 => {
+            if connect_to(fd, destination) == 0 {
                 return Ok(Verdict::ToPeer);
             }
             Err(errno::current())
         }
         // An address means nothing to a stream, and the wrong thing to another family.
         Kind::Stream | Kind::NotIp => {
-            check_connected(fd, flags).map(|()| Verdict::To(Encoded::new(connect::nowhere(destination))))
+            check_connected(fd, flags).map(|()| Verdict::To(Encoded::new(nowhere(destination))))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! getaddrinfo: names get stand-in addresses, libc makes the list.
 //!
-//! The real getaddrinfo is only ever called with `AI_NUMERICHOST`: its own look-ups go through calls that no hook can
-//! see. A literal is its business; for a name the broker gives addresses (a stand-in, or those of a local name) and the real
+//! The real getaddrinfo is only called with `AI_NUMERICHOST`: its own look-ups go through calls that no hook can
+//! see. (In a sandbox that forbids to ask the broker they are what is left, and only where the seccomp filter sees them: [`addresses_of`].) A literal is its business; for a name the broker gives addresses (a stand-in, or those of a local name) and the real
 //! function is called with each in numeric form, so that services, socket types, protocols and the memory that freeaddrinfo
 //! frees are libc's. With `AI_IDN` libc converts a name before it looks whether that is a literal; what it then would look up is what the
 //! broker is asked for (`idn`).
@@ -10,14 +10,16 @@
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::net::IpAddr;
-use core::ptr::null_mut;
+use core::ptr::{null, null_mut};
 
 use libc::{addrinfo, c_char, c_int};
 use presocks_proto::frame::{Addresses, Family, Reply, Request};
-use presocks_proto::name::Name;
+use presocks_proto::name::{self, Name};
 
+use crate::errno::Errno;
 use crate::idn::{self, Converted};
 use crate::netlink::Families;
+use crate::sockaddr::{self, Given};
 use crate::{errno, ticket};
 
 /// The flags that only a look-up needs.
@@ -98,11 +100,67 @@ fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
         _ => return Err(libc::EAI_FAMILY),
     };
     let name = Name::new(node).filter(|name| !is_address(name)).ok_or(libc::EAI_NONAME)?;
-    match ticket::ask(&Request::Resolve { name, family }, None) {
-        Ok(Reply::Addresses(addresses)) => Ok(addresses),
+    match addresses_of(name, family) {
+        Ok(addresses) => Ok(addresses),
         Err(libc::ENOENT) => Err(libc::EAI_NONAME),
         _ => Err(libc::EAI_AGAIN),
     }
+}
+
+/// The name's addresses, as the broker has them; where a sandbox forbids to ask it, by libc's own look-up, in which the seccomp filter
+/// brings the query before the broker.
+///
+/// # Errors
+/// `ENOENT` for a name without such an address; others when the broker has no answer.
+pub(crate) fn addresses_of(name: Name, family: Family) -> Result<Addresses, Errno> {
+    match ticket::ask_unless_left(&Request::Resolve { name, family }) {
+        Some(Ok(Reply::Addresses(addresses))) => Ok(addresses),
+        Some(Ok(_)) => Err(libc::EAGAIN),
+        Some(Err(error)) => Err(error),
+        None => by_libc(&name, family),
+    }
+}
+
+fn by_libc(name: &Name, family: Family) -> Result<Addresses, Errno> {
+    let mut text = [0_u8; name::MAX + 1];
+    for (to, from) in text.iter_mut().zip(name.as_bytes()) {
+        *to = *from;
+    }
+    let hints = addrinfo {
+        ai_flags: 0,
+        ai_family: match family {
+            Family::Any => libc::AF_UNSPEC,
+            Family::V4 => libc::AF_INET,
+            Family::V6 => libc::AF_INET6,
+        },
+        ai_socktype: libc::SOCK_STREAM,
+        ..default_hints()
+    };
+    let mut list = null_mut();
+    // SAFETY: a string that ends with a NUL, no service, hints, and a place for the list.
+    let error =
+        unsafe { redhook::real!(getaddrinfo)(text.as_ptr().cast(), null(), &raw const hints, &raw mut list) };
+    match error {
+        0 => {}
+        libc::EAI_NONAME | libc::EAI_NODATA => return Err(libc::ENOENT),
+        _ => return Err(libc::EAGAIN),
+    }
+    let mut entry = list;
+    let addresses = core::iter::from_fn(|| {
+        // SAFETY: null, or an entry of libc's list, which is valid until it is freed.
+        let this = unsafe { entry.as_ref() }?;
+        entry = this.ai_next;
+        Some(this)
+    })
+    // SAFETY: an entry's address has the length that it says.
+    .filter_map(|entry| match unsafe { sockaddr::read(entry.ai_addr, entry.ai_addrlen) } {
+        Given::Ip(address) => Some(address.ip()),
+        _ => None,
+    })
+    .collect();
+    // SAFETY: the list is libc's.
+    unsafe { libc::freeaddrinfo(list) };
+    Ok(addresses)
 }
 
 /// An address that libc did not want, for its family or because this host has none of the kind, is not a name for that.

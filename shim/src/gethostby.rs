@@ -12,11 +12,12 @@ use core::ptr::null_mut;
 use core::str::FromStr;
 
 use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
-use presocks_proto::frame::{Family, Reply, Request};
+use presocks_proto::frame::Family;
 use presocks_proto::name::Name;
 
 use crate::errno::{self, Errno};
-use crate::ticket;
+use crate::getaddrinfo::addresses_of;
+use crate::getnameinfo::name_of;
 
 pub(crate) const HOST_NOT_FOUND: c_int = 1;
 pub(crate) const TRY_AGAIN: c_int = 2;
@@ -160,10 +161,9 @@ fn by_name(name: *const c_char, family: c_int, buffer: &mut Buffer) -> Result<ho
         return Err(Failure::NoName);
     }
     let asked = Name::new(name.to_bytes()).ok_or(Failure::NoName)?;
-    match ticket::ask(&Request::Resolve { name: asked, family: wanted }, None) {
-        Ok(Reply::Addresses(addresses)) => buffer.lay_out(name.to_bytes(), family, addresses.iter()),
+    match addresses_of(asked, wanted) {
+        Ok(addresses) => buffer.lay_out(name.to_bytes(), family, addresses.iter()),
         Err(error) => Err(Failure::Host(if error == libc::ENOENT { HOST_NOT_FOUND } else { TRY_AGAIN })),
-        Ok(_) => Err(Failure::Host(TRY_AGAIN)),
     }
 }
 
@@ -212,10 +212,10 @@ fn by_address(
         (_, Ok(v6)) => IpAddr::from(v6),
         _ => return Err(not_found),
     };
-    match ticket::ask(&Request::Reverse { address }, None) {
-        Ok(Reply::Name(name)) => buffer.lay_out(name.as_bytes(), family, [address].into_iter()),
-        Err(error) if error != libc::ENOENT => Err(Failure::Host(TRY_AGAIN)),
-        _ => Err(not_found),
+    match name_of(address) {
+        Ok(name) => buffer.lay_out(name.as_bytes(), family, [address].into_iter()),
+        Err(libc::ENOENT) => Err(not_found),
+        Err(_) => Err(Failure::Host(TRY_AGAIN)),
     }
 }
 

@@ -1,14 +1,17 @@
-//! getnameinfo: a stand-in's name, or a local one; nothing is asked of the DNS.
+//! getnameinfo: a stand-in's name, or a local one; no DNS server but the broker is asked.
 #![allow(unsafe_code)]
 
 use core::ffi::CStr;
+use core::net::{IpAddr, SocketAddr};
+use core::ptr::null_mut;
 
 use libc::{c_char, c_int, socklen_t};
 use presocks_proto::frame::{Reply, Request};
 use presocks_proto::name::{self, Name};
 
+use crate::errno::Errno;
 use crate::idn::{self, Converted};
-use crate::sockaddr::{self, Given};
+use crate::sockaddr::{self, Encoded, Given};
 use crate::ticket;
 
 /// netdb.h
@@ -34,8 +37,8 @@ redhook::hook! {
                 redhook::real!(getnameinfo)(address, len, host, host_len, service, service_len, flags)
             };
         };
-        let name = match ticket::ask(&Request::Reverse { address: asked.ip() }, None) {
-            Ok(Reply::Name(name)) => Some(name),
+        let name = match name_of(asked.ip()) {
+            Ok(name) => Some(name),
             _ if flags & libc::NI_NAMEREQD != 0 => return libc::EAI_NONAME,
             _ => None,
         };
@@ -58,6 +61,37 @@ redhook::hook! {
 /// Finds the real function.
 pub(crate) fn resolve() {
     let _ = redhook::real!(getnameinfo);
+}
+
+/// The address's name, as the broker has it; where a sandbox forbids to ask it, by libc's own look-up, in which the seccomp filter brings
+/// the query before the broker.
+///
+/// # Errors
+/// `ENOENT` for an address without a name; others when the broker has no answer.
+pub(crate) fn name_of(address: IpAddr) -> Result<Name, Errno> {
+    match ticket::ask_unless_left(&Request::Reverse { address }) {
+        Some(Ok(Reply::Name(name))) => Ok(name),
+        Some(Ok(_)) => Err(libc::EAGAIN),
+        Some(Err(error)) => Err(error),
+        None => by_libc(address),
+    }
+}
+
+fn by_libc(address: IpAddr) -> Result<Name, Errno> {
+    let encoded = Encoded::new(SocketAddr::new(address, 0));
+    let (address, len) = encoded.as_arguments();
+    let mut text = [0_u8; name::MAX + 1];
+    let (place, room) = (text.as_mut_ptr().cast(), text.len() as socklen_t);
+    // SAFETY: an address and its length, room for a name, none for a service.
+    let error =
+        unsafe { redhook::real!(getnameinfo)(address, len, place, room, null_mut(), 0, libc::NI_NAMEREQD) };
+    match error {
+        0 => {}
+        libc::EAI_NONAME => return Err(libc::ENOENT),
+        _ => return Err(libc::EAGAIN),
+    }
+    let text = CStr::from_bytes_until_nul(&text).unwrap_or(c"");
+    Name::new(text.to_bytes()).ok_or(libc::ENOENT)
 }
 
 /// Is this the address of a Unix socket?

@@ -63,9 +63,12 @@ pub(crate) fn state(fd: c_int) -> State {
 /// out again by [`Pending::abandon`].
 ///
 /// # Errors
-/// `ENETUNREACH` when there is no room, or the descriptor is not a socket; `EALREADY` when another thread was faster.
+/// `ENETUNREACH` when there is no room, or the descriptor is not a socket; `EPERM` or `EACCES` when a sandbox forbids to ask; `EALREADY` when another thread was faster.
 pub(crate) fn insert(fd: c_int, ticket: Ticket) -> Result<Pending, Errno> {
-    let cookie = sys::cookie(fd).map_err(|_| libc::ENETUNREACH)?;
+    let cookie = sys::cookie(fd).map_err(|error| match error {
+        libc::EPERM | libc::EACCES => error,
+        _ => libc::ENETUNREACH,
+    })?;
     let ticket_cookie = sys::cookie(ticket.number()).map_err(|_| libc::ENETUNREACH)?;
     sweep::sweep_now_and_then();
     let slot = match table::take() {

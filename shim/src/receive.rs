@@ -12,7 +12,7 @@ use crate::errno::fail;
 use crate::kernel_limits::{self, MOST_PARTS};
 use crate::pass::{self, at, int, returned};
 use crate::sockaddr::{self, Encoded, Given};
-use crate::{errno, flows, pending, session, transfer};
+use crate::{errno, flows, pending, session, ticket, transfer};
 
 redhook::hook! {
     // recvfrom(2). Changes: the sender, when it is the broker's. Passes: a call without an address. Safe in a signal handler. A cancellation point.
@@ -25,6 +25,11 @@ redhook::hook! {
         if address.is_null() {
             // SAFETY: the caller's own arguments.
             return unsafe { redhook::real!(recvfrom)(fd, data, len, flags, address, address_len) };
+        }
+        if ticket::is_left_to_the_filter() {
+            let arguments = [int(fd), at(data), len, int(flags), at(address), at(address_len)];
+            // SAFETY: the caller's own arguments. The broker shows the sender.
+            return returned(unsafe { pass::wait_unjudged(libc::SYS_recvfrom, arguments) });
         }
         // SAFETY: recvfrom(2) demands a length behind an address; without one the call fails.
         let room = unsafe { address_len.as_ref() }.copied().unwrap_or(0);
@@ -81,12 +86,16 @@ redhook::hook! {
         // SAFETY: recvmsg(2) demands a message header, or null, on which the call fails.
         let room = unsafe { message.as_ref() }.map_or(0, |header| header.msg_namelen);
         let arguments = [int(fd), at(message), int(flags), 0, 0, 0];
+        let is_left = ticket::is_left_to_the_filter();
+        let receive = if is_left { pass::wait_unjudged } else { pass::wait };
         // SAFETY: the caller's own arguments.
-        let result = unsafe { pass::wait(libc::SYS_recvmsg, arguments) };
+        let result = unsafe { receive(libc::SYS_recvmsg, arguments) };
         // SAFETY: as above.
         if let (Ok(_), Some(header)) = (result, unsafe { message.as_mut() }) {
-            // SAFETY: recvmsg(2) demands `room` writable bytes at `msg_name`.
-            unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, room) };
+            if !is_left {
+                // SAFETY: recvmsg(2) demands `room` writable bytes at `msg_name`.
+                unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, room) };
+            }
             // SAFETY: the kernel has written as many bytes of control messages as it says.
             unsafe { adopt_received(header) };
         }
@@ -114,15 +123,19 @@ redhook::hook! {
             }
         }
         let arguments = [int(fd), at(messages), count as usize, int(flags), at(timeout), 0];
+        let is_left = ticket::is_left_to_the_filter();
+        let receive = if is_left { pass::wait_unjudged } else { pass::wait };
         // SAFETY: the caller's own arguments.
-        let result = unsafe { pass::wait(libc::SYS_recvmmsg, arguments) };
+        let result = unsafe { receive(libc::SYS_recvmmsg, arguments) };
         for (place, room) in (0..result.unwrap_or(0)).zip(&rooms) {
             // SAFETY: recvmmsg(2) demands `count` message headers; the call took no more.
             let header = unsafe { messages.add(place) };
             // SAFETY: as above.
             let header = unsafe { &mut (*header).msg_hdr };
-            // SAFETY: recvmmsg(2) demands at least `room` writable bytes at `msg_name`.
-            unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, (*room).into()) };
+            if !is_left {
+                // SAFETY: recvmmsg(2) demands at least `room` writable bytes at `msg_name`.
+                unsafe { show_sender(fd, header.msg_name.cast(), &mut header.msg_namelen, (*room).into()) };
+            }
             // SAFETY: the kernel has written as many bytes of control messages as it says.
             unsafe { adopt_received(header) };
         }

@@ -10,7 +10,7 @@ use presocks_proto::session::Queue;
 
 use crate::errno::{Errno, fail};
 use crate::pass::{self, at, int, returned};
-use crate::ticket::{Ticket, report_gone};
+use crate::ticket::{self, Ticket, report_gone};
 use crate::{socket, sys};
 
 redhook::hook! {
@@ -54,17 +54,17 @@ pub(crate) fn resolve() {
 /// bound to another device and connected here.
 fn set_device(fd: c_int, (level, name): (c_int, c_int), value: &[u8]) -> Result<(), Errno> {
     // What is no socket is not given away.
-    sys::cookie(fd)?;
+    if let Err(error) = sys::cookie(fd)
+        && ticket::forbidden(error).is_none_or(|_| !pass::filter_stands())
+    {
+        return Err(error);
+    }
+    if ticket::is_left_to_the_filter() {
+        return set_unjudged(fd, (level, name), value);
+    }
     let ticket = match Ticket::open(Queue::AtOnce) {
         Ok(ticket) => ticket,
-        Err(_) if pass::filter_stands() => {
-            let arguments = [int(fd), int(level), int(name), at(value.as_ptr()), value.len(), 0];
-            // SAFETY: pointer and length are those of the value.
-            let result = unsafe { pass::call_unjudged(libc::SYS_setsockopt, arguments) };
-            return result
-                .map(drop)
-                .map_err(|error| if error == libc::ENOSYS { report_gone() } else { error });
-        }
+        Err(_) if pass::filter_stands() => return set_unjudged(fd, (level, name), value),
         Err(why) => return Err(why.report()),
     };
     let (level, name) = (level.cast_unsigned(), u16::try_from(name).map_err(|_| libc::ENOPROTOOPT)?);
@@ -72,4 +72,12 @@ fn set_device(fd: c_int, (level, name): (c_int, c_int), value: &[u8]) -> Result<
         Reply::Done { .. } => Ok(()),
         _ => Err(libc::ENETUNREACH),
     }
+}
+
+/// The seccomp filter brings the call before the broker.
+fn set_unjudged(fd: c_int, (level, name): (c_int, c_int), value: &[u8]) -> Result<(), Errno> {
+    let arguments = [int(fd), int(level), int(name), at(value.as_ptr()), value.len(), 0];
+    // SAFETY: pointer and length are those of the value.
+    let result = unsafe { pass::call_unjudged(libc::SYS_setsockopt, arguments) };
+    result.map(drop).map_err(|error| if error == libc::ENOSYS { report_gone() } else { error })
 }

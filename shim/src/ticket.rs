@@ -12,9 +12,22 @@ use presocks_proto::frame::{self, Reply, Request};
 use presocks_proto::session::{Queue, RENDEZVOUS_LEN, Session};
 
 use crate::errno::Errno;
-use crate::{session, sys};
+use crate::{pass, session, sys};
 
 const GONE: &[u8] = b"presocks: the broker is gone: network access refused\n";
+
+/// The line that says which call a sandbox of the program's forbids.
+macro_rules! forbids {
+    ($call:literal) => {
+        concat!(
+            "presocks: a sandbox of this program (a seccomp filter, say) forbids ",
+            $call,
+            ", by which the broker is asked, and the backstop is not there to ask instead: network access refused; ",
+            "allow the call, or run presocks with its backstop\n"
+        )
+        .as_bytes()
+    };
+}
 
 const NO_SESSION: &[u8] =
     b"presocks: no session in the environment (PRESOCKS_SESSION): network access refused\n";
@@ -43,6 +56,47 @@ pub(crate) enum NoTicket {
     Descriptor,
     /// Nobody listens at the rendezvous: the broker is gone, or in another network namespace.
     Broker,
+    /// A sandbox of the program's forbids a call that it takes.
+    Forbidden(Forbidden),
+}
+
+/// What a sandbox of the program's forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forbidden {
+    Socket,
+    Connect,
+    Send,
+    Options,
+}
+
+impl Forbidden {
+    fn line(self) -> &'static [u8] {
+        match self {
+            Self::Socket => forbids!("socket(AF_UNIX, SOCK_SEQPACKET)"),
+            Self::Connect => forbids!("connect() on Unix sockets"),
+            Self::Send => forbids!("sendmsg()"),
+            Self::Options => forbids!("getsockopt()"),
+        }
+    }
+
+    /// The same, once it has been noted.
+    fn noted(self) -> NoTicket {
+        IS_FORBIDDEN.store(true, Ordering::Relaxed);
+        NoTicket::Forbidden(self)
+    }
+}
+
+/// Has a sandbox of this process's been found to forbid what it takes to ask the broker? It stays.
+static IS_FORBIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// Is this process so confined that its calls are better left to the seccomp filter, which brings them before the broker?
+pub(crate) fn is_left_to_the_filter() -> bool {
+    IS_FORBIDDEN.load(Ordering::Relaxed) && pass::filter_stands()
+}
+
+/// Is this how a sandbox refuses a call of ours, which without one cannot fail so? `None`: no.
+pub(crate) fn forbidden(error: Errno) -> Option<NoTicket> {
+    matches!(error, libc::EPERM | libc::EACCES | libc::ENOSYS).then(|| Forbidden::Options.noted())
 }
 
 impl NoTicket {
@@ -52,6 +106,7 @@ impl NoTicket {
             Self::Session => complain(false, NO_SESSION),
             Self::Descriptor => {}
             Self::Broker => return report_gone(),
+            Self::Forbidden(what) => complain(is_quiet(), what.line()),
         }
         libc::ENETUNREACH
     }
@@ -59,8 +114,12 @@ impl NoTicket {
 
 /// Says that the broker is gone. `ENETUNREACH`.
 pub(crate) fn report_gone() -> Errno {
-    complain(session::current().is_some_and(|session| session.quiet), GONE);
+    complain(is_quiet(), GONE);
     libc::ENETUNREACH
+}
+
+fn is_quiet() -> bool {
+    session::current().is_some_and(|session| session.quiet)
 }
 
 /// An open ticket; closed when dropped.
@@ -76,7 +135,10 @@ impl Ticket {
     /// A socket for a ticket, not yet connected.
     pub(crate) fn new() -> Result<Self, NoTicket> {
         let session = session::current().ok_or(NoTicket::Session)?;
-        let fd = sys::own_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET).map_err(|_| NoTicket::Descriptor)?;
+        let fd = sys::own_socket(libc::AF_UNIX, libc::SOCK_SEQPACKET).map_err(|error| match error {
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => NoTicket::Descriptor,
+            _ => Forbidden::Socket.noted(),
+        })?;
         Ok(Self { fd, session })
     }
 
@@ -118,7 +180,7 @@ impl Ticket {
     /// Sends the request, with the program's socket where it carries one.
     ///
     /// # Errors
-    /// `ENETUNREACH` when the broker cannot be told; `EAGAIN` when too many descriptors are on their way (unix(7)).
+    /// `ENETUNREACH` when the broker cannot be told; `EPERM` when a sandbox forbids it; `EAGAIN` when too many descriptors are on their way (unix(7)).
     pub(crate) fn send(&self, request: &Request, socket: Option<c_int>) -> Result<(), Errno> {
         let attached = if request.carries_socket() { socket } else { None };
         if attached.is_some() && !self.is_brokers() {
@@ -134,6 +196,7 @@ impl Ticket {
                 }
                 // As many sockets are on their way as this process may have open, of all this user's (unix(7)): the broker has others to take first.
                 Err(libc::ETOOMANYREFS) => sys::pause(),
+                Err(error) if forbidden(error).is_some() => return Err(libc::EPERM),
                 result => return result.map_err(|_| report_gone()),
             }
         }
@@ -148,6 +211,7 @@ impl Ticket {
         loop {
             match sys::connect(self.fd, &address) {
                 Err(libc::EINTR) => {}
+                Err(error) if forbidden(error).is_some() => return Err(Forbidden::Connect.noted()),
                 result => return result.map_err(|_| NoTicket::Broker),
             }
         }
@@ -213,7 +277,10 @@ impl Ticket {
     /// # Errors
     /// `ENETUNREACH` when the broker does not answer; the errno that it answers.
     pub(crate) fn ask(self, request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
-        self.send(request, socket)?;
+        self.send(request, socket).map_err(|error| match error {
+            libc::EPERM => Forbidden::Send.noted().report(),
+            error => error,
+        })?;
         loop {
             match self.wait_by(sys::receive) {
                 Ok(Outcome::Reply(Reply::Done { errno })) if errno != 0 => return Err(errno),
@@ -237,6 +304,18 @@ impl Drop for Ticket {
 /// `ENETUNREACH` when there is no broker to ask; the errno that the broker answers.
 pub(crate) fn ask(request: &Request, socket: Option<c_int>) -> Result<Reply, Errno> {
     Ticket::open(request.queue()).map_err(NoTicket::report)?.ask(request, socket)
+}
+
+/// As [`ask`]. `None`: a sandbox forbids it, and libc's own calls, which the seccomp filter brings before the broker, are to do instead.
+pub(crate) fn ask_unless_left(request: &Request) -> Option<Result<Reply, Errno>> {
+    if is_left_to_the_filter() {
+        return None;
+    }
+    match Ticket::open(request.queue()) {
+        Ok(ticket) => Some(ticket.ask(request, None)),
+        Err(_) if is_left_to_the_filter() => None,
+        Err(why) => Some(Err(why.report())),
+    }
 }
 
 /// One line on stderr, once per process, when there is no broker to say it. Not into a socket: a server's descriptor 2

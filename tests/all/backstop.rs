@@ -2,6 +2,7 @@
 //! system calls. What cannot be proxied is refused; nothing leaks.
 
 mod abi;
+pub(crate) mod confined;
 mod crowd;
 mod errors;
 mod filters;

@@ -51,7 +51,7 @@ pub(crate) enum Call {
     /// getsockname(2).
     OwnName { fd: RawFd, address: u64, len: u64 },
     /// seccomp(2) for a filter with a listener.
-    Supervise,
+    Supervise { filter: u64 },
 }
 
 /// `struct msghdr`.
@@ -134,6 +134,7 @@ pub(crate) fn decode(notification: &Notification) -> io::Result<Option<(Call, La
 }
 
 fn direct(abi: &Abi, number: u32, arguments: [u64; 6]) -> Option<Call> {
+    let [_, _, third, ..] = arguments;
     let call = match number {
         n if n == abi.socket => within_socketcall::SOCKET,
         n if n == abi.connect => within_socketcall::CONNECT,
@@ -148,7 +149,7 @@ fn direct(abi: &Abi, number: u32, arguments: [u64; 6]) -> Option<Call> {
         n if n == abi.bind => within_socketcall::BIND,
         n if n == abi.listen => within_socketcall::LISTEN,
         n if n == abi.getsockname => within_socketcall::GETSOCKNAME,
-        n if n == abi.seccomp => return Some(Call::Supervise),
+        n if n == abi.seccomp => return Some(Call::Supervise { filter: third }),
         _ => return None,
     };
     of_kind(call, arguments)

@@ -1,9 +1,12 @@
 //! Datagrams of programs that the shim cannot see: static, musl, Go, with a cleared environment.
 
+use std::path::Path;
+
 use presocks_tests::{Build, missing};
 
 use super::scene::Scene;
 use crate::backstop::after;
+use crate::backstop::confined::SANDBOXES;
 
 /// `tests/programs/udp_plain.c` in this build, after these words.
 #[track_caller]
@@ -39,6 +42,19 @@ fn a_program_with_a_cleared_environment_talks() {
 #[test]
 fn a_program_that_the_shim_sees_talks() {
     talks_as_ever(Build::Shared, &[]);
+}
+
+#[test]
+fn a_program_talks_in_a_sandbox_that_forbids_the_shim_to_ask_the_broker() {
+    if missing(Build::Shared.needs()) {
+        return;
+    }
+    let Some(scene) = Scene::set() else { return };
+    let forbidding = Build::Shared.of(&scene.lab, "forbidding", &[]);
+    let program = Build::Shared.of(&scene.lab, "udp_plain", &[]);
+    for what in SANDBOXES {
+        scene.same_bare_and_wrapped(&[&forbidding, Path::new(what), &program], &[&scene.dante]);
+    }
 }
 
 #[test]
