@@ -16,6 +16,7 @@ mod print;
 mod profile;
 mod proxy_variables;
 mod routes;
+mod text;
 mod value;
 
 use std::ffi::OsString;
@@ -24,12 +25,12 @@ use std::rc::Rc;
 
 pub(crate) use environment::VARIABLES;
 use environment::{Environment, PROFILE};
-use place::{Format, Text};
 pub(crate) use place::{Place, Said};
 pub(crate) use print::print;
 pub(crate) use profile::{Isolate, Order, Profile, Rule};
 pub(crate) use proxy_variables::Taken;
 pub(crate) use routes::routes;
+use text::{Format, Text};
 pub(crate) use value::{List, Seconds, name_server};
 
 /// What the command line says of where the configuration is.

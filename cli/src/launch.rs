@@ -20,7 +20,7 @@ use rustix::net::{
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::args::{Backstop, Bind, Typed};
+use crate::args::Typed;
 use crate::backstop::filter;
 use crate::backstop::install::{Denied, stands};
 use crate::broker;
@@ -28,6 +28,7 @@ use crate::config::Taken;
 use crate::exit::{Exit, say};
 use crate::library::SHIM_PREFIX;
 use crate::message::{Front, Message, Messenger};
+use crate::options::{Backstop, Bind};
 use crate::preflight::{self, Obstacle};
 use crate::process::{self, DescriptorLimit, Forked, SignalMask, fork};
 use crate::settings::{self, Settings, Talk};

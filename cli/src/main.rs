@@ -20,6 +20,7 @@ mod kernel_route;
 mod launch;
 mod library;
 mod message;
+mod options;
 mod policy;
 mod preflight;
 mod process;

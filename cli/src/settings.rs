@@ -12,9 +12,10 @@ use presocks_proto::name::Name;
 use presocks_proto::session;
 use presocks_proto::socks5::Target;
 
-use crate::args::{Backstop, Bind, Typed, Udp};
+use crate::args::Typed;
 use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Taken, Wanted};
 use crate::exit::say;
+use crate::options::{Backstop, Bind, Udp};
 use crate::policy;
 use crate::proxy::{Host, Place, Proxy, Read};
 use crate::route::explain::{Limits, Question};

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser as _};
 
-use super::{Backstop, Bind, Mode, Typed, Udp};
+use super::{Mode, Typed};
 use crate::config::{Isolate, List, Order, Place, Profile, Rule, Said, Seconds, Wanted};
 use crate::exit::Exit;
+use crate::options::{Backstop, Bind, Udp};
 use crate::route::explain::Question;
 use crate::route::rule;
 

@@ -40,7 +40,7 @@ use super::dns::{NameServer, Transport};
 use super::peers::Peers;
 use super::program::Program;
 use super::report::Report;
-use crate::args::Udp;
+use crate::options::Udp;
 use crate::policy::{Addressed, Policy};
 use crate::socket::source::may_be_answered_elsewhere;
 use crate::socket::{canonical, leaves_loopback, network_namespace, own_address, peer_of};

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use zeroize::Zeroizing;
 
 use super::excerpt;
-use super::place::{self, Format, Place, Text};
+use super::place::{self, Place};
 use super::profile::Profile;
+use super::text::{Format, Text};
 
 /// Reads a file.
 ///

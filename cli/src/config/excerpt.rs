@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::place::{Format, Text};
+use super::text::{Format, Text};
 
 const HIDDEN: &str = "***";
 

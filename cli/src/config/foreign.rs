@@ -15,7 +15,8 @@ use std::rc::Rc;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::place::{Format, Place, Said, Text};
+use super::place::{Place, Said};
+use super::text::{Format, Text};
 
 /// What a file is, by its name and by what stands in it.
 pub(super) fn recognise(path: &Path, content: &str) -> Format {

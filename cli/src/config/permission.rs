@@ -5,7 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Profile;
-use super::place::{Said, Text};
+use super::place::Said;
+use super::text::Text;
 use crate::proxy::Proxy;
 
 /// Group and others.

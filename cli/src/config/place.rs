@@ -7,15 +7,14 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Spanned;
-use zeroize::Zeroizing;
 
 use super::excerpt;
+use super::text::{Format, Text};
 
 /// Something, and where it was said. It may be a password: what is shown is the place.
 #[derive(Clone)]
@@ -31,27 +30,6 @@ pub(crate) enum Place {
     Part(Rc<Text>, Range<usize>),
     /// In an option or a variable of this name.
     Named(Rc<str>),
-}
-
-/// A file that has been read.
-pub(crate) struct Text {
-    /// Its path, as it is to be shown.
-    pub(crate) name: String,
-    /// What relative paths in it start from.
-    pub(crate) directory: PathBuf,
-    pub(crate) content: Zeroizing<String>,
-    pub(crate) format: Format,
-}
-
-/// What a file holds: it decides what may be shown of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    Toml,
-    /// A URL per line.
-    Proxies,
-    Proxychains,
-    Torsocks,
-    Dante,
 }
 
 impl<T> Said<T> {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::place::{Place, Said};
 use super::value::{List, Seconds};
-use crate::args::{Backstop, Bind, Udp};
+use crate::options::{Backstop, Bind, Udp};
 use crate::route::{self, Criteria};
 
 /// Words of `via` and `default` that no chain or proxy can have for a name.

@@ -24,7 +24,7 @@ use super::accepted::Come;
 use super::connections::Connection;
 use super::sockets::{self, Identity};
 use super::{Bindings, Families, usable};
-use crate::args::Bind;
+use crate::options::Bind;
 use crate::socket::{Socket, stay_on_loopback, waiting_connections};
 use crate::upstream::dialer::{Listening, shown as path_of};
 use crate::upstream::failure::Failure;

@@ -11,9 +11,9 @@ use rustix::net::sockopt;
 
 use super::Datagrams;
 use super::refusal::Refusal;
-use crate::args::Udp;
 use crate::broker::program::Program;
 use crate::kernel_route::is_broadcast;
+use crate::options::Udp;
 use crate::policy::{NAME_SERVER_PORT, Server, Way, is_at};
 
 use crate::route::{Protocol, Unproxied};

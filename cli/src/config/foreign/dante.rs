@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::environment::Environment;
-use super::super::place::{Place, Said, Text};
+use super::super::place::{Place, Said};
 use super::super::profile::{Profile, Rule};
+use super::super::text::Text;
 use super::super::value::{List, Seconds};
 use route::{Route, Via};
 use token::{Statement, Token};

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::super::place::{Place, Said, Text};
+use super::super::place::{Place, Said};
 use super::super::profile::{Order, Profile, Rule};
+use super::super::text::Text;
 use super::super::value::{List, Seconds};
 use super::{Line, url};
 

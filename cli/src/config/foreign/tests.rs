@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::super::environment::Environment;
-use super::super::place::{Format, Text};
 use super::super::profile::{Order, Profile};
+use super::super::text::{Format, Text};
 use super::*;
 
 fn text(format: Format, content: &str) -> Rc<Text> {

@@ -5,11 +5,12 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::super::place::{Place, Said, Text};
+use super::super::place::{Place, Said};
 use super::super::profile::{Isolate, Profile};
+use super::super::text::Text;
 use super::super::value::List;
 use super::{Line, url};
-use crate::args::Udp;
+use crate::options::Udp;
 
 /// torsocks' own default.
 const ONIONS: &str = "127.42.42.0/24";

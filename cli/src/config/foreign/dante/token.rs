@@ -4,7 +4,8 @@ use std::iter::Peekable;
 use std::rc::Rc;
 use std::vec::IntoIter;
 
-use super::super::super::place::{Place, Said, Text};
+use super::super::super::place::{Place, Said};
+use super::super::super::text::Text;
 
 pub(super) enum Token {
     /// A word with a colon behind it.
