@@ -4,19 +4,9 @@
 //! and hands them to [`Handshake::handle_input`] in pieces of any size. No handshake asks for a byte beyond the proxy's reply: the
 //! byte after it belongs to the program, and may already be waiting.
 
+pub use crate::step::Step;
 use crate::target::Target;
 use crate::{http, socks4, socks5};
-
-/// What the caller does next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Send all of these bytes, then ask again.
-    Send(&'a [u8]),
-    /// Receive between one and this many bytes, hand them to the handshake, then ask again.
-    Receive(usize),
-    /// The far end is connected, and the next byte from the proxy is the program's; or there is an association, or the proxy listens (BIND).
-    Connected,
-}
 
 /// One request to one proxy.
 #[derive(Debug)]

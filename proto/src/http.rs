@@ -10,7 +10,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::buffer::Buffer;
-use crate::handshake::Step;
+use crate::step::Step;
 use crate::target::{Host, Target};
 
 /// Most bytes of all headers together, those of responses with 1xx among them.

@@ -27,4 +27,5 @@ pub mod session;
 pub mod socks4;
 pub mod socks5;
 pub mod standin;
+mod step;
 pub mod target;

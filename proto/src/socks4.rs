@@ -8,7 +8,7 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
 use crate::buffer::Buffer;
-use crate::handshake::Step;
+use crate::step::Step;
 use crate::target::{Host, Target};
 
 const VERSION: u8 = 4;

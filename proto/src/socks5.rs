@@ -12,8 +12,8 @@ use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::buffer::Buffer;
-pub use crate::handshake::Step;
 use crate::name::Name;
+pub use crate::step::Step;
 pub use crate::target::{Host, Target};
 
 const VERSION: u8 = 5;
