@@ -6,7 +6,7 @@ use crate::proxy::Real;
 use crate::stage::{FAR, Stage, Wrapping, find};
 use crate::table::{Amount, Row, median};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, origin, task};
+use crate::{Outcome, origin, words};
 
 const CALLS: usize = 400_000;
 /// Of those that go by the broker.
@@ -25,10 +25,10 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let presocks = Wrapping::Presocks(proxy.address);
     let mut rows = Vec::new();
     for (what, call, count) in [
-        ("a call that the filter lets pass (getppid)", task::FREE, CALLS),
-        ("a caught call that goes on (connect, Unix)", task::CAUGHT, CAUGHT_CALLS),
+        ("a call that the filter lets pass (getppid)", words::FREE, CALLS),
+        ("a caught call that goes on (connect, Unix)", words::CAUGHT, CAUGHT_CALLS),
     ] {
-        let words: &[&str] = &[task::CALLS, call];
+        let words: &[&str] = &[words::CALLS, call];
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..PAIRS {
             let mut workers = [
@@ -54,10 +54,10 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
 /// Without LD_PRELOAD the filter alone sees the connect.
 fn connects(stage: &Stage, presocks: Wrapping) -> Outcome<Row> {
     let far = origin::silent(FAR)?.to_string();
-    let words: &[&str] = &[task::CONNECTS, &far];
+    let words: &[&str] = &[words::CONNECTS, &far];
     let env = find("env").ok_or("no env here")?;
     let mut unseen = stage.command(presocks, Path::new(&env))?;
-    unseen.args(["-u", "LD_PRELOAD"]).arg(stage.this()).arg(task::FLAG).args(words);
+    unseen.args(["-u", "LD_PRELOAD"]).arg(stage.this()).arg(words::FLAG).args(words);
     let mut workers =
         [Worker::spawn("caught", &mut unseen)?, Worker::start(stage, "seen by the shim", presocks, words)?];
     let connects = stage.amount(CONNECTS, CONNECTS / 5);

@@ -4,7 +4,7 @@ use crate::proxy::Real;
 use crate::stage::{FAR, HOPS, Stage, Wrapping};
 use crate::table::{Budget, Row};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, origin, task};
+use crate::{Outcome, origin, words};
 
 const CONNECTS: usize = 600;
 /// Connects per turn.
@@ -16,7 +16,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let addresses = proxies.each_ref().map(|proxy| proxy.address);
     let [first, ..] = addresses;
     let far = origin::silent(FAR)?.to_string();
-    let words: &[&str] = &[task::CONNECTS, &far];
+    let words: &[&str] = &[words::CONNECTS, &far];
     let mut workers = vec![
         Worker::start(stage, "presocks", Wrapping::PresocksChain(addresses), words)?,
         Worker::start(stage, "presocks, one proxy", Wrapping::Presocks(first), words)?,

@@ -4,7 +4,7 @@ use crate::proxy::Real;
 use crate::stage::{FAR, Stage, Wrapping};
 use crate::table::{Budget, Row};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, origin, task};
+use crate::{Outcome, origin, words};
 
 const CONNECTS: usize = 1000;
 /// Connects per turn.
@@ -15,8 +15,8 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let proxy = Real::start(stage)?;
     let far = origin::silent(FAR)?.to_string();
     let near = proxy.address.to_string();
-    let plain: &[&str] = &[task::CONNECTS, &far];
-    let socks: &[&str] = &[task::CONNECTS, &far, &near];
+    let plain: &[&str] = &[words::CONNECTS, &far];
+    let socks: &[&str] = &[words::CONNECTS, &far, &near];
     let presocks = Wrapping::Presocks(proxy.address);
     let mut workers = vec![
         Worker::start(stage, "presocks", presocks, plain)?,

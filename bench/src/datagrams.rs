@@ -4,8 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::task::{answer, each, mean};
-use crate::{Outcome, proxy, task, udp};
+use crate::measure::{answer, each, mean};
+use crate::{Outcome, proxy, udp, words};
 
 /// Far longer than a datagram takes; one that is lost ends the work.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,28 +20,28 @@ const PAYLOAD: [u8; 64] = [b'x'; 64];
 pub(crate) fn run(way: &str, far: SocketAddrV4, proxy: Option<SocketAddr>) -> Outcome<()> {
     let socket = || Socket::new(proxy);
     match way {
-        task::PEER => {
+        words::PEER => {
             let socket = socket()?;
             socket.connect(far)?;
             answer(mean(|| socket.exchange_with_peer(far)))
         }
-        task::ANYBODY => {
+        words::ANYBODY => {
             let socket = socket()?;
             answer(mean(|| socket.exchange(far)))
         }
-        task::FLIGHT => answer(flights(socket()?, |_| far)),
-        task::NEW => answer(flights(socket()?, |number| udp::destination(far, number))),
-        task::MANY => {
+        words::FLIGHT => answer(flights(socket()?, |_| far)),
+        words::NEW => answer(flights(socket()?, |number| udp::destination(far, number))),
+        words::MANY => {
             let mut flights = flights(socket()?, |number| udp::destination(far, number));
             flights(udp::DESTINATIONS)?;
             answer(flights)
         }
-        task::SOCKETS => answer(each(|| {
+        words::SOCKETS => answer(each(|| {
             let socket = socket()?;
             socket.exchange(far)?;
             Ok(socket)
         })),
-        task::KEPT_SOCKETS => {
+        words::KEPT_SOCKETS => {
             let mut kept = Vec::new();
             answer(mean(|| {
                 let socket = socket()?;

@@ -10,7 +10,7 @@ use crate::stage::{Stage, Wrapping};
 use crate::system::Pinned;
 use crate::table::{Amount, Row, median};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, origin, proxy, task};
+use crate::{Outcome, origin, proxy, words};
 
 /// Queries per turn: whole flights.
 const TURN: usize = 512;
@@ -28,12 +28,12 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let presocks = Wrapping::Presocks(proxy::scripted(Duration::ZERO)?);
     let echo = origin::echo()?.to_string();
     let contestants: [(&str, Wrapping, &[&str]); 6] = [
-        ("queries over UDP", presocks, &[task::QUERIES, task::ALONE, SERVER]),
-        ("queries in flight over UDP", presocks, &[task::QUERIES, task::FLIGHT, SERVER]),
-        ("queries in flight over TCP", presocks, &[task::QUERIES, task::STREAM, SERVER]),
-        ("getaddrinfo", presocks, &[task::LOOK_UPS]),
-        ("a bare echo", Wrapping::Bare, &[task::QUERIES, task::ALONE, &echo, task::ECHO]),
-        ("a bare echo in flight", Wrapping::Bare, &[task::QUERIES, task::FLIGHT, &echo, task::ECHO]),
+        ("queries over UDP", presocks, &[words::QUERIES, words::ALONE, SERVER]),
+        ("queries in flight over UDP", presocks, &[words::QUERIES, words::FLIGHT, SERVER]),
+        ("queries in flight over TCP", presocks, &[words::QUERIES, words::STREAM, SERVER]),
+        ("getaddrinfo", presocks, &[words::LOOK_UPS]),
+        ("a bare echo", Wrapping::Bare, &[words::QUERIES, words::ALONE, &echo, words::ECHO]),
+        ("a bare echo in flight", Wrapping::Bare, &[words::QUERIES, words::FLIGHT, &echo, words::ECHO]),
     ];
     let mut samples = contestants.map(|_| Vec::new());
     for _ in 0..SETS {

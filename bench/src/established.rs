@@ -10,7 +10,7 @@ use crate::stage::{FAR, Stage, Wrapping};
 use crate::system::Pinned;
 use crate::table::{Amount, Budget, Row, median};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, proxy, task};
+use crate::{Outcome, proxy, words};
 
 const ROUND_TRIPS: usize = 200_000;
 /// Round trips per turn.
@@ -29,8 +29,8 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let round_trips = stage.amount(ROUND_TRIPS, ROUND_TRIPS / 10);
     let mut rows = Vec::new();
     for (way, calls) in WAYS {
-        let plain: &[&str] = &[task::PING, way, &far];
-        let socks: &[&str] = &[task::PING, way, &far, &near];
+        let plain: &[&str] = &[words::PING, way, &far];
+        let socks: &[&str] = &[words::PING, way, &far, &near];
         let (mut caught, mut ours, mut native) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..PAIRS {
             let mut workers = [

@@ -4,13 +4,13 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use crate::measure::{answer, mean};
 use crate::proxy::Real;
 use crate::stage::{Stage, Wrapping};
 use crate::system;
 use crate::table::{Amount, Budget, Row, median};
-use crate::task::{answer, mean};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, task};
+use crate::{Outcome, words};
 
 const CALLS: usize = 20_000;
 /// Pairs of workers: see `established`.
@@ -43,7 +43,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for (call, what) in CALLS_BY_NAME {
         let directory = stage.directory().to_string_lossy();
-        let words: &[&str] = &[task::LOCAL, call, &directory];
+        let words: &[&str] = &[words::LOCAL, call, &directory];
         let (mut ours, mut bare) = (Vec::new(), Vec::new());
         for _ in 0..PAIRS {
             let mut workers = [
@@ -66,7 +66,7 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     Ok(rows)
 }
 
-/// The worker's side: [`task::LOCAL`].
+/// The worker's side: [`words::LOCAL`].
 ///
 /// # Errors
 /// The first failure.

@@ -18,6 +18,7 @@ mod datagrams;
 mod dns;
 mod established;
 mod local;
+mod measure;
 mod memory;
 mod origin;
 mod parallel;
@@ -31,6 +32,7 @@ mod table;
 mod task;
 mod tls;
 mod udp;
+mod words;
 mod worker;
 
 use std::env;
@@ -68,7 +70,7 @@ const BUSY: f64 = 1.5;
 fn main() -> ExitCode {
     let mut words: Vec<String> = env::args().skip(1).collect();
     let done = match words.split_first() {
-        Some((flag, task)) if flag == task::FLAG => task::run(task),
+        Some((flag, task)) if flag == words::FLAG => task::run(task),
         _ => {
             let all = words.len();
             words.retain(|word| word != "--quick");

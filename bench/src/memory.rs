@@ -12,7 +12,7 @@ use crate::proxy::Real;
 use crate::stage::{FAR, Stage, Wrapping, find};
 use crate::table::{Amount, Budget, Row};
 use crate::worker::Worker;
-use crate::{Outcome, origin, process, system, task};
+use crate::{Outcome, origin, process, system, words};
 
 const CONNECTS: usize = 1000;
 const BROKER_MOST: f64 = 6.0 * 1024.0 * 1024.0;
@@ -30,7 +30,7 @@ fn broker(stage: &Stage) -> Outcome<Vec<Row>> {
     let proxy = Real::start(stage)?;
     let far = origin::silent(FAR)?.to_string();
     let wrapping = Wrapping::Presocks(proxy.address);
-    let mut worker = Worker::start(stage, "names", wrapping, &[task::NAMES, &far])?;
+    let mut worker = Worker::start(stage, "names", wrapping, &[words::NAMES, &far])?;
     // It is at work once it answers.
     worker.ask(1)?;
     let broker = process::child_named(worker.pid(), process::BROKER)?;
@@ -49,7 +49,7 @@ fn broker(stage: &Stage) -> Outcome<Vec<Row>> {
     };
     let mut all = rows("at first")?;
     worker.ask(CONNECTS)?;
-    let names = CONNECTS * task::NAMES_PER_CONNECT;
+    let names = CONNECTS * words::NAMES_PER_CONNECT;
     all.extend(rows(&format!("after {CONNECTS} connects, {names} names"))?);
     Ok(all)
 }
@@ -92,8 +92,8 @@ fn busy(stage: &Stage) -> Outcome<Row> {
         Ok(Amount::Memory(process::private_memory(pid)?))
     };
     let presocks = Wrapping::Presocks(proxy.address);
-    let ours = memory(presocks, &[task::CONNECTS, &far])?;
-    let native = memory(Wrapping::Bare, &[task::CONNECTS, &far, &near])?;
+    let ours = memory(presocks, &[words::CONNECTS, &far])?;
+    let native = memory(Wrapping::Bare, &[words::CONNECTS, &far, &near])?;
     Ok(Row {
         what: format!("private memory after {CONNECTS} connects"),
         presocks: ours,

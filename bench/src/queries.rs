@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, ToSocketAddrs as _
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::task::{answer, mean};
-use crate::{Outcome, task};
+use crate::measure::{answer, mean};
+use crate::{Outcome, words};
 
 /// Far longer than an answer takes; one that is lost ends the work.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,9 +27,9 @@ type Check = fn(&[u8], &[u8]) -> bool;
 /// The first failure, and the first reply that is not right.
 pub(crate) fn run(way: &str, server: SocketAddrV4, is_right: Check) -> Outcome<()> {
     match way {
-        task::ALONE => over_udp(server, 1, is_right),
-        task::FLIGHT => over_udp(server, FLIGHT, is_right),
-        task::STREAM => over_tcp(server, is_right),
+        words::ALONE => over_udp(server, 1, is_right),
+        words::FLIGHT => over_udp(server, FLIGHT, is_right),
+        words::STREAM => over_tcp(server, is_right),
         _ => Err("not a way to ask a name server".into()),
     }
 }

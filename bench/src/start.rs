@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::stage::{Stage, Wrapping};
 use crate::table::{Amount, Budget, Row, median};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, process, task};
+use crate::{Outcome, process, words};
 
 const PROGRAM: &str = "/bin/true";
 /// Nobody connects, so nobody need listen.
@@ -53,7 +53,7 @@ fn whole(stage: &Stage) -> Outcome<Vec<Row>> {
 
 /// The program alone, from a worker that has been wrapped: what the preloaded library adds.
 fn within(stage: &Stage) -> Outcome<Vec<Row>> {
-    let task: &[&str] = &[task::START, PROGRAM];
+    let task: &[&str] = &[words::START, PROGRAM];
     let mut workers = vec![
         Worker::start(stage, "presocks", PRESOCKS, task)?,
         Worker::start(stage, "bare", Wrapping::Bare, task)?,

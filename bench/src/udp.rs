@@ -9,7 +9,7 @@ use crate::stage::{FAR, Stage, Wrapping};
 use crate::system::Pinned;
 use crate::table::{Amount, Row, median};
 use crate::worker::{Worker, take_turns};
-use crate::{Outcome, origin, process, task};
+use crate::{Outcome, origin, process, words};
 
 const ROUND_TRIPS: usize = 40_000;
 /// Round trips per turn.
@@ -27,11 +27,11 @@ pub(crate) const DESTINATIONS: usize = 4000;
 
 /// What is done with datagrams, the contestants' word for it, and how many of them there can be.
 const WAYS: [(&str, &str, usize); 5] = [
-    ("a datagram there and back: send, recv", task::PEER, ROUND_TRIPS),
-    ("a datagram there and back: sendto, recvfrom", task::ANYBODY, ROUND_TRIPS),
-    ("a datagram of 32 in flight", task::FLIGHT, ROUND_TRIPS),
-    ("one of 32, to 4000 destinations by one socket", task::MANY, ROUND_TRIPS),
-    ("one of 32, each to a new destination", task::NEW, DESTINATIONS),
+    ("a datagram there and back: send, recv", words::PEER, ROUND_TRIPS),
+    ("a datagram there and back: sendto, recvfrom", words::ANYBODY, ROUND_TRIPS),
+    ("a datagram of 32 in flight", words::FLIGHT, ROUND_TRIPS),
+    ("one of 32, to 4000 destinations by one socket", words::MANY, ROUND_TRIPS),
+    ("one of 32, each to a new destination", words::NEW, DESTINATIONS),
 ];
 
 /// Rows for datagrams, for new sockets, and for the broker's memory.
@@ -43,9 +43,9 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
     let mut rows = Vec::new();
     for (what, way, most) in WAYS {
         let contestants: [(&str, Wrapping, &[&str]); 3] = [
-            ("presocks", presocks, &[task::DATAGRAMS, way, &far]),
-            ("native SOCKS client", Wrapping::Bare, &[task::DATAGRAMS, way, &far, &near]),
-            ("no proxy", Wrapping::Bare, &[task::DATAGRAMS, way, &far]),
+            ("presocks", presocks, &[words::DATAGRAMS, way, &far]),
+            ("native SOCKS client", Wrapping::Bare, &[words::DATAGRAMS, way, &far, &near]),
+            ("no proxy", Wrapping::Bare, &[words::DATAGRAMS, way, &far]),
         ];
         // Where the kernel puts four processes makes more of a difference than what they do.
         let pinned = Pinned::to_one_processor()?;
@@ -80,12 +80,12 @@ pub(crate) fn rows(stage: &Stage) -> Outcome<Vec<Row>> {
 /// The first datagram of a socket, there and back.
 fn sockets(stage: &Stage, presocks: Wrapping, far: &str, near: &str) -> Outcome<Row> {
     let mut workers = [
-        Worker::start(stage, "presocks", presocks, &[task::DATAGRAMS, task::SOCKETS, far])?,
+        Worker::start(stage, "presocks", presocks, &[words::DATAGRAMS, words::SOCKETS, far])?,
         Worker::start(
             stage,
             "native SOCKS client",
             Wrapping::Bare,
-            &[task::DATAGRAMS, task::SOCKETS, far, near],
+            &[words::DATAGRAMS, words::SOCKETS, far, near],
         )?,
     ];
     let sockets = stage.amount(SOCKETS, SOCKETS / 5);
@@ -102,7 +102,7 @@ fn sockets(stage: &Stage, presocks: Wrapping, far: &str, near: &str) -> Outcome<
 /// What the broker keeps for a destination, and for a socket.
 fn memory(stage: &Stage, presocks: Wrapping, far: &str) -> Outcome<Vec<Row>> {
     let per = |what: &str, way: &str, first: usize, count: usize| -> Outcome<Row> {
-        let mut worker = Worker::start(stage, "flows", presocks, &[task::DATAGRAMS, way, far])?;
+        let mut worker = Worker::start(stage, "flows", presocks, &[words::DATAGRAMS, way, far])?;
         worker.ask(first)?;
         let broker = process::child_named(worker.pid(), process::BROKER)?;
         let before = process::status(broker, "RssAnon")?;
@@ -116,8 +116,8 @@ fn memory(stage: &Stage, presocks: Wrapping, far: &str) -> Outcome<Vec<Row>> {
         })
     };
     Ok(vec![
-        per("destinations of one socket", task::NEW, 1, DESTINATIONS)?,
-        per("sockets with one destination", task::KEPT_SOCKETS, 10, SOCKETS)?,
+        per("destinations of one socket", words::NEW, 1, DESTINATIONS)?,
+        per("sockets with one destination", words::KEPT_SOCKETS, 10, SOCKETS)?,
     ])
 }
 

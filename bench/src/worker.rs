@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::stage::{Stage, Wrapping};
 use crate::table::{Amount, median};
-use crate::{Outcome, process, task};
+use crate::{Outcome, process, words};
 
 /// A contestant; told to end when dropped.
 pub(crate) struct Worker {
@@ -28,7 +28,7 @@ impl Worker {
     /// When it cannot be started.
     pub(crate) fn start(stage: &Stage, name: &str, wrapping: Wrapping, task: &[&str]) -> Outcome<Self> {
         let mut command = stage.command(wrapping, stage.this())?;
-        command.arg(task::FLAG).args(task);
+        command.arg(words::FLAG).args(task);
         Self::spawn(name, &mut command)
     }
 

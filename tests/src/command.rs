@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::binary;
 use crate::lab::{Lab, USER_ID};
 use crate::patience;
 use crate::proxy::Upstream;
@@ -33,8 +34,20 @@ pub struct Invocation<'lab> {
     limit: Duration,
 }
 
+impl Lab {
+    /// A command to run on the client under presocks; the words are the command and its arguments.
+    pub fn presocks<W: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = W>) -> Invocation<'_> {
+        Invocation::wrapped(self, binary::presocks(), command)
+    }
+
+    /// A command to run on the client as it is, for comparison.
+    pub fn bare<W: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = W>) -> Invocation<'_> {
+        Invocation::bare(self, command)
+    }
+}
+
 impl<'lab> Invocation<'lab> {
-    pub(crate) fn wrapped<W: AsRef<OsStr>>(
+    fn wrapped<W: AsRef<OsStr>>(
         lab: &'lab Lab,
         wrapper: &Path,
         command: impl IntoIterator<Item = W>,
@@ -42,7 +55,7 @@ impl<'lab> Invocation<'lab> {
         Self { wrapper: Some(wrapper.to_owned()), ..Self::bare(lab, command) }
     }
 
-    pub(crate) fn bare<W: AsRef<OsStr>>(lab: &'lab Lab, command: impl IntoIterator<Item = W>) -> Self {
+    fn bare<W: AsRef<OsStr>>(lab: &'lab Lab, command: impl IntoIterator<Item = W>) -> Self {
         Self {
             lab,
             wrapper: None,

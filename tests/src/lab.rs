@@ -12,36 +12,20 @@
 //! that asking it is a leak. Nothing is shared with the machine's own network or with other labs: the addresses are
 //! constants.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::binary;
-use crate::command::Invocation;
+pub use crate::addresses::{CLIENT, CLIENT6, ORIGIN, ORIGIN6, PROXY, PROXY6, UNREACHABLE};
 use crate::host::Host;
 use crate::leak::LeakWitness;
 use crate::patience;
 use crate::requirement;
 
-/// The client's address.
-pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// The client's IPv6 address.
-pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
-/// The proxy host's address on the client's side: where proxies listen.
-pub const PROXY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// The proxy host's IPv6 address on the client's side.
-pub const PROXY6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
-/// The origin's address.
-pub const ORIGIN: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
-/// The origin's IPv6 address.
-pub const ORIGIN6: Ipv6Addr = Ipv6Addr::new(0xfd88, 0, 0, 0, 0, 0, 0, 2);
-/// An address to which the proxy host has no route (its kernel answers EHOSTUNREACH).
-pub const UNREACHABLE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// A port of the origin on which nothing listens: connections are refused.
 pub const REFUSED_PORT: u16 = 4;
 /// A port of the origin that swallows every packet: connections time out.
@@ -113,16 +97,6 @@ impl Lab {
             std::os::unix::fs::chown(&home, Some(owner), Some(owner)).expect("give a home");
         }
         lab
-    }
-
-    /// A command to run on the client under presocks; the words are the command and its arguments.
-    pub fn presocks<W: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = W>) -> Invocation<'_> {
-        Invocation::wrapped(self, binary::presocks(), command)
-    }
-
-    /// A command to run on the client as it is, for comparison.
-    pub fn bare<W: AsRef<OsStr>>(&self, command: impl IntoIterator<Item = W>) -> Invocation<'_> {
-        Invocation::bare(self, command)
     }
 
     /// Fails, naming the packets, when anything left the client for anywhere but a proxy.

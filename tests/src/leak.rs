@@ -19,8 +19,8 @@ use std::ops::RangeInclusive;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::addresses::{PROXY, PROXY6};
 use crate::host::Host;
-use crate::lab::{PROXY, PROXY6};
 use crate::patience;
 
 /// The mark's payload, also in the rules below as 0x707265736f636b73.

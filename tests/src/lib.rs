@@ -38,6 +38,7 @@
     reason = "a harness that cannot go on must fail its test, loudly"
 )]
 
+mod addresses;
 pub mod binary;
 pub mod certificates;
 pub mod command;
