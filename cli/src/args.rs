@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::config::{Profile, Wanted};
 use crate::exit::Exit;
-use crate::route::explain::Question;
+use crate::policy::route::explain::Question;
 
 /// What presocks was started to do.
 pub(crate) enum Mode {

@@ -26,7 +26,6 @@ mod preflight;
 mod process;
 mod proxy;
 mod readiness;
-mod route;
 mod serve;
 mod settings;
 mod socket;

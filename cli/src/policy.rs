@@ -6,6 +6,7 @@
 mod denial;
 pub(crate) mod hosts;
 mod names;
+pub(crate) mod route;
 
 use std::cell::{RefCell, RefMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,8 +18,8 @@ use presocks_proto::name::Name;
 use presocks_proto::standin::{Kind, kind};
 use presocks_proto::target::{Host, Target};
 
-use crate::route::explain::Local;
-use crate::route::{Asked, Chain, Protocol, Routes, Unproxied, Verdict};
+use crate::policy::route::explain::Local;
+use crate::policy::route::{Asked, Chain, Protocol, Routes, Unproxied, Verdict};
 pub(crate) use denial::Denial;
 pub(crate) use names::Names;
 

@@ -17,9 +17,9 @@ use crate::config::{self, Isolate, Loaded, Profile, Said, Seconds, Taken, Wanted
 use crate::exit::say;
 use crate::options::{Backstop, Bind, Udp};
 use crate::policy;
+use crate::policy::route::explain::{Limits, Question};
+use crate::policy::route::{Chain, Isolation, Order, Routes};
 use crate::proxy::{Host, Place, Proxy, Read};
-use crate::route::explain::{Limits, Question};
-use crate::route::{Chain, Isolation, Order, Routes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);

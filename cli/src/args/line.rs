@@ -9,8 +9,8 @@ use super::{Mode, Typed};
 use crate::config::{Isolate, List, Order, Place, Profile, Rule, Said, Seconds, Wanted};
 use crate::exit::Exit;
 use crate::options::{Backstop, Bind, Udp};
-use crate::route::explain::Question;
-use crate::route::rule;
+use crate::policy::route::explain::Question;
+use crate::policy::route::rule;
 
 const ABOUT: &str = "Run COMMAND so that its connections go through a SOCKS or HTTP proxy and its names are resolved on the far \
 side. What cannot be proxied fails.";

@@ -12,8 +12,8 @@ use presocks_proto::target::{Host, Target};
 use super::program::Program;
 use super::report::Report;
 use crate::config::Taken;
-use crate::route::Routes;
-use crate::route::explain::Local;
+use crate::policy::route::Routes;
+use crate::policy::route::explain::Local;
 
 /// Where proxies are that no program should connect to.
 pub(super) struct OtherProxies {

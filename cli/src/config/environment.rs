@@ -11,7 +11,7 @@ use super::path::Paths;
 use super::place::{Place, Said};
 use super::profile::{Profile, Rule};
 use super::value::{List, Seconds};
-use crate::route::{Criteria, rule};
+use crate::policy::route::{Criteria, rule};
 
 /// How a variable is looked up; one that is empty counts as none.
 pub(super) struct Environment<'a>(pub(super) &'a dyn Fn(&str) -> Option<OsString>);

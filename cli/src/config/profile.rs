@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::place::{Place, Said};
 use super::value::{List, Seconds};
 use crate::options::{Backstop, Bind, Udp};
-use crate::route::{self, Criteria};
+use crate::policy::route::{self, Criteria};
 
 /// Words of `via` and `default` that no chain or proxy can have for a name.
 pub(super) const RESERVED: [&str; 3] = [PROXY, "direct", "deny"];

@@ -8,8 +8,8 @@ use super::Loaded;
 use super::place::{Place, Said};
 use super::profile::{self, Order, Profile, Protocol, RESERVED, Rule};
 use super::value::List;
+use crate::policy::route::{self, Chain, Criteria, Pattern, Rewrite, Routes, Verdict, rule};
 use crate::proxy::Proxy;
-use crate::route::{self, Chain, Criteria, Pattern, Rewrite, Routes, Verdict, rule};
 
 const NO_PROXY: &str = "no proxy is configured. Name one in one of these ways:\n  \
      presocks -p socks5://HOST:PORT COMMAND\n  \

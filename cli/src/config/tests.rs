@@ -11,7 +11,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::route::{self, Order as Taken, Routes, Verdict};
+use crate::policy::route::{self, Order as Taken, Routes, Verdict};
 
 /// A home directory, an environment, and what was typed.
 struct Scene {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::route::{Routes, Rule};
+use crate::policy::route::{Routes, Rule};
 
 /// A rule, or the default, has forbidden something.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use presocks_proto::name::Name;
 use presocks_proto::standin::{COUNT, Index, Kind, kind};
 
 use super::hosts::Hosts;
-use crate::route::pattern::Pattern;
+use crate::policy::route::pattern::Pattern;
 
 /// A session's names.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::hop::Hop;
+use crate::policy::route::{Chain, Order, Routes};
 use crate::proxy::Proxy;
-use crate::route::{Chain, Order, Routes};
 
 /// All chains, by their indices in [`Routes::chains`].
 pub(crate) struct Chains(Vec<Rc<Line>>);

@@ -19,9 +19,9 @@ pub(crate) use chain::At;
 use super::gssapi::trouble::Told;
 use super::plain::Plain;
 use super::tls::trouble::Trouble;
+use crate::policy::route::{NoDatagrams, Unproxied};
 use crate::policy::{Denial, NoRoute};
 use crate::proxy::Kind;
-use crate::route::{NoDatagrams, Unproxied};
 
 /// A failed attempt.
 #[derive(Debug)]

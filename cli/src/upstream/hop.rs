@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::failure::Failure;
 use super::pipelining::Pipelining;
+use crate::policy::route::Unproxied;
 use crate::proxy::{Host, Place, Proxy, Stranger};
-use crate::route::Unproxied;
 
 /// So long a proxy that was found dead is used only when there is no other.
 const MOURNING: Duration = Duration::from_secs(30);

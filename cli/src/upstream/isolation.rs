@@ -7,7 +7,7 @@ use presocks_proto::socks5::Credentials;
 use presocks_proto::target::{Host, Target};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::route::Isolation;
+use crate::policy::route::Isolation;
 
 /// What no other session has.
 pub(crate) struct Mark {

@@ -29,7 +29,7 @@ use super::bound::relay_of;
 use super::flows::Cookie;
 use super::relay::Relay;
 use crate::policy::is_at;
-use crate::route::{Chain, NoDatagrams};
+use crate::policy::route::{Chain, NoDatagrams};
 use crate::upstream::dialer::Associated;
 use crate::upstream::failure::Failure;
 use crate::upstream::hop::Hop;

@@ -17,7 +17,7 @@ use super::sweep::keep_swept;
 use super::token::identify;
 use super::{Datagrams, speaks};
 use crate::broker::program::Program;
-use crate::route::Unproxied;
+use crate::policy::route::Unproxied;
 use crate::socket::{canonical, own_address, peer_of};
 
 /// How a datagram socket was connected.

@@ -16,7 +16,7 @@ use crate::kernel_route::is_broadcast;
 use crate::options::Udp;
 use crate::policy::{NAME_SERVER_PORT, Server, Way, is_at};
 
-use crate::route::{Protocol, Unproxied};
+use crate::policy::route::{Protocol, Unproxied};
 
 /// Where a destination is.
 #[derive(Debug)]

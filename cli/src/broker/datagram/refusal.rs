@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rustix::io::Errno;
 
 use crate::policy::Denial;
-use crate::route::{NOT_BY_NAME, NOT_REWRITTEN, Unproxied};
+use crate::policy::route::{NOT_BY_NAME, NOT_REWRITTEN, Unproxied};
 
 /// Why a datagram is not let out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::super::super::place::{Place, Said};
 use super::super::super::profile::{Protocol, Rule};
 use super::super::url;
 use super::token::Statement;
-use crate::route::{Criteria, rule};
+use crate::policy::route::{Criteria, rule};
 use gssapi::Gssapi;
 
 /// A route that is carried over.
