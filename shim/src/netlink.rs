@@ -256,3 +256,71 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut message = std::vec![0; HEADER];
+        put(&mut message, 0, &((HEADER + body.len()) as u32).to_ne_bytes());
+        put(&mut message, 4, &kind.to_ne_bytes());
+        message.extend(body);
+        message.resize(message.len().next_multiple_of(4), 0);
+        message
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut attribute = [4 + value.len() as u16, kind].map(u16::to_ne_bytes).concat();
+        attribute.extend(value);
+        attribute.resize(attribute.len().next_multiple_of(4), 0);
+        attribute
+    }
+
+    fn families(addresses: &[&[(u16, &[u8])]]) -> Families {
+        let dump: Vec<u8> = addresses
+            .iter()
+            .flat_map(|attributes| {
+                let mut body = std::vec![0; ADDRESS];
+                body.extend(attributes.iter().flat_map(|(kind, value)| attribute(*kind, value)));
+                message(libc::RTM_NEWADDR, &body)
+            })
+            .collect();
+        Families::among(Messages(&dump))
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_walk() {
+        let whole = [message(1, b"one"), message(2, b"")].concat();
+        let kinds = |bytes: &[u8]| Messages(bytes).map(|message| message.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&whole), [1, 2]);
+        for len in [0_u32, 1, HEADER as u32 - 1, whole.len() as u32 + 1, u32::MAX] {
+            let mut lie = whole.clone();
+            put(&mut lie, 0, &len.to_ne_bytes());
+            assert!(kinds(&lie).is_empty(), "{len}");
+        }
+        for cut in 0..whole.len() {
+            assert!(kinds(&whole[..cut]).len() < 2);
+        }
+        for len in [0_u16, 3, 9, u16::MAX] {
+            let mut lie = attribute(7, b"1234");
+            put(&mut lie, 0, &len.to_ne_bytes());
+            assert_eq!(attributes(&lie, 0).count(), 0, "{len}");
+        }
+    }
+
+    #[test]
+    fn loopback_alone_is_no_family() {
+        let (lo, lo6) = ([127, 0, 0, 1], Ipv6Addr::LOCALHOST.octets());
+        let none = families(&[&[(IFA_ADDRESS, &lo), (IFA_LOCAL, &lo)], &[(IFA_ADDRESS, &lo6)]]);
+        assert_eq!(none.narrow(libc::AF_UNSPEC), Some(libc::AF_UNSPEC));
+        assert_eq!((none.narrow(libc::AF_INET), none.narrow(libc::AF_INET6)), (None, None));
+        let v4 = families(&[&[(IFA_LOCAL, &lo), (IFA_ADDRESS, &[10, 0, 0, 1])], &[(IFA_ADDRESS, &lo6)]]);
+        assert_eq!(v4.narrow(libc::AF_UNSPEC), Some(libc::AF_INET));
+        assert_eq!(v4.narrow(libc::AF_INET6), None);
+        let both = families(&[&[(IFA_LOCAL, &[10, 0, 0, 1])], &[(IFA_ADDRESS, &[0xfd; 16])]]);
+        assert_eq!(both.narrow(libc::AF_UNSPEC), Some(libc::AF_UNSPEC));
+        assert_eq!(both.narrow(libc::AF_INET6), Some(libc::AF_INET6));
+    }
+}
