@@ -7,11 +7,12 @@
 #include <dlfcn.h>
 #include <ifaddrs.h>
 #include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netpacket/packet.h>
 #include <sys/prctl.h>
-#include <syslog.h>
 
 static int (*own_getifaddrs)(struct ifaddrs **);
 static struct if_nameindex *(*own_if_nameindex)(void);
@@ -164,10 +165,44 @@ static int looks_up(const char *node, const struct addrinfo *hints) {
     return 1;
 }
 
+/* As sd_notify(3) and journald's clients do. */
+static int notifies(void) {
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    socklen_t length = sizeof at.sun_family;
+    char seen[8];
+    int to = socket(AF_UNIX, SOCK_DGRAM, 0), from = socket(AF_UNIX, SOCK_DGRAM, 0);
+    /* Linux chooses an abstract address. */
+    int is = bind(to, (void *)&at, length) == 0 && (length = sizeof at, getsockname(to, (void *)&at, &length) == 0);
+    struct iovec part = {"READY=1", 7};
+    struct msghdr message = {.msg_name = &at, .msg_namelen = length, .msg_iov = &part, .msg_iovlen = 1};
+    is = is && sendto(from, "READY=1", 7, 0, (void *)&at, length) == 7 && sendmsg(from, &message, 0) == 7;
+    is = is && recv(to, seen, sizeof seen, 0) == 7 && recv(to, seen, sizeof seen, 0) == 7;
+    close(to), close(from);
+    return is;
+}
+
+/* As iproute2 and the libraries for netlink do. */
+static int asks_the_kernel(void) {
+    struct {
+        struct nlmsghdr header;
+        struct ifinfomsg body;
+    } ask = {{.nlmsg_len = sizeof ask, .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST}, {.ifi_index = 1}};
+    char answer[8192];
+    struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+    struct iovec part = {answer, sizeof answer};
+    struct msghdr message = {.msg_name = &kernel, .msg_namelen = sizeof kernel, .msg_iov = &part, .msg_iovlen = 1};
+    int fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+    int is = sendto(fd, &ask, sizeof ask, 0, (void *)&kernel, sizeof kernel) == sizeof ask && recvmsg(fd, &message, 0) > 200;
+    close(fd);
+    return is;
+}
+
 static void count(void) {
     struct addrinfo stream = {.ai_socktype = SOCK_STREAM}, literal = {.ai_flags = AI_NUMERICHOST | AI_ADDRCONFIG};
     if (prctl(PR_SET_DUMPABLE, 0))
         give_up("PR_SET_DUMPABLE: %s", strerror(errno));
+    UNNOTICED("datagrams to a Unix socket", notifies());
+    UNNOTICED("a question by netlink", asks_the_kernel());
     UNNOTICED("getifaddrs", lists());
     UNNOTICED("if_nameindex", names());
     UNNOTICED("if_nametoindex", if_nametoindex("lo") == 1);
