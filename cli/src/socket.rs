@@ -29,7 +29,7 @@ use crate::readiness::Watched;
 pub(crate) use failed::probe;
 pub(crate) use filter::{hear_all, hear_loopback_alone, stay_on_loopback, take_nothing};
 pub(crate) use options::SetAside;
-use options::{Lifted, with_options_kept};
+use options::{Lifted, for_both_families, with_options_kept};
 
 use source::NotConnected;
 
@@ -291,7 +291,9 @@ fn last_errno() -> Errno {
 /// Gives an unconnected IPv6 socket its functions back ([`MAPPED_BROADCAST`]) before the kernel connects it; or what the kernel says to the next
 /// connect() wherever it goes: how the last one has ended.
 pub(crate) fn restore(socket: BorrowedFd<'_>) -> Option<rustix::io::Result<()>> {
-    match connect_at_once(socket, Encoded::new(MAPPED_BROADCAST).as_bytes()) {
+    let outcome =
+        for_both_families(socket, || connect_at_once(socket, Encoded::new(MAPPED_BROADCAST).as_bytes()));
+    match outcome {
         // It goes nowhere; or it is on its way, for the kernel to say.
         Err(Errno::NETUNREACH | Errno::ALREADY | Errno::ISCONN) => None,
         // Somebody forbids it.
@@ -308,7 +310,7 @@ pub(crate) fn dissolve(socket: BorrowedFd<'_>, is_v6: bool) -> rustix::io::Resul
     connect_unspec(socket)?;
     if is_v6 {
         // Fails always: that is what it is for.
-        let _ = connect(socket, &MAPPED_BROADCAST);
+        let _ = for_both_families(socket, || connect(socket, &MAPPED_BROADCAST));
     }
     Ok(())
 }

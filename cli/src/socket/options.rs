@@ -92,6 +92,16 @@ pub(super) fn with_options_kept<T>(socket: BorrowedFd<'_>, call: impl FnOnce() -
     result
 }
 
+/// Does what the kernel refuses on an IPv6 socket that is for IPv6 only, as one is that was bound to an IPv6 address. One that has a port cannot be had for both
+/// families: it stays as it is.
+pub(super) fn for_both_families<T>(socket: BorrowedFd<'_>, call: impl FnOnce() -> T) -> T {
+    let lifted = Lifted::default();
+    lifted.lift(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+    let result = call();
+    lifted.put_back(socket);
+    result
+}
+
 impl Drop for SetAside<'_> {
     fn drop(&mut self) {
         for value in &self.values {

@@ -1,12 +1,14 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_linger;
+use rustix::net::sockopt::{set_ip_freebind, set_socket_linger, socket_error};
 use rustix::net::{
-    AddressFamily, Shutdown, SocketFlags, SocketType, connect, connect_unspec, getpeername, ipproto, listen,
-    shutdown, socket_with,
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, connect, connect_unspec, getpeername, ipproto,
+    listen, shutdown, socket_with,
 };
+use tokio::time::timeout;
 
 use super::{NotConnected, Socket};
 use crate::readiness::tests::{Silent, run};
@@ -189,4 +191,25 @@ fn the_address_this_host_is_loopback() {
     assert_eq!(socket.outcome(here).map_err(|error| error.raw_os_error()), Ok(()));
     let there = SocketAddr::from(([127, 0, 0, 2], here.port()));
     assert_eq!(socket.outcome(there).unwrap_err().raw_os_error(), Some(Errno::CONNABORTED.raw_os_error()));
+}
+
+/// Linux leaves such a socket with IPv4's functions, by which it reaches no IPv6 address ([`MAPPED_BROADCAST`]).
+#[test]
+fn a_socket_that_was_refused_over_ipv4_connects_over_ipv6_wherever_it_is_bound_meanwhile() {
+    let closed: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let open = TcpListener::bind("[::1]:0").unwrap();
+    let (programs, socket) = socket((AddressFamily::INET6, None));
+    let mapped = socket.reach(closed).unwrap();
+    let _ = connect(&programs, &mapped);
+    assert_eq!(socket_error(&programs).unwrap(), Err(Errno::CONNREFUSED));
+    // Only now is the attempt over for the kernel.
+    assert_eq!(connect(&programs, &mapped), Err(Errno::CONNABORTED));
+    // From an address that may leave the machine nothing is connected to loopback, so it is bound anew.
+    set_ip_freebind(&programs, true).unwrap();
+    bind(&programs, &"[2001:db8::9]:0".parse::<SocketAddr>().unwrap()).unwrap();
+    let to = open.local_addr().unwrap();
+    // The kernel would send its SYN for two minutes.
+    let connected = run(async { timeout(Duration::from_secs(10), socket.connect(to)).await });
+    connected.expect("the socket has IPv6's functions").unwrap();
+    assert_eq!(getpeername(&programs).unwrap().unwrap(), to.into());
 }
