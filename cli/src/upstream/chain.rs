@@ -114,8 +114,9 @@ impl Line {
     /// The proxies to go through, first to last; `None` when there are not enough left.
     pub(crate) fn plan(&self, turn: &Turn) -> Option<Vec<Rc<Hop>>> {
         let left = |index: &usize| !turn.failed.contains(index);
-        let alive = |index: &usize| left(index) && self.hops.get(*index).is_some_and(|hop| !hop.is_mourned());
-        // The mourned may have risen: rather they than nobody.
+        let alive =
+            |index: &usize| left(index) && self.hops.get(*index).is_some_and(|hop| !hop.is_cooling_down());
+        // A proxy in its cooldown may work again, and is better than none.
         let chosen = self.choose(turn.start, &alive).or_else(|| self.choose(turn.start, &left))?;
         if let (Order::RoundRobin { .. }, Some(last)) = (self.order, chosen.last()) {
             self.next.set((last + 1) % self.hops.len());
@@ -141,7 +142,7 @@ impl Line {
             Blame::Refusal(place) if turn.has_failed_others(at(place)?) => (at(place)?, false),
             Blame::Nobody | Blame::Refusal(_) => return None,
             Blame::Dead(place) => {
-                path.get(place)?.mourn();
+                path.get(place)?.cool_down();
                 (at(place)?, true)
             }
             Blame::Unlucky(place) => (at(place)?, true),
@@ -173,7 +174,7 @@ impl Line {
                 && (not_reached_by.peek().is_none() || not_reached_by.any(|(by, _)| works(by)))
         };
         let failed = turn.suspects.iter().filter(has_failed);
-        failed.filter_map(|index| self.hops.get(*index)).for_each(|hop| hop.mourn());
+        failed.filter_map(|index| self.hops.get(*index)).for_each(|hop| hop.cool_down());
     }
 
     fn choose(&self, start: usize, may: &impl Fn(&usize) -> bool) -> Option<Vec<usize>> {
@@ -248,9 +249,9 @@ mod tests {
     }
 
     #[test]
-    fn the_mourned_are_used_when_nobody_else_is_left() {
+    fn a_proxy_in_its_cooldown_is_used_when_no_other_is_left() {
         let line = line(Order::Failover);
-        line.hops[0].mourn();
+        line.hops[0].cool_down();
         assert_eq!(failing(&line, &[]), "b");
         assert_eq!(failing(&line, &[1, 2, 3]), "a");
         assert_eq!(failing(&line, &[0, 1, 2, 3]), "none");
@@ -299,8 +300,8 @@ mod tests {
         paths
     }
 
-    fn mourned(line: &Line) -> Vec<usize> {
-        (0..line.hops.len()).filter(|index| line.hops[*index].is_mourned()).collect()
+    fn cooling_down(line: &Line) -> Vec<usize> {
+        (0..line.hops.len()).filter(|index| line.hops[*index].is_cooling_down()).collect()
     }
 
     #[test]
@@ -308,7 +309,7 @@ mod tests {
         let line = line(Order::RoundRobin { length: 2 });
         let broken = |path: &str| path.starts_with('a').then_some(Blame::NextOf(0));
         assert_eq!(attempt(&line, broken), ["ab", "ac", "bc"]);
-        assert_eq!(mourned(&line), [0]);
+        assert_eq!(cooling_down(&line), [0]);
     }
 
     #[test]
@@ -320,7 +321,7 @@ mod tests {
         };
         for _ in 0..200 {
             attempt(&line, broken);
-            assert!(mourned(&line).iter().all(|index| *index == 0), "{:?}", mourned(&line));
+            assert!(cooling_down(&line).iter().all(|index| *index == 0), "{:?}", cooling_down(&line));
         }
     }
 
@@ -332,7 +333,7 @@ mod tests {
             at => at.map(Blame::NextOf),
         };
         assert_eq!(attempt(&line, broken), ["abcd", "abc", "abd"]);
-        assert_eq!(mourned(&line), [2]);
+        assert_eq!(cooling_down(&line), [2]);
     }
 
     #[test]
@@ -340,7 +341,7 @@ mod tests {
         let line = line(Order::Dynamic);
         let broken = |path: &str| path.find('c').map(|at| Blame::NextOf(at - 1));
         assert_eq!(attempt(&line, broken), ["abcd", "abd"]);
-        assert_eq!(mourned(&line), [2]);
+        assert_eq!(cooling_down(&line), [2]);
     }
 
     #[test]
@@ -351,28 +352,28 @@ mod tests {
             path => path.starts_with('a').then_some(Blame::NextOf(0)),
         };
         assert_eq!(attempt(&line, hangs), ["abcd", "acd", "bcd"]);
-        assert_eq!(mourned(&line), [0]);
+        assert_eq!(cooling_down(&line), [0]);
     }
 
     #[test]
-    fn a_destination_that_nobody_reaches_leaves_nobody_in_mourning() {
+    fn a_destination_that_no_proxy_reaches_costs_none_a_cooldown() {
         let line = line(Order::Failover);
         assert_eq!(attempt(&line, |_| Some(Blame::Suspect(0))), ["a", "b", "c", "d"]);
-        assert_eq!(mourned(&line), [0; 0]);
+        assert_eq!(cooling_down(&line), [0; 0]);
         assert_eq!(attempt(&line, |_| Some(Blame::Refusal(0))), ["a"]);
     }
 
     #[test]
-    fn one_that_lives_and_does_not_get_there_is_not_mourned() {
+    fn a_proxy_that_answers_and_does_not_get_there_has_no_cooldown() {
         let line = line(Order::Failover);
         assert_eq!(attempt(&line, |path| (path == "a").then_some(Blame::Unlucky(0))), ["a", "b"]);
-        assert_eq!(mourned(&line), [0; 0]);
+        assert_eq!(cooling_down(&line), [0; 0]);
     }
 
     #[test]
-    fn who_is_dead_is_mourned_at_once() {
+    fn a_dead_proxy_has_its_cooldown_at_once() {
         let line = line(Order::Failover);
         assert_eq!(attempt(&line, |path| (path != "c").then_some(Blame::Dead(0))), ["a", "b", "c"]);
-        assert_eq!(mourned(&line), [0, 1]);
+        assert_eq!(cooling_down(&line), [0, 1]);
     }
 }

@@ -15,8 +15,8 @@ use super::pipelining::Pipelining;
 use crate::policy::route::Unproxied;
 use crate::proxy::{Host, Place, Proxy, Stranger};
 
-/// So long a proxy that was found dead is used only when there is no other.
-const MOURNING: Duration = Duration::from_secs(30);
+/// For how long a proxy that was found dead is used only when there is no other.
+const COOLDOWN: Duration = Duration::from_secs(30);
 
 /// One proxy of a chain.
 pub(crate) struct Hop {
@@ -24,7 +24,7 @@ pub(crate) struct Hop {
     pub(crate) pipelining: Pipelining,
     /// Of a proxy at a TCP port; `None` until it has been asked for.
     addresses: RefCell<Option<Rc<[SocketAddr]>>>,
-    dead_until: Cell<Option<Instant>>,
+    cooldown_end: Cell<Option<Instant>>,
 }
 
 impl Hop {
@@ -34,7 +34,7 @@ impl Hop {
             proxy,
             pipelining: Pipelining::default(),
             addresses: RefCell::new(addresses.map(Rc::from)),
-            dead_until: Cell::default(),
+            cooldown_end: Cell::default(),
         }
     }
 
@@ -91,14 +91,14 @@ impl Hop {
         self.proxy.binding(target, stranger).map_err(Failure::Handshake)?.ok_or(Failure::NoBind)
     }
 
-    /// Was it found dead a short while ago?
-    pub(crate) fn is_mourned(&self) -> bool {
-        self.dead_until.get().is_some_and(|until| Instant::now() < until)
+    /// Was it found dead less than [`COOLDOWN`] ago?
+    pub(crate) fn is_cooling_down(&self) -> bool {
+        self.cooldown_end.get().is_some_and(|until| Instant::now() < until)
     }
 
-    /// It was found dead.
-    pub(crate) fn mourn(&self) {
-        self.dead_until.set(Some(Instant::now() + MOURNING));
+    /// It was found dead: its cooldown begins.
+    pub(crate) fn cool_down(&self) {
+        self.cooldown_end.set(Some(Instant::now() + COOLDOWN));
     }
 }
 
