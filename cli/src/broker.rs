@@ -3,6 +3,7 @@
 //! It answers tickets (see `presocks_proto::frame`), each in a task of its own, until the last descendant of the command is gone. It
 //! holds a program's socket only while that socket is being connected: a copy held longer would hold back the FIN.
 
+mod admission;
 mod bindings;
 mod children;
 mod connect;
@@ -18,7 +19,6 @@ mod peers;
 mod program;
 mod report;
 mod resolver;
-mod strangers;
 mod ticket;
 mod trap;
 mod watchdog;

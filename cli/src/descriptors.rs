@@ -118,7 +118,7 @@ impl Descriptors {
     }
 
     /// Other users' tickets that may wait for their request: half of those that there is room for.
-    pub(crate) fn strangers(&self) -> (usize, usize) {
+    pub(crate) fn unadmitted(&self) -> (usize, usize) {
         (self.questions.available_permits() / 2, self.tickets.available_permits() / 2)
     }
 

@@ -57,12 +57,12 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// By which credentials a SOCKS5 proxy is to tell us from others if we have none of our own.
+/// Made-up credentials by which a SOCKS5 proxy keeps a connection apart from others, if the user has given none for it.
 #[derive(Clone, Copy)]
-pub(crate) struct Stranger<'a> {
+pub(crate) struct IsolationCredentials<'a> {
     pub(crate) credentials: socks5::Credentials<'a>,
-    /// Must it ask for them?
-    pub(crate) must_be_told: bool,
+    /// Does the connection fail if the proxy does not ask for them?
+    pub(crate) is_required: bool,
 }
 
 impl Kind {
@@ -145,8 +145,8 @@ impl Proxy {
         }
     }
 
-    /// Can it tell us from others by credentials that are made up?
-    pub(crate) fn tells_strangers(&self) -> bool {
+    /// Can it keep connections apart by made-up credentials?
+    pub(crate) fn can_isolate(&self) -> bool {
         self.kind == Kind::Socks5 && self.is_open()
     }
 
@@ -177,17 +177,17 @@ impl Proxy {
     pub(crate) fn handshake<'a>(
         &'a self,
         target: Target,
-        stranger: Option<Stranger<'a>>,
+        isolation: Option<IsolationCredentials<'a>>,
     ) -> Result<Handshake<'a>, Error> {
         match self.kind {
             Kind::Socks5 if self.gssapi.is_some() => {
                 Ok(Handshake::Socks5(socks5::Handshake::new(target, None).past_authentication()))
             }
             Kind::Socks5 => {
-                let handshake = match (self.socks5_credentials(), stranger) {
-                    (None, Some(Stranger { credentials, must_be_told })) => {
+                let handshake = match (self.socks5_credentials(), isolation) {
+                    (None, Some(IsolationCredentials { credentials, is_required })) => {
                         let handshake = socks5::Handshake::new(target, Some(credentials));
-                        if must_be_told { handshake.insisting() } else { handshake }
+                        if is_required { handshake.insisting() } else { handshake }
                     }
                     (own, _) => self.insist(socks5::Handshake::new(target, own)),
                 };
@@ -209,11 +209,11 @@ impl Proxy {
     pub(crate) fn binding<'a>(
         &'a self,
         target: Target,
-        stranger: Option<Stranger<'a>>,
+        isolation: Option<IsolationCredentials<'a>>,
     ) -> Result<Option<Handshake<'a>>, Error> {
         let version = match self.kind {
             Kind::Socks5 => {
-                return Ok(match self.handshake(target, stranger)? {
+                return Ok(match self.handshake(target, isolation)? {
                     Handshake::Socks5(handshake) => Some(Handshake::Socks5(handshake.binding())),
                     Handshake::Socks4(_) | Handshake::Http(_) => None,
                 });

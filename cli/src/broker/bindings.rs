@@ -318,7 +318,7 @@ impl Bindings {
         let way = connection.way.as_ref().ok_or(libc::EADDRNOTAVAIL)?;
         let started = Instant::now();
         let target = if self.mode == Bind::Any { anybody(socket) } else { way.target };
-        let bound = self.dialer.bind(&way.hops, target, way.stranger.as_ref()).await;
+        let bound = self.dialer.bind(&way.hops, target, way.isolation_key.as_ref()).await;
         let bound = bound.and_then(|bound| match in_its_family(bound.at, socket) {
             Some(_) => Ok(bound),
             None => Err(Failure::OtherFamily(bound.at)),

@@ -183,9 +183,10 @@ impl Connector {
     ) -> (Option<String>, Result<Option<bindings::Way>, Failure>) {
         match route {
             Route::Chain(chain, target) => {
-                let stranger = self.dialer.stranger(|| program.process(), target);
-                let outcome = self.dialer.connect(socket, *chain, target, stranger.as_ref()).await;
-                let way = |Carried { hops, bound }| bindings::Way { hops, target: *target, stranger, bound };
+                let isolation_key = self.dialer.isolation_key(|| program.process(), target);
+                let outcome = self.dialer.connect(socket, *chain, target, isolation_key.as_ref()).await;
+                let way =
+                    |Carried { hops, bound }| bindings::Way { hops, target: *target, isolation_key, bound };
                 (Some(outcome.path), outcome.result.map(|carried| Some(way(carried))))
             }
             Route::Direct(target, address) => {

@@ -17,6 +17,7 @@ use rustix::net::connect_unspec;
 use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
+use super::admission::{Admission, AdmissionControl};
 use super::bindings::Bindings;
 use super::connect::Connector;
 use super::connecting::Connecting;
@@ -25,7 +26,6 @@ use super::device::Devices;
 use super::peer_names::PeerNames;
 use super::program::Program;
 use super::report::Report;
-use super::strangers::{Admission, Strangers};
 use crate::descriptors::{Descriptors, Held, PAUSE, Permit};
 use crate::policy::Policy;
 use crate::socket::kind;
@@ -47,8 +47,8 @@ pub(super) struct Tickets {
 impl Tickets {
     /// Takes in the tickets of a queue for as long as the broker lives.
     pub(super) async fn accept(self: Rc<Self>, queue: Queue, mut listener: UnixSeqpacketListener) {
-        let (at_once, in_turn) = self.descriptors.strangers();
-        let strangers = Strangers::new(match queue {
+        let (at_once, in_turn) = self.descriptors.unadmitted();
+        let admission_control = AdmissionControl::new(match queue {
             Queue::AtOnce => at_once,
             Queue::InTurn => in_turn,
         });
@@ -60,7 +60,7 @@ impl Tickets {
             let Some(permit) = permit else { return };
             match listener.accept().await {
                 Ok(ticket) => {
-                    let Some(admission) = strangers.admit(&ticket) else { continue };
+                    let Some(admission) = admission_control.admit(&ticket) else { continue };
                     let tickets = Rc::clone(&self);
                     match queue {
                         Queue::AtOnce => drop(spawn_local(tickets.serve(ticket, admission, permit))),

@@ -12,20 +12,20 @@ use crate::policy::route::{Chain, Order, Routes};
 use crate::proxy::Proxy;
 
 /// All chains, by their indices in [`Routes::chains`].
-pub(crate) struct Chains(Vec<Rc<Line>>);
+pub(crate) struct Chains(Vec<Rc<ChainState>>);
 
-/// A chain in use.
-pub(crate) struct Line {
+/// A chain in use, and what the session has learnt of it.
+pub(crate) struct ChainState {
     hops: Vec<Rc<Hop>>,
     order: Order,
     passes_over_refusals: bool,
-    /// Whose turn it is in a round robin.
+    /// Where a round robin goes on.
     next: Cell<usize>,
 }
 
-/// What one attempt knows of a chain.
+/// What one attempt has tried of a chain.
 #[derive(Default)]
-pub(crate) struct Turn {
+pub(crate) struct Tried {
     start: usize,
     /// Proxies that this attempt goes on without.
     failed: Vec<usize>,
@@ -55,20 +55,20 @@ pub(crate) enum Blame {
 impl Chains {
     /// Those of the user. `resolved`: the addresses of the default chain's first proxy.
     pub(crate) fn new(routes: &Routes, resolved: &[std::net::SocketAddr]) -> Self {
-        let lines = routes.chains.iter().enumerate().map(|(index, chain)| {
+        let states = routes.chains.iter().enumerate().map(|(index, chain)| {
             let known = (index == 0 && !resolved.is_empty()).then_some(resolved);
-            Rc::new(Line::new(chain, known))
+            Rc::new(ChainState::new(chain, known))
         });
-        Self(lines.collect())
+        Self(states.collect())
     }
 
     /// The chain with this index.
-    pub(crate) fn get(&self, index: usize) -> Option<&Rc<Line>> {
+    pub(crate) fn get(&self, index: usize) -> Option<&Rc<ChainState>> {
         self.0.get(index)
     }
 }
 
-impl Turn {
+impl Tried {
     /// Is there another whom this one has not reached?
     fn has_failed_others(&self, by: usize) -> bool {
         self.unreached.iter().any(|(other, _)| *other == by)
@@ -83,7 +83,7 @@ impl Turn {
     }
 }
 
-impl Line {
+impl ChainState {
     fn new(chain: &Chain, resolved: Option<&[std::net::SocketAddr]>) -> Self {
         let hop = |(index, proxy): (usize, &Proxy)| {
             Rc::new(Hop::new(proxy.clone(), resolved.filter(|_| index == 0)))
@@ -107,28 +107,28 @@ impl Line {
     }
 
     /// Begins an attempt.
-    pub(crate) fn begin(&self) -> Turn {
-        Turn { start: self.next.get(), ..Turn::default() }
+    pub(crate) fn begin(&self) -> Tried {
+        Tried { start: self.next.get(), ..Tried::default() }
     }
 
     /// The proxies to go through, first to last; `None` when there are not enough left.
-    pub(crate) fn plan(&self, turn: &Turn) -> Option<Vec<Rc<Hop>>> {
-        let left = |index: &usize| !turn.failed.contains(index);
+    pub(crate) fn plan(&self, tried: &Tried) -> Option<Vec<Rc<Hop>>> {
+        let left = |index: &usize| !tried.failed.contains(index);
         let alive =
             |index: &usize| left(index) && self.hops.get(*index).is_some_and(|hop| !hop.is_cooling_down());
         // A proxy in its cooldown may work again, and is better than none.
-        let chosen = self.choose(turn.start, &alive).or_else(|| self.choose(turn.start, &left))?;
+        let chosen = self.choose(tried.start, &alive).or_else(|| self.choose(tried.start, &left))?;
         if let (Order::RoundRobin { .. }, Some(last)) = (self.order, chosen.last()) {
             self.next.set((last + 1) % self.hops.len());
         }
         Some(chosen.into_iter().filter_map(|index| self.hops.get(index).cloned()).collect())
     }
 
-    /// Which proxy of the path this attempt goes on without; `None` when it does not go on.
+    /// The proxy of the path that this attempt skips from now on; `None` when it ends.
     ///
-    /// Who does not connect us to the next one costs the next one its place, until it fails for another as well: then it is the one without whom the
-    /// attempt goes on, and the others have their place back.
-    pub(crate) fn pass_over(&self, turn: &mut Turn, path: &[Rc<Hop>], blame: Blame) -> Option<Rc<Hop>> {
+    /// If hop *n* cannot reach hop *n+1*, *n+1* is skipped; if *n* then fails to reach another hop too, *n* is skipped instead, and the others are used
+    /// again.
+    pub(crate) fn pass_over(&self, tried: &mut Tried, path: &[Rc<Hop>], blame: Blame) -> Option<Rc<Hop>> {
         let at = |place: usize| {
             let hop = path.get(place)?;
             self.hops.iter().position(|other| Rc::ptr_eq(other, hop))
@@ -139,7 +139,7 @@ impl Line {
         let (failed, is_settled) = match blame {
             Blame::Refusal(place) if self.passes_over_refusals => (at(place)?, true),
             // What one says of the destination who has not reached the next one either is in doubt.
-            Blame::Refusal(place) if turn.has_failed_others(at(place)?) => (at(place)?, false),
+            Blame::Refusal(place) if tried.has_failed_others(at(place)?) => (at(place)?, false),
             Blame::Nobody | Blame::Refusal(_) => return None,
             Blame::Dead(place) => {
                 path.get(place)?.cool_down();
@@ -149,31 +149,31 @@ impl Line {
             Blame::Suspect(place) => (at(place)?, false),
             Blame::NextOf(place) => {
                 let (by, next) = (at(place)?, at(place + 1)?);
-                let is_common = turn.unreached.iter().any(|(other, whom)| *other == by && *whom != next);
-                turn.unreached.push((by, next));
+                let is_common = tried.unreached.iter().any(|(other, whom)| *other == by && *whom != next);
+                tried.unreached.push((by, next));
                 (if is_common { by } else { next }, false)
             }
         };
-        turn.give_back(failed);
-        turn.failed.push(failed);
+        tried.give_back(failed);
+        tried.failed.push(failed);
         if !is_settled {
-            turn.suspects.push(failed);
+            tried.suspects.push(failed);
         }
         self.hops.get(failed).cloned()
     }
 
     /// The attempt has come through on this path, so the proxies that it has gone on without have failed it. If hop *n* did not reach hop *n+1*, only
     /// a path with *n* on it tells which of the two has.
-    pub(crate) fn succeed(&self, turn: &Turn, path: &[Rc<Hop>]) {
+    pub(crate) fn succeed(&self, tried: &Tried, path: &[Rc<Hop>]) {
         let works = |index: &usize| {
             self.hops.get(*index).is_some_and(|hop| path.iter().any(|other| Rc::ptr_eq(other, hop)))
         };
         let has_failed = |suspect: &&usize| {
-            let mut not_reached_by = turn.unreached.iter().filter(|(_, next)| next == *suspect).peekable();
-            turn.failed.contains(suspect)
+            let mut not_reached_by = tried.unreached.iter().filter(|(_, next)| next == *suspect).peekable();
+            tried.failed.contains(suspect)
                 && (not_reached_by.peek().is_none() || not_reached_by.any(|(by, _)| works(by)))
         };
-        let failed = turn.suspects.iter().filter(has_failed);
+        let failed = tried.suspects.iter().filter(has_failed);
         failed.filter_map(|index| self.hops.get(*index)).for_each(|hop| hop.cool_down());
     }
 
@@ -218,10 +218,10 @@ fn random_below(end: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn line(order: Order) -> Line {
+    fn state(order: Order) -> ChainState {
         let proxies = ["a", "b", "c", "d"].map(|host| Proxy::parse(&format!("socks5://{host}:1")).unwrap());
         let name = "proxy".into();
-        Line::new(&Chain { name, proxies: proxies.to_vec(), order, passes_over_refusals: false }, None)
+        ChainState::new(&Chain { name, proxies: proxies.to_vec(), order, passes_over_refusals: false }, None)
     }
 
     /// The hosts' letters.
@@ -230,150 +230,150 @@ mod tests {
         plan.map_or("none".into(), |hops| hops.iter().filter_map(letter).collect())
     }
 
-    fn failing(line: &Line, failed: &[usize]) -> String {
-        shown(line.plan(&Turn { failed: failed.to_vec(), ..Turn::default() }))
+    fn failing(chain: &ChainState, failed: &[usize]) -> String {
+        shown(chain.plan(&Tried { failed: failed.to_vec(), ..Tried::default() }))
     }
 
     #[test]
     fn a_strict_chain_is_whole_or_nothing() {
-        let line = line(Order::Strict);
-        assert_eq!(failing(&line, &[]), "abcd");
-        assert_eq!(failing(&line, &[2]), "none");
+        let chain = state(Order::Strict);
+        assert_eq!(failing(&chain, &[]), "abcd");
+        assert_eq!(failing(&chain, &[2]), "none");
     }
 
     #[test]
     fn a_dynamic_chain_goes_on_without_those_who_failed() {
-        let line = line(Order::Dynamic);
-        assert_eq!(failing(&line, &[0, 2]), "bd");
-        assert_eq!(failing(&line, &[0, 1, 2, 3]), "none");
+        let chain = state(Order::Dynamic);
+        assert_eq!(failing(&chain, &[0, 2]), "bd");
+        assert_eq!(failing(&chain, &[0, 1, 2, 3]), "none");
     }
 
     #[test]
     fn a_proxy_in_its_cooldown_is_used_when_no_other_is_left() {
-        let line = line(Order::Failover);
-        line.hops[0].cool_down();
-        assert_eq!(failing(&line, &[]), "b");
-        assert_eq!(failing(&line, &[1, 2, 3]), "a");
-        assert_eq!(failing(&line, &[0, 1, 2, 3]), "none");
+        let chain = state(Order::Failover);
+        chain.hops[0].cool_down();
+        assert_eq!(failing(&chain, &[]), "b");
+        assert_eq!(failing(&chain, &[1, 2, 3]), "a");
+        assert_eq!(failing(&chain, &[0, 1, 2, 3]), "none");
     }
 
     #[test]
     fn a_round_robin_goes_on_where_the_last_attempt_ended() {
-        let line = line(Order::RoundRobin { length: 3 });
-        let turns: Vec<_> = (0..3).map(|_| shown(line.plan(&line.begin()))).collect();
-        assert_eq!(turns, ["abc", "dab", "cda"]);
-        let mut turn = line.begin();
-        assert_eq!(shown(line.plan(&turn)), "bcd");
-        let path = line.plan(&Turn { start: turn.start, ..Turn::default() }).unwrap();
-        line.pass_over(&mut turn, &path, Blame::Suspect(1));
-        assert_eq!(shown(line.plan(&turn)), "bda");
-        assert_eq!(shown(line.plan(&line.begin())), "bcd");
+        let chain = state(Order::RoundRobin { length: 3 });
+        let plans: Vec<_> = (0..3).map(|_| shown(chain.plan(&chain.begin()))).collect();
+        assert_eq!(plans, ["abc", "dab", "cda"]);
+        let mut tried = chain.begin();
+        assert_eq!(shown(chain.plan(&tried)), "bcd");
+        let path = chain.plan(&Tried { start: tried.start, ..Tried::default() }).unwrap();
+        chain.pass_over(&mut tried, &path, Blame::Suspect(1));
+        assert_eq!(shown(chain.plan(&tried)), "bda");
+        assert_eq!(shown(chain.plan(&chain.begin())), "bcd");
     }
 
     #[test]
     fn a_random_chain_has_its_length_its_fixed_head_and_nobody_twice() {
-        let line = line(Order::Random { length: 3, fixed: 1 });
+        let chain = state(Order::Random { length: 3, fixed: 1 });
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..500 {
-            let plan = failing(&line, &[]);
+            let plan = failing(&chain, &[]);
             assert!(plan.len() == 3 && plan.starts_with('a'), "{plan}");
             seen.insert(plan);
         }
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["abc", "abd", "acb", "acd", "adb", "adc"]);
-        assert_eq!(failing(&line, &[0]), "none");
-        assert_eq!(failing(&line, &[1, 2]), "none");
+        assert_eq!(failing(&chain, &[0]), "none");
+        assert_eq!(failing(&chain, &[1, 2]), "none");
     }
 
     /// Plans and blames until a path is good, or none is left; the paths.
-    fn attempt(line: &Line, blame: impl Fn(&str) -> Option<Blame>) -> Vec<String> {
-        let (mut turn, mut paths) = (line.begin(), Vec::new());
-        while let Some(path) = line.plan(&turn) {
+    fn attempt(chain: &ChainState, blame: impl Fn(&str) -> Option<Blame>) -> Vec<String> {
+        let (mut tried, mut paths) = (chain.begin(), Vec::new());
+        while let Some(path) = chain.plan(&tried) {
             paths.push(shown(Some(path.clone())));
             let Some(blame) = blame(paths.last().unwrap()) else {
-                line.succeed(&turn, &path);
+                chain.succeed(&tried, &path);
                 break;
             };
-            if line.pass_over(&mut turn, &path, blame).is_none() {
+            if chain.pass_over(&mut tried, &path, blame).is_none() {
                 break;
             }
         }
         paths
     }
 
-    fn cooling_down(line: &Line) -> Vec<usize> {
-        (0..line.hops.len()).filter(|index| line.hops[*index].is_cooling_down()).collect()
+    fn cooling_down(chain: &ChainState) -> Vec<usize> {
+        (0..chain.hops.len()).filter(|index| chain.hops[*index].is_cooling_down()).collect()
     }
 
     #[test]
     fn one_who_connects_to_nobody_costs_nobody_else_a_place() {
-        let line = line(Order::RoundRobin { length: 2 });
+        let chain = state(Order::RoundRobin { length: 2 });
         let broken = |path: &str| path.starts_with('a').then_some(Blame::NextOf(0));
-        assert_eq!(attempt(&line, broken), ["ab", "ac", "bc"]);
-        assert_eq!(cooling_down(&line), [0]);
+        assert_eq!(attempt(&chain, broken), ["ab", "ac", "bc"]);
+        assert_eq!(cooling_down(&chain), [0]);
     }
 
     #[test]
     fn a_path_without_both_tells_nothing_of_either() {
-        let line = line(Order::Random { length: 2, fixed: 0 });
+        let chain = state(Order::Random { length: 2, fixed: 0 });
         let broken = |path: &str| match path.find('a') {
             Some(0) => Some(Blame::NextOf(0)),
             at => at.map(Blame::Refusal),
         };
         for _ in 0..200 {
-            attempt(&line, broken);
-            assert!(cooling_down(&line).iter().all(|index| *index == 0), "{:?}", cooling_down(&line));
+            attempt(&chain, broken);
+            assert!(cooling_down(&chain).iter().all(|index| *index == 0), "{:?}", cooling_down(&chain));
         }
     }
 
     #[test]
     fn one_who_reaches_neither_the_next_nor_the_destination_is_found_in_any_place() {
-        let line = line(Order::Dynamic);
+        let chain = state(Order::Dynamic);
         let broken = |path: &str| match path.find('c') {
             Some(at) if path.ends_with('c') => Some(Blame::Refusal(at)),
             at => at.map(Blame::NextOf),
         };
-        assert_eq!(attempt(&line, broken), ["abcd", "abc", "abd"]);
-        assert_eq!(cooling_down(&line), [2]);
+        assert_eq!(attempt(&chain, broken), ["abcd", "abc", "abd"]);
+        assert_eq!(cooling_down(&chain), [2]);
     }
 
     #[test]
     fn one_whom_nobody_reaches_is_left_out() {
-        let line = line(Order::Dynamic);
+        let chain = state(Order::Dynamic);
         let broken = |path: &str| path.find('c').map(|at| Blame::NextOf(at - 1));
-        assert_eq!(attempt(&line, broken), ["abcd", "abd"]);
-        assert_eq!(cooling_down(&line), [2]);
+        assert_eq!(attempt(&chain, broken), ["abcd", "abd"]);
+        assert_eq!(cooling_down(&chain), [2]);
     }
 
     #[test]
     fn one_that_hangs_at_the_head_of_a_dynamic_chain_is_found() {
-        let line = line(Order::Dynamic);
+        let chain = state(Order::Dynamic);
         let hangs = |path: &str| match path {
             "a" => Some(Blame::Suspect(0)),
             path => path.starts_with('a').then_some(Blame::NextOf(0)),
         };
-        assert_eq!(attempt(&line, hangs), ["abcd", "acd", "bcd"]);
-        assert_eq!(cooling_down(&line), [0]);
+        assert_eq!(attempt(&chain, hangs), ["abcd", "acd", "bcd"]);
+        assert_eq!(cooling_down(&chain), [0]);
     }
 
     #[test]
     fn a_destination_that_no_proxy_reaches_costs_none_a_cooldown() {
-        let line = line(Order::Failover);
-        assert_eq!(attempt(&line, |_| Some(Blame::Suspect(0))), ["a", "b", "c", "d"]);
-        assert_eq!(cooling_down(&line), [0; 0]);
-        assert_eq!(attempt(&line, |_| Some(Blame::Refusal(0))), ["a"]);
+        let chain = state(Order::Failover);
+        assert_eq!(attempt(&chain, |_| Some(Blame::Suspect(0))), ["a", "b", "c", "d"]);
+        assert_eq!(cooling_down(&chain), [0; 0]);
+        assert_eq!(attempt(&chain, |_| Some(Blame::Refusal(0))), ["a"]);
     }
 
     #[test]
     fn a_proxy_that_answers_and_does_not_get_there_has_no_cooldown() {
-        let line = line(Order::Failover);
-        assert_eq!(attempt(&line, |path| (path == "a").then_some(Blame::Unlucky(0))), ["a", "b"]);
-        assert_eq!(cooling_down(&line), [0; 0]);
+        let chain = state(Order::Failover);
+        assert_eq!(attempt(&chain, |path| (path == "a").then_some(Blame::Unlucky(0))), ["a", "b"]);
+        assert_eq!(cooling_down(&chain), [0; 0]);
     }
 
     #[test]
     fn a_dead_proxy_has_its_cooldown_at_once() {
-        let line = line(Order::Failover);
-        assert_eq!(attempt(&line, |path| (path != "c").then_some(Blame::Dead(0))), ["a", "b", "c"]);
-        assert_eq!(cooling_down(&line), [0, 1]);
+        let chain = state(Order::Failover);
+        assert_eq!(attempt(&chain, |path| (path != "c").then_some(Blame::Dead(0))), ["a", "b", "c"]);
+        assert_eq!(cooling_down(&chain), [0, 1]);
     }
 }

@@ -1,8 +1,8 @@
 //! Connections by way of proxies: a program's own socket along a chain, a connection of the broker's, a proxy that listens (BIND), and one that takes
 //! datagrams (UDP ASSOCIATE).
 
+mod dial;
 mod fault;
-mod path;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use presocks_proto::target::{Host, Target};
 use tokio::net::TcpStream;
 
 use super::chain::Chains;
-use super::dial::dial;
 use super::failure::Failure;
+use super::first_hop::connect_tcp;
 use super::gssapi::{self, Use};
 use super::hop::Hop;
-use super::isolation::{Mark, Stranger};
+use super::isolation::{IsolationKey, SessionKey};
 use super::limits::Timeouts;
 use super::negotiate::negotiate;
 use super::relay::Relays;
@@ -27,8 +27,8 @@ use super::tls::Authorities;
 use crate::policy::route::{Isolation, NoDatagrams, Unproxied};
 use crate::proxy::Proxy;
 use crate::socket::Socket;
+use dial::Dial;
 use fault::Fault;
-use path::Way;
 
 /// What an attempt along a chain has come to.
 pub(crate) struct Outcome<T> {
@@ -70,9 +70,9 @@ type PassedOver = dyn Fn(&Proxy, &Failure);
 /// Makes connections by way of proxies, for a session.
 pub(crate) struct Dialer {
     timeouts: Timeouts,
-    /// What gets SOCKS5 credentials of its own.
+    /// What is isolated: it gets SOCKS5 credentials of its own.
     isolation: Option<Isolation>,
-    mark: Mark,
+    session_key: SessionKey,
     chains: Chains,
     authorities: Authorities,
     kerberos: gssapi::Turns,
@@ -93,7 +93,7 @@ impl Dialer {
         Ok(Self {
             timeouts,
             isolation,
-            mark: Mark::new()?,
+            session_key: SessionKey::new()?,
             chains,
             authorities: Authorities::default(),
             kerberos: gssapi::Turns::default(),
@@ -102,7 +102,7 @@ impl Dialer {
         })
     }
 
-    /// Does the user want connections kept apart?
+    /// Are connections isolated?
     pub(crate) fn isolates(&self) -> bool {
         self.isolation.is_some()
     }
@@ -112,13 +112,13 @@ impl Dialer {
         self.chains.get(chain)?.hop(place)
     }
 
-    /// Who a connection is to be taken for, if the user wants connections kept apart.
-    pub(crate) fn stranger(
+    /// The key of a connection, if connections are isolated.
+    pub(crate) fn isolation_key(
         &self,
         process: impl FnOnce() -> Option<i32>,
         target: &Target,
-    ) -> Option<Stranger> {
-        self.isolation.map(|isolation| Stranger::new(isolation, &self.mark, process, target))
+    ) -> Option<IsolationKey> {
+        self.isolation.map(|isolation| IsolationKey::new(isolation, &self.session_key, process, target))
     }
 
     /// Connects a program's socket.
@@ -127,15 +127,15 @@ impl Dialer {
         socket: &Socket,
         chain: usize,
         target: &Target,
-        stranger: Option<&Stranger>,
+        isolation_key: Option<&IsolationKey>,
     ) -> Outcome<Carried> {
-        let way = &Way::new(self, chain, *target, stranger);
-        way.try_plans(chain, async |hops| {
-            let outcome = way.carry(socket, hops).await;
+        let dial = &Dial::new(self, chain, *target, isolation_key);
+        dial.try_plans(chain, async |hops| {
+            let outcome = dial.carry(socket, hops).await;
             if outcome.as_ref().is_err_and(|fault| !fault.is_of_the_socket()) {
                 socket.reset();
             }
-            outcome.map(|()| Carried { hops: hops.to_vec(), bound: way.bound.get() })
+            outcome.map(|()| Carried { hops: hops.to_vec(), bound: dial.bound.get() })
         })
         .await
     }
@@ -148,30 +148,30 @@ impl Dialer {
         &self,
         hops: &[Rc<Hop>],
         target: Target,
-        stranger: Option<&Stranger>,
+        isolation_key: Option<&IsolationKey>,
     ) -> Result<Listening, Failure> {
-        let way = &Way::to_listen(self, target, stranger);
+        let dial = &Dial::to_listen(self, target, isolation_key);
         let bind = async {
-            way.can_be_asked(hops)?;
-            let stream = way.own_connection(hops, None).await?;
-            let asked = way.handshake(hops, hops.len().saturating_sub(1))?;
+            dial.can_be_asked(hops)?;
+            let stream = dial.own_connection(hops, None).await?;
+            let asked = dial.handshake(hops, hops.len().saturating_sub(1))?;
             Ok((stream, asked.second_reply()))
         };
         let (stream, second_reply) = bind.await.map_err(|fault: Fault| fault.failure)?;
         let second_reply = second_reply.ok_or(Failure::NoBind)?;
-        let bound = way.bound.get();
+        let bound = dial.bound.get();
         let at = listens_at(bound, &stream, hops).ok_or(Failure::NoListener(bound.map(Box::new)))?;
         Ok(Listening { stream, at, second_reply })
     }
 
     /// A connection of the broker's own.
     pub(crate) async fn reach(&self, chain: usize, target: Target) -> Outcome<Stream> {
-        // Nobody's: programs share it.
-        let stranger = self.stranger(|| None, &target);
-        let way = &Way::new(self, chain, target, stranger.as_ref());
-        way.try_plans(chain, async |hops| {
-            way.can_be_asked(hops)?;
-            way.own_connection(hops, None).await
+        // Programs share it, so it is of no process.
+        let isolation_key = self.isolation_key(|| None, &target);
+        let dial = &Dial::new(self, chain, target, isolation_key.as_ref());
+        dial.try_plans(chain, async |hops| {
+            dial.can_be_asked(hops)?;
+            dial.own_connection(hops, None).await
         })
         .await
     }
@@ -183,7 +183,7 @@ impl Dialer {
     pub(crate) async fn associate(&self, hop: &Hop, proxy: SocketAddr) -> Result<Associated, Failure> {
         let mut association = hop.proxy.association().ok_or(Failure::NoDatagrams(NoDatagrams::Protocol))?;
         let limits = self.timeouts.begin();
-        let mut control = Stream::Tcp(dial(&limits, proxy).await?);
+        let mut control = Stream::Tcp(connect_tcp(&limits, proxy).await?);
         if let Some(gssapi) = hop.proxy.gssapi() {
             let naming = gssapi::naming(0);
             control = gssapi::wrap(&self.kerberos, gssapi, Use::Datagrams, naming, &limits, control).await?;

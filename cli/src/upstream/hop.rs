@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::failure::Failure;
 use super::pipelining::Pipelining;
 use crate::policy::route::Unproxied;
-use crate::proxy::{Host, Place, Proxy, Stranger};
+use crate::proxy::{Host, IsolationCredentials, Place, Proxy};
 
 /// For how long a proxy that was found dead is used only when there is no other.
 const COOLDOWN: Duration = Duration::from_secs(30);
@@ -69,13 +69,13 @@ impl Hop {
     pub(crate) fn handshake<'a>(
         &'a self,
         target: Target,
-        stranger: Option<Stranger<'a>>,
+        isolation: Option<IsolationCredentials<'a>>,
     ) -> Result<Handshake<'a>, Failure> {
         can_be_asked_for(&target)?;
-        if stranger.is_none() && self.pipelining.may_serve() {
+        if isolation.is_none() && self.pipelining.may_serve() {
             return Ok(Handshake::Socks5(socks5::Handshake::pipelined(target)));
         }
-        self.proxy.handshake(target, stranger).map_err(Failure::Handshake)
+        self.proxy.handshake(target, isolation).map_err(Failure::Handshake)
     }
 
     /// A request that it listen for `target`.
@@ -85,10 +85,10 @@ impl Hop {
     pub(crate) fn binding<'a>(
         &'a self,
         target: Target,
-        stranger: Option<Stranger<'a>>,
+        isolation: Option<IsolationCredentials<'a>>,
     ) -> Result<Handshake<'a>, Failure> {
         can_be_asked_for(&target)?;
-        self.proxy.binding(target, stranger).map_err(Failure::Handshake)?.ok_or(Failure::NoBind)
+        self.proxy.binding(target, isolation).map_err(Failure::Handshake)?.ok_or(Failure::NoBind)
     }
 
     /// Was it found dead less than [`COOLDOWN`] ago?

@@ -1,4 +1,5 @@
-//! User and password that are made up, so that a SOCKS5 proxy keeps connections apart which have others: Tor gives each its own circuit.
+//! Isolation: a SOCKS5 proxy keeps connections with different users and passwords apart (Tor gives each pair a circuit of its own), so presocks makes
+//! such pairs up.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -9,14 +10,14 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::policy::route::Isolation;
 
-/// What no other session has.
-pub(crate) struct Mark {
+/// Keeps the connections of one session apart from those of all others.
+pub(crate) struct SessionKey {
     password: String,
     /// Makes a number of a name, as in a hash table: nobody who is told the number learns the name.
     key: RandomState,
 }
 
-impl Mark {
+impl SessionKey {
     /// A new one.
     ///
     /// # Errors
@@ -28,18 +29,18 @@ impl Mark {
     }
 }
 
-/// Who a connection is to be taken for.
+/// A user and password for SOCKS5 (RFC 1929): connections with the same pair may share a circuit, others do not.
 #[derive(Clone)]
-pub(crate) struct Stranger {
+pub(crate) struct IsolationKey {
     user: String,
     password: String,
 }
 
-impl Stranger {
-    /// As the user wants connections kept apart. No proxy learns from it whose they are, nor where they go: in a chain, others come between.
+impl IsolationKey {
+    /// The pair for a connection of this process to this target. It is a keyed hash, so no proxy learns the process or the target from it.
     pub(crate) fn new(
         isolation: Isolation,
-        mark: &Mark,
+        session: &SessionKey,
         process: impl FnOnce() -> Option<i32>,
         target: &Target,
     ) -> Self {
@@ -51,7 +52,7 @@ impl Stranger {
                 Host::Address(address) => address.to_canonical().to_string(),
             },
         };
-        Self { user: format!("{:016x}", mark.key.hash_one(who)), password: mark.password.clone() }
+        Self { user: format!("{:016x}", session.key.hash_one(who)), password: session.password.clone() }
     }
 
     /// As RFC 1929 has them.
@@ -76,10 +77,10 @@ mod tests {
 
     #[test]
     fn each_process_or_destination_is_one_and_none_shows() {
-        let mark = Mark::new().unwrap();
+        let session = SessionKey::new().unwrap();
         let user = |isolation, process, host: &[u8]| {
             let target = Target { host: Host::Name(Name::new(host).unwrap()), port: 80 };
-            Stranger::new(isolation, &mark, || process, &target).user
+            IsolationKey::new(isolation, &session, || process, &target).user
         };
         let own = i32::try_from(std::process::id()).unwrap();
         let process = |process| user(Isolation::Process, process, b"a.example");
@@ -101,8 +102,8 @@ mod tests {
     }
 
     #[test]
-    fn no_two_sessions_have_the_same_mark() {
-        let (one, other) = (Mark::new().unwrap(), Mark::new().unwrap());
+    fn no_two_sessions_have_the_same_key() {
+        let (one, other) = (SessionKey::new().unwrap(), SessionKey::new().unwrap());
         assert!(one.password.len() == 32 && one.password != other.password);
         assert_ne!(one.key.hash_one("a"), other.key.hash_one("a"));
     }

@@ -13,7 +13,7 @@ use super::sockets::{Identity, held_by};
 use super::usable;
 use crate::socket::Socket;
 use crate::upstream::hop::Hop;
-use crate::upstream::isolation::Stranger;
+use crate::upstream::isolation::IsolationKey;
 
 /// Most connections that are remembered; the oldest make room.
 const MOST: usize = 4096;
@@ -44,7 +44,7 @@ pub(in crate::broker) struct Connection {
 pub(in crate::broker) struct Way {
     pub(in crate::broker) hops: Vec<Rc<Hop>>,
     pub(in crate::broker) target: Target,
-    pub(in crate::broker) stranger: Option<Stranger>,
+    pub(in crate::broker) isolation_key: Option<IsolationKey>,
     /// Whence the last one has connected, as it says.
     pub(in crate::broker) bound: Option<Target>,
 }

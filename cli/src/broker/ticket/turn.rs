@@ -10,10 +10,10 @@ use tokio_seqpacket::UnixSeqpacket;
 
 use super::Tickets;
 use super::request::{self, is_given_up, is_given_up_early};
+use crate::broker::admission::Admission;
 use crate::broker::connecting::{GivenUp, Turn};
 use crate::broker::holders::Holder;
 use crate::broker::program::Program;
-use crate::broker::strangers::Admission;
 use crate::descriptors::{Permit, Place};
 use crate::socket::Socket;
 use crate::socket::signals::Teller;

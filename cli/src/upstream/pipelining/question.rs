@@ -11,8 +11,8 @@ use tokio::task::spawn_local;
 
 use super::State;
 use crate::proxy::Kind;
-use crate::upstream::dial::dial;
 use crate::upstream::failure::Failure;
+use crate::upstream::first_hop::connect_tcp;
 use crate::upstream::hop::Hop;
 use crate::upstream::limits::{Limits, Timeouts};
 use crate::upstream::negotiate::negotiate;
@@ -45,7 +45,7 @@ async fn ask(limits: Limits, hop: Rc<Hop>, address: SocketAddr) {
 }
 
 async fn try_once(limits: &Limits, proxy: SocketAddr) -> Result<(), Failure> {
-    let mut stream = Stream::Tcp(dial(limits, proxy).await?);
+    let mut stream = Stream::Tcp(connect_tcp(limits, proxy).await?);
     let itself = Target { host: Host::Address(proxy.ip()), port: proxy.port() };
     let mut handshake = Handshake::Socks5(socks5::Handshake::pipelined(itself));
     negotiate(&mut stream, &mut handshake, limits, true).await.map_err(|broken| broken.failure)

@@ -20,47 +20,51 @@ use crate::readiness::Watched;
 use crate::socket::source::NotConnected;
 use crate::socket::{SetAside, Socket};
 use crate::upstream::chain::Blame;
-use crate::upstream::dial::{dial, knock};
 use crate::upstream::failure::Failure;
+use crate::upstream::first_hop::{connect_tcp, connect_unix};
 use crate::upstream::gssapi::{self, Use};
 use crate::upstream::hop::Hop;
-use crate::upstream::isolation::Stranger;
+use crate::upstream::isolation::IsolationKey;
 use crate::upstream::limits::Limits;
 use crate::upstream::negotiate::{Wire, negotiate};
 use crate::upstream::pipelining::question;
 use crate::upstream::stream::Stream;
 use crate::upstream::tls;
 
-/// What all attempts for one connection share.
-pub(super) struct Way<'a> {
+/// One connection by way of proxies: what all attempts for it share.
+pub(super) struct Dial<'a> {
     dialer: &'a Dialer,
     limits: Limits,
     target: Target,
-    stranger: Option<&'a Stranger>,
+    isolation_key: Option<&'a IsolationKey>,
     /// Are there other ways when one fails?
     has_choice: bool,
-    /// Has a proxy of this path told us from others?
-    is_told_apart: Cell<bool>,
+    /// Has a proxy of this path taken the isolation key?
+    is_isolated: Cell<bool>,
     /// Is the last one to listen for the target (BIND), rather than to connect to it?
     is_bind: bool,
     /// The address in the last one's reply.
     pub(super) bound: Cell<Option<Target>>,
 }
 
-impl<'a> Way<'a> {
+impl<'a> Dial<'a> {
     pub(super) fn new(
         dialer: &'a Dialer,
         chain: usize,
         target: Target,
-        stranger: Option<&'a Stranger>,
+        isolation_key: Option<&'a IsolationKey>,
     ) -> Self {
-        let has_choice = dialer.chains.get(chain).is_some_and(|line| line.has_choice());
-        Self { stranger, has_choice, ..Self::alone(dialer, target, false) }
+        let has_choice = dialer.chains.get(chain).is_some_and(|chain_state| chain_state.has_choice());
+        Self { isolation_key, has_choice, ..Self::alone(dialer, target, false) }
     }
 
     /// By which a proxy is to listen for the target.
-    pub(super) fn to_listen(dialer: &'a Dialer, target: Target, stranger: Option<&'a Stranger>) -> Self {
-        Self { stranger, ..Self::alone(dialer, target, true) }
+    pub(super) fn to_listen(
+        dialer: &'a Dialer,
+        target: Target,
+        isolation_key: Option<&'a IsolationKey>,
+    ) -> Self {
+        Self { isolation_key, ..Self::alone(dialer, target, true) }
     }
 
     /// For nobody in particular, and without a choice.
@@ -69,9 +73,9 @@ impl<'a> Way<'a> {
             dialer,
             limits: dialer.timeouts.begin(),
             target,
-            stranger: None,
+            isolation_key: None,
             has_choice: false,
-            is_told_apart: Cell::default(),
+            is_isolated: Cell::default(),
             is_bind,
             bound: Cell::default(),
         }
@@ -84,23 +88,24 @@ impl<'a> Way<'a> {
         attempt: impl AsyncFn(&[Rc<Hop>]) -> Result<T, Fault>,
     ) -> Outcome<T> {
         let nowhere = |failure| Outcome { path: String::new(), result: Err(failure) };
-        let Some(line) = self.dialer.chains.get(chain) else { return nowhere(unreachable()) };
-        let mut turn = line.begin();
+        let Some(chain_state) = self.dialer.chains.get(chain) else { return nowhere(unreachable()) };
+        let mut tried = chain_state.begin();
         let mut last: Option<(String, Rc<Hop>, Failure)> = None;
-        while let Some(hops) = line.plan(&turn) {
+        while let Some(hops) = chain_state.plan(&tried) {
             if let Some((_, hop, failure)) = last.take() {
                 (self.dialer.passed_over)(&hop.proxy, &failure);
             }
             let path = shown(&hops);
             let Fault { failure, blame, .. } = match beyond_doubt(&hops, &attempt).await {
                 Ok(done) => {
-                    line.succeed(&turn, &hops);
+                    chain_state.succeed(&tried, &hops);
                     return Outcome { path, result: Ok(done) };
                 }
                 Err(fault) => fault,
             };
             // When all the time is gone, nobody is left to be tried, and it is nobody's who came last.
-            let passed = if self.limits.are_over() { None } else { line.pass_over(&mut turn, &hops, blame) };
+            let passed =
+                if self.limits.are_over() { None } else { chain_state.pass_over(&mut tried, &hops, blame) };
             let Some(hop) = passed else { return Outcome { path, result: Err(failure) } };
             last = Some((path, hop, failure));
         }
@@ -150,8 +155,8 @@ impl<'a> Way<'a> {
 
     /// Is there a way to ask each for the next? What cannot be asked for is not worth a packet.
     pub(super) fn can_be_asked(&self, hops: &[Rc<Hop>]) -> Result<(), Fault> {
-        self.is_told_apart.set(false);
-        if self.stranger.is_some() && !hops.iter().any(|hop| hop.proxy.tells_strangers()) {
+        self.is_isolated.set(false);
+        if self.isolation_key.is_some() && !hops.iter().any(|hop| hop.proxy.can_isolate()) {
             return Err(Fault { failure: Failure::NotApart, blame: Blame::Unlucky(0), doubted: None });
         }
         (0..hops.len()).try_for_each(|index| self.handshake(hops, index).map(|_| ()))
@@ -160,26 +165,26 @@ impl<'a> Way<'a> {
     /// The request by which the proxy with this index is to connect us to the next one, or the last to the target.
     pub(super) fn handshake<'b>(&'b self, hops: &'b [Rc<Hop>], index: usize) -> Result<Handshake<'b>, Fault> {
         let Some(hop) = hops.get(index) else { return Err(Fault::nobodys(unreachable())) };
-        let stranger = self.stranger_for(hops, index);
+        let isolation = self.isolation_for(hops, index);
         match hops.get(index + 1) {
             None => {
                 let ask = if self.is_bind { Hop::binding } else { Hop::handshake };
-                ask(hop, self.target, stranger)
+                ask(hop, self.target, isolation)
                     .map_err(|failure| Fault::at(index, hops, failure, Blame::Unlucky(index)))
             }
             Some(next) => {
                 let target = next.proxy.as_target().ok_or_else(unreachable);
-                let handshake = target.and_then(|target| hop.handshake(target, stranger));
+                let handshake = target.and_then(|target| hop.handshake(target, isolation));
                 handshake.map_err(|failure| Fault::of_next(index, hops, failure))
             }
         }
     }
 
-    /// Who we are to the proxy with this index. One of them must tell us from others: the last that can, if none before it has.
-    fn stranger_for(&self, hops: &[Rc<Hop>], index: usize) -> Option<proxy::Stranger<'_>> {
-        let credentials = self.stranger.and_then(Stranger::credentials)?;
-        let is_last = hops.iter().rposition(|hop| hop.proxy.tells_strangers()) == Some(index);
-        Some(proxy::Stranger { credentials, must_be_told: is_last && !self.is_told_apart.get() })
+    /// The isolation key for the proxy with this index. One proxy of the path must take it: the last that can, if none before it has.
+    fn isolation_for(&self, hops: &[Rc<Hop>], index: usize) -> Option<proxy::IsolationCredentials<'_>> {
+        let credentials = self.isolation_key.and_then(IsolationKey::credentials)?;
+        let is_last = hops.iter().rposition(|hop| hop.proxy.can_isolate()) == Some(index);
+        Some(proxy::IsolationCredentials { credentials, is_required: is_last && !self.is_isolated.get() })
     }
 
     async fn addresses(&self, hop: &Hop) -> Result<Rc<[SocketAddr]>, Failure> {
@@ -269,7 +274,7 @@ impl<'a> Way<'a> {
     ) -> Result<Stream, Fault> {
         let [first, ..] = hops else { return Err(Fault::nobodys(unreachable())) };
         if let Place::Unix(path) = first.proxy.place() {
-            let connected = self.limits.within(self.limits.connect, knock(path)).await;
+            let connected = self.limits.within(self.limits.connect, connect_unix(path)).await;
             let connected = connected.map_err(Failure::ProxyTimeout);
             let stream = connected.and_then(|result| result.map_err(Failure::ProxyUnreachable));
             return self
@@ -282,7 +287,7 @@ impl<'a> Way<'a> {
         };
         let mut last = Fault::of_first(hops, unreachable());
         for address in found.iter() {
-            match dial(&self.limits, *address).await {
+            match connect_tcp(&self.limits, *address).await {
                 Ok(stream) => return self.along(Stream::Tcp(stream), hops).await,
                 Err(failure) => last = Fault::of_first(hops, failure),
             }
@@ -323,18 +328,18 @@ impl<'a> Way<'a> {
         // While there are other ways, the last one's answer is not waited for until all time is gone; nor is that of one that need only listen.
         let may_take_all = !has_next && !self.has_choice && !self.is_bind;
         let negotiation = negotiate(wire, &mut handshake, &self.limits, may_take_all).await;
-        let tells = hops.get(index).is_some_and(|hop| hop.proxy.tells_strangers());
-        if self.stranger.is_some() && tells && handshake.is_authenticated() {
-            self.is_told_apart.set(true);
+        let can_isolate = hops.get(index).is_some_and(|hop| hop.proxy.can_isolate());
+        if self.isolation_key.is_some() && can_isolate && handshake.is_authenticated() {
+            self.is_isolated.set(true);
         }
         self.bound.set(handshake.bound());
-        let must_be_told = self.stranger_for(hops, index).is_some_and(|stranger| stranger.must_be_told);
+        let is_required = self.isolation_for(hops, index).is_some_and(|isolation| isolation.is_required);
         let (hop, is_pipelined) = (hops.get(index), handshake.is_pipelined());
         if let (Ok(()), Some(hop), true) = (&negotiation, hop, is_pipelined) {
             hop.pipelining.prove();
         }
         negotiation.map_err(|mut broken| {
-            if must_be_told && broken.failure.is_about_the_method() {
+            if is_required && broken.failure.is_about_the_method() {
                 broken.failure = Failure::NotApart;
             }
             if let (Failure::AnswerTimeout(_), Some(hop)) = (&broken.failure, hop) {

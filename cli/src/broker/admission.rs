@@ -1,8 +1,8 @@
-//! Tickets of other users: how many may wait for their request.
+//! Admission control: how many tickets of other users may wait for their request.
 //!
 //! An abstract Unix socket has no permissions (unix(7)): everybody in the network namespace can connect to it, and each connection costs the
-//! broker a descriptor until it has said something. Programs of the session that have changed their user are strangers too, so
-//! none is turned away for its user alone; but they send their request at once, and who does not soon finds the door shut.
+//! broker a descriptor until it has sent its request. Programs of the session that have changed their user are other users too, so none is turned away for
+//! its user alone. They send their request at once; of those that do not, only so many are kept.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use tokio_seqpacket::UnixSeqpacket;
 /// Most that may wait at once; in an honest session there are a few, for microseconds.
 const LIMIT: usize = 64;
 
-/// Counts the strangers that have not shown the token yet.
-pub(super) struct Strangers(Arc<Semaphore>);
+/// Counts the tickets of other users that have not shown the session's token yet.
+pub(super) struct AdmissionControl(Arc<Semaphore>);
 
 /// A ticket may wait for its request while this lives.
 pub(super) struct Admission {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-impl Strangers {
+impl AdmissionControl {
     /// As many as there is room for.
     pub(super) fn new(room: usize) -> Self {
         Self(Arc::new(Semaphore::new(room.clamp(1, LIMIT))))
     }
 
-    /// `None` when too many strangers are here already. Our own user and root could harm the broker in any case.
+    /// `None` when too many are waiting already. Our own user and root could harm the broker in any case.
     pub(super) fn admit(&self, ticket: &UnixSeqpacket) -> Option<Admission> {
         let user = ticket.peer_cred().ok().map(|who| who.uid());
         if user.is_some_and(|user| user == geteuid().as_raw() || user == Uid::ROOT.as_raw()) {
