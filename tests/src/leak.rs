@@ -168,5 +168,9 @@ pub(crate) fn elements(listing: &str) -> Vec<String> {
     let elements = elements.rsplit_once('}').map_or(elements, |(head, _)| head);
     let elements = elements.rsplit_once('}').map_or(elements, |(head, _)| head);
     let elements = elements.trim().trim_end_matches('}');
-    elements.split(',').map(|element| element.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    let elements =
+        elements.split(',').map(|element| element.split_whitespace().collect::<Vec<_>>().join(" "));
+    elements
+        .inspect(|element| assert!(!element.is_empty(), "an element of nft's is empty: {listing}"))
+        .collect()
 }
