@@ -4,7 +4,7 @@
 //! holds a program's socket only while that socket is being connected: a copy held longer would hold back the FIN.
 
 mod admission;
-mod bindings;
+mod bind;
 mod children;
 mod connect;
 mod connecting;
@@ -13,6 +13,7 @@ mod device;
 mod dns;
 mod holders;
 mod memory;
+mod notified;
 mod other_proxy;
 mod peer_names;
 mod peers;
@@ -20,7 +21,6 @@ mod program;
 mod report;
 mod resolver;
 mod ticket;
-mod trap;
 mod watchdog;
 
 use std::io;
@@ -33,19 +33,19 @@ use tokio::runtime;
 use tokio::task::{LocalSet, spawn_local};
 use tokio_seqpacket::UnixSeqpacketListener;
 
-use crate::backstop::listener::Listener;
 use crate::descriptors::Descriptors;
 use crate::message::Front;
 use crate::policy::{self, Policy};
 use crate::process::Pid;
 use crate::proxy::Proxy;
+use crate::seccomp::listener::Listener;
 use crate::settings::Settings;
 use crate::upstream::chain::Chains;
 use crate::upstream::dialer::Dialer;
 use crate::upstream::failure::Failure;
 use crate::upstream::limits::Timeouts;
 use crate::upstream::relay::Relays;
-use bindings::Bindings;
+use bind::Bindings;
 use connect::Connector;
 use connecting::Connecting;
 use datagram::Datagrams;
@@ -54,12 +54,12 @@ use device::Devices;
 use dns::NameServer;
 use dns::upstream::Upstreams;
 use holders::Holders;
+use notified::{Attempts, Supervisor};
 use other_proxy::OtherProxies;
 use peer_names::PeerNames;
 use peers::Peers;
 use report::Report;
 use ticket::Tickets;
-use trap::{Attempts, Supervisor};
 
 /// What a session's broker is made of. Nothing takes it as a whole: each service has those that it needs.
 struct Broker {

@@ -21,8 +21,6 @@ use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::args::Typed;
-use crate::backstop::filter;
-use crate::backstop::install::{Denied, stands};
 use crate::broker;
 use crate::config::Taken;
 use crate::exit::{Exit, say};
@@ -31,6 +29,8 @@ use crate::message::{Front, Message, Messenger};
 use crate::options::{Backstop, Bind};
 use crate::preflight::{self, Obstacle};
 use crate::process::{self, DescriptorLimit, Forked, SignalMask, fork};
+use crate::seccomp::filter;
+use crate::seccomp::install::{Denied, stands};
 use crate::settings::{self, Settings, Talk};
 use crate::streams::Standard;
 use crate::{config, gssapi, library};

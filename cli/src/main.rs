@@ -9,7 +9,6 @@
 #![cfg_attr(test, allow(dead_code, reason = "the entry point is not built for tests"))]
 
 mod args;
-mod backstop;
 mod broker;
 mod config;
 mod demo;
@@ -26,6 +25,7 @@ mod preflight;
 mod process;
 mod proxy;
 mod readiness;
+mod seccomp;
 mod serve;
 mod settings;
 mod socket;

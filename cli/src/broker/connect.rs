@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::bindings::{self, Bindings};
+use super::bind::{self, Bindings};
 use super::connecting::{GivenUp, Turn};
 use super::dns::NameServer;
 use super::holders::Holders;
@@ -180,13 +180,12 @@ impl Connector {
         socket: &Socket,
         route: &Route,
         program: &Program<'_>,
-    ) -> (Option<String>, Result<Option<bindings::Way>, Failure>) {
+    ) -> (Option<String>, Result<Option<bind::Way>, Failure>) {
         match route {
             Route::Chain(chain, target) => {
                 let isolation_key = self.dialer.isolation_key(|| program.process(), target);
                 let outcome = self.dialer.connect(socket, *chain, target, isolation_key.as_ref()).await;
-                let way =
-                    |Carried { hops, bound }| bindings::Way { hops, target: *target, isolation_key, bound };
+                let way = |Carried { hops, bound }| bind::Way { hops, target: *target, isolation_key, bound };
                 (Some(outcome.path), outcome.result.map(|carried| Some(way(carried))))
             }
             Route::Direct(target, address) => {

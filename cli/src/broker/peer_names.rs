@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::bindings::Bindings;
+use super::bind::Bindings;
 use super::datagram::Datagrams;
 use super::peers::Peers;
 

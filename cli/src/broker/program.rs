@@ -4,7 +4,7 @@ use std::fmt;
 
 use tokio_seqpacket::UnixSeqpacket;
 
-use crate::backstop::target::process_of;
+use crate::seccomp::target::process_of;
 
 /// The program on whose behalf something happens.
 pub(super) enum Program<'a> {

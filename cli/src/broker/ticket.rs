@@ -18,7 +18,7 @@ use tokio::task::spawn_local;
 use tokio_seqpacket::{UnixSeqpacket, UnixSeqpacketListener};
 
 use super::admission::{Admission, AdmissionControl};
-use super::bindings::Bindings;
+use super::bind::Bindings;
 use super::connect::Connector;
 use super::connecting::Connecting;
 use super::datagram::{Connected, Datagrams, Opened, Sent};

@@ -14,11 +14,11 @@ use libc::sock_filter;
 use presocks_proto::session::{self, Session};
 
 use super::sanitizers;
-use crate::backstop::install::{Denied, install};
-use crate::backstop::listener::Listener;
-use crate::backstop::target::{Thread, has_own_proc, read};
 use crate::message::{Message, Messenger};
 use crate::process::{self, DescriptorLimit, Forked, Pid, SignalMask, Strings, fork};
+use crate::seccomp::install::{Denied, install};
+use crate::seccomp::listener::Listener;
+use crate::seccomp::target::{Thread, has_own_proc, read};
 use crate::streams::Standard;
 
 /// ld.so(8): the libraries that come before all others.

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::payload::Payload;
 use super::{Address, Caller, LONGEST_ADDRESS};
-use crate::backstop::call::{Header, Layout, MOST_DATA, Span};
-use crate::backstop::target::is_as_privileged;
+use crate::seccomp::call::{Header, Layout, MOST_DATA, Span};
+use crate::seccomp::target::is_as_privileged;
 
 /// One message of a call.
 pub(super) struct Message {

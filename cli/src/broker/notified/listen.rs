@@ -1,5 +1,5 @@
 //! Caught calls about listening, in a session with `--bind`: bind(), listen() and getsockname(), to the same ends as the shim's
-//! (`crate::broker::bindings`). accept() is not caught: it waits, and what it says of a peer that a proxy has brought is loopback; getpeername() tells.
+//! (`crate::broker::bind`). accept() is not caught: it waits, and what it says of a peer that a proxy has brought is loopback; getpeername() tells.
 
 use std::future::pending;
 use std::io;
@@ -12,10 +12,10 @@ use tokio::io::Interest;
 use tokio::task::spawn_local;
 
 use super::{Caller, Judged, Taken, errno, now};
-use crate::backstop::call::{self, Span};
-use crate::backstop::listener::Answer;
-use crate::backstop::target::Thread;
 use crate::readiness::watch;
+use crate::seccomp::call::{self, Span};
+use crate::seccomp::listener::Answer;
+use crate::seccomp::target::Thread;
 use crate::socket::own_address;
 
 pub(super) fn judge_bind(caller: &Caller, fd: RawFd, address: Span) -> Judged {

@@ -18,10 +18,10 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
 use super::{Caller, Judged, TICK, Taken, errno, interrupted, is_not_allowed, now};
-use crate::backstop::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
-use crate::backstop::listener::Answer;
-use crate::backstop::target::Pending;
 use crate::readiness::Watched;
+use crate::seccomp::call::{Call, Header, Layout, MOST_DATA, Span, return_address, scatter};
+use crate::seccomp::listener::Answer;
+use crate::seccomp::target::Pending;
 
 /// Where a receive's results go.
 enum Destination {

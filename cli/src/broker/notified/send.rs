@@ -24,9 +24,9 @@ use super::message::{Message, transmit};
 use super::payload::{Payload, total};
 use super::wait::Stop;
 use super::{Caller, Judged, Taken, datagram, errno, now, stream};
-use crate::backstop::call::{Call, Layout};
-use crate::backstop::listener::Answer;
-use crate::backstop::target::signal;
+use crate::seccomp::call::{Call, Layout};
+use crate::seccomp::listener::Answer;
+use crate::seccomp::target::signal;
 
 /// A call of the send family.
 struct Sending {

@@ -1,4 +1,4 @@
-//! Calls that the backstop has caught: what becomes of each (`crate::backstop`).
+//! Seccomp user notifications: what becomes of each call that the filter has caught (`crate::seccomp`).
 //!
 //! The second way in, beside tickets, and to the same ends: a connect is handed over by `connect::serve`, datagrams and names are what
 //! they are for the shim. Nothing in this module waits but the tasks that it starts.
@@ -49,7 +49,7 @@ use rustix::net::sockopt;
 use tokio::io::Interest;
 use tokio::task::spawn_local;
 
-use super::bindings::Bindings;
+use super::bind::Bindings;
 use super::connect::Connector;
 use super::connecting::Connecting;
 use super::datagram::Datagrams;
@@ -57,11 +57,11 @@ use super::device::Devices;
 use super::peer_names::PeerNames;
 use super::program::Program;
 use super::report::Report;
-use crate::backstop::call::{self, Call, Layout, Span, decode};
-use crate::backstop::listener::{Answer, Listener, Notification};
-use crate::backstop::target::{Memory, Thread};
 use crate::descriptors::{Descriptors, PAUSE, Place};
 use crate::readiness::{until_closed, watch};
+use crate::seccomp::call::{self, Call, Layout, Span, decode};
+use crate::seccomp::listener::{Answer, Listener, Notification};
+use crate::seccomp::target::{Memory, Thread};
 use crate::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
 pub(super) use connect::Attempts;
 

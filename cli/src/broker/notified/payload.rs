@@ -9,7 +9,7 @@ use std::ptr::{NonNull, null_mut};
 use rustix::io::Errno;
 
 use super::Caller;
-use crate::backstop::call::{Span, gather};
+use crate::seccomp::call::{Span, gather};
 use crate::socket::option;
 
 /// The kernel sends no more in one call (`MAX_RW_COUNT`).
@@ -20,7 +20,7 @@ pub(super) fn total(parts: &[Span]) -> u64 {
     parts.iter().fold(0_u64, |total, part| total.saturating_add(part.len)).min(MOST_IN_ALL)
 }
 
-/// At most [`MOST_DATA`](crate::backstop::call::MOST_DATA) bytes of the parts, without the first `skipped` ones.
+/// At most [`MOST_DATA`](crate::seccomp::call::MOST_DATA) bytes of the parts, without the first `skipped` ones.
 ///
 /// # Errors
 /// `EFAULT`; `ESRCH` when the call waits no more.

@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 
 use super::wait::{Stop, Wait};
 use super::{Caller, Judged, Taken, outcome};
-use crate::backstop::listener::Answer;
+use crate::seccomp::listener::Answer;
 use crate::socket::{connect_at_once, dissolve, leaves_loopback, peer_of, restore};
 
 pub(super) fn connect(caller: &Rc<Caller>, taken: Taken, destination: SocketAddr) -> Judged {

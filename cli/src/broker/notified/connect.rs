@@ -22,11 +22,11 @@ use tokio::time::sleep;
 
 use super::wait::{Manner, Waited};
 use super::{Caller, Taken};
-use crate::backstop::listener::Answer;
-use crate::backstop::target::Thread;
 use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::descriptors::Place;
 use crate::readiness::watch;
+use crate::seccomp::listener::Answer;
+use crate::seccomp::target::Thread;
 use crate::socket::{Socket, probe};
 use crate::upstream::failure::Failure;
 

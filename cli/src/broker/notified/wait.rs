@@ -15,9 +15,9 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Caller, TICK, interrupted};
-use crate::backstop::listener::Answer;
-use crate::backstop::target::Pending;
 use crate::readiness::Watched;
+use crate::seccomp::listener::Answer;
+use crate::seccomp::target::Pending;
 
 /// Why a call ends before it has done what it was made for.
 pub(super) enum Stop {

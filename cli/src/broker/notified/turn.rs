@@ -8,7 +8,7 @@ use tokio::task::spawn_local;
 
 use super::wait::{Manner, Waited};
 use super::{Asked, Caller, Taken, judge_connect};
-use crate::backstop::listener::Answer;
+use crate::seccomp::listener::Answer;
 
 /// Lets go of what was taken, and goes on when there is a place. `taken` tells how the call waits.
 pub(super) fn wait(caller: Rc<Caller>, taken: Taken, asked: Asked) {

@@ -15,7 +15,7 @@ use super::message::{Message, transmit};
 use super::payload::{Payload, is_zero_copy, payload, total};
 use super::wait::{Stop, Wait};
 use super::{Address, Caller, Destination, Taken, connect, loopback, nowhere};
-use crate::backstop::call::Span;
+use crate::seccomp::call::Span;
 
 /// Sends it; how much was sent, and whether that is all.
 ///
