@@ -112,6 +112,19 @@ impl Socket {
     /// Those of connect(2), and those of [`source`]. After `EISCONN` the socket is as before, and after `ECONNABORTED` it is what its program has made of
     /// it meanwhile: neither is ours to touch. Else see [`Socket::reset`].
     pub(crate) async fn connect(&self, address: SocketAddr) -> Result<(), NotConnected> {
+        if self.begin(address)? {
+            return Ok(());
+        }
+        // Registered only now: an unconnected socket counts as ready.
+        let mut watched = Watched::new(self.as_fd(), Interest::WRITABLE)?;
+        Ok(watched.until(Interest::WRITABLE, |_| self.outcome(address)).await?)
+    }
+
+    /// Begins to connect; is the connection there already?
+    ///
+    /// # Errors
+    /// As [`Socket::connect`].
+    pub(crate) fn begin(&self, address: SocketAddr) -> Result<bool, NotConnected> {
         // The kernel refuses it, and whatever follows here would end the listening.
         if self.has_port() && tcp_state(self.as_fd()) == Some(TCP_LISTEN) {
             return Err(Errno::ISCONN.into());
@@ -125,7 +138,7 @@ impl Socket {
         if address.ip().to_canonical().is_ipv6()
             && let Some(outcome) = restore(self.fd.as_fd())
         {
-            return Ok(outcome?);
+            return Ok(outcome.map(|()| true)?);
         }
         if let Some(own) = source::suit(self.fd.as_fd(), address)? {
             self.moved.set(Some(own));
@@ -135,17 +148,11 @@ impl Socket {
             return Err(Errno::NETUNREACH.into());
         }
         match connect_at_once(self.fd.as_fd(), Encoded::new(address).as_bytes()) {
-            Ok(()) => return Ok(()),
-            Err(Errno::INPROGRESS) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) => Ok(true),
+            // On loopback, and with a proxy near by, it is there already.
+            Err(Errno::INPROGRESS | Errno::ALREADY) => Ok(self.is_connected()),
+            Err(error) => Err(error.into()),
         }
-        // On loopback, and with a proxy near by, it is there already.
-        if self.is_connected() {
-            return Ok(());
-        }
-        // Registered only now: an unconnected socket counts as ready.
-        let mut watched = Watched::new(self.as_fd(), Interest::WRITABLE)?;
-        Ok(watched.until(Interest::WRITABLE, |_| self.outcome(address)).await?)
     }
 
     /// What a connect() to `address` has come to; `WouldBlock` while it is under way. Whatever else the socket is, its program has made it that.

@@ -37,6 +37,21 @@ pub(super) struct Ended {
     pub(super) teller: Option<Teller>,
 }
 
+/// A program's connect().
+pub(super) struct Call {
+    pub(super) destination: SocketAddr,
+    /// Is the program to be told `EINPROGRESS` while the kernel makes a direct connection? The shim tells it so in any case.
+    pub(super) is_nonblocking: bool,
+}
+
+/// What an attempt has come to.
+enum Made {
+    /// A connection; and, by way of proxies, how the program may listen beside it.
+    Connection(Option<Box<bind::Way>>),
+    /// The kernel makes a direct one, to this address.
+    UnderWay(SocketAddr),
+}
+
 /// Connects programs' sockets.
 pub(super) struct Connector {
     /// How long a look-up by this machine's resolver may take.
@@ -57,7 +72,7 @@ impl Connector {
     pub(super) async fn serve(
         &self,
         socket: Socket,
-        destination: SocketAddr,
+        call: &Call,
         program: &Program<'_>,
         turn: Turn<'_>,
         given_up: impl Future<Output = GivenUp> + Unpin,
@@ -67,9 +82,15 @@ impl Connector {
         let errno = {
             let held = async || self.holders.look(socket.as_fd()).await;
             let given_up = pin!(turn.given_up(given_up, held));
-            self.connect(&socket, destination, program, &turn, given_up, is_waited_for).await
+            self.connect(&socket, call, program, &turn, given_up, is_waited_for).await
         };
-        let restore = |number| signals::restore(socket.as_fd(), number, errno == Some(0));
+        let restore = |number| {
+            if errno == Some(libc::EINPROGRESS) {
+                signals::turn_on(socket.as_fd());
+                return None;
+            }
+            signals::restore(socket.as_fd(), number, errno == Some(0))
+        };
         let teller = turn.signal().get().and_then(restore);
         if let Some(errno) = errno {
             turn.end(errno);
@@ -81,7 +102,7 @@ impl Connector {
     async fn connect(
         &self,
         socket: &Socket,
-        destination: SocketAddr,
+        call: &Call,
         program: &Program<'_>,
         turn: &Turn<'_>,
         given_up: impl Future<Output = GivenUp> + Unpin,
@@ -91,6 +112,7 @@ impl Connector {
             return Some(libc::EISCONN);
         }
         self.bindings.connects(socket);
+        let destination = call.destination;
         let started = Instant::now();
         let route = self.policy.route(destination, &|| program.names()).map_err(Failure::from);
         if let Ok(Route::Chain(_, target) | Route::Direct(target, _)) = &route {
@@ -100,7 +122,7 @@ impl Connector {
             Err(failure) => (None, None, Err(failure)),
             Ok(route) => {
                 let ended = {
-                    let attempt = pin!(self.attempt(socket, &route, program));
+                    let attempt = pin!(self.attempt(socket, &route, program, call.is_nonblocking));
                     tokio::select! {
                         // First: nothing more is done with a socket that is its program's again.
                         biased;
@@ -133,11 +155,15 @@ impl Connector {
         let outcome = result.as_ref().map(|_| ());
         self.report.connected(program, shown, via, started.elapsed(), outcome);
         Some(match result {
-            Ok(way) => {
+            Ok(Made::UnderWay(address)) => {
+                self.peers.insert(socket.cookie(), destination, address);
+                libc::EINPROGRESS
+            }
+            Ok(Made::Connection(way)) => {
                 // A peer that has reset the connection already has no address any more.
                 if let Some(actual) = socket.peer_address() {
                     self.peers.insert(socket.cookie(), destination, actual);
-                    self.bindings.note(socket, || program.process(), destination, way);
+                    self.bindings.note(socket, || program.process(), destination, way.map(|way| *way));
                 }
                 0
             }
@@ -174,24 +200,30 @@ impl Connector {
         })
     }
 
-    /// What became of an attempt, and by which proxies it was made; when it has succeeded, how a program may listen beside it.
+    /// What became of an attempt, and by which proxies it was made.
     async fn attempt(
         &self,
         socket: &Socket,
         route: &Route,
         program: &Program<'_>,
-    ) -> (Option<String>, Result<Option<bind::Way>, Failure>) {
+        is_nonblocking: bool,
+    ) -> (Option<String>, Result<Made, Failure>) {
         match route {
             Route::Chain(chain, target) => {
                 let isolation_key = self.dialer.isolation_key(|| program.process(), target);
                 let outcome = self.dialer.connect(socket, *chain, target, isolation_key.as_ref()).await;
                 let way = |Carried { hops, bound }| bind::Way { hops, target: *target, isolation_key, bound };
-                (Some(outcome.path), outcome.result.map(|carried| Some(way(carried))))
+                (
+                    Some(outcome.path),
+                    outcome.result.map(|carried| Made::Connection(Some(Box::new(way(carried))))),
+                )
             }
             Route::Direct(target, address) => {
-                (None, self.directly(socket, target, *address, program).await.map(|()| None))
+                (None, Box::pin(self.directly(socket, target, *address, program, is_nonblocking)).await)
             }
-            Route::Resolver(server) => (None, self.to_resolver(socket, server).await.map(|()| None)),
+            Route::Resolver(server) => {
+                (None, self.to_resolver(socket, server).await.map(|()| Made::Connection(None)))
+            }
         }
     }
 
@@ -202,7 +234,8 @@ impl Connector {
         target: &Target,
         address: Option<SocketAddr>,
         program: &Program<'_>,
-    ) -> Result<(), Failure> {
+        is_nonblocking: bool,
+    ) -> Result<Made, Failure> {
         let addresses: Vec<_> = match (address, target.host) {
             (Some(address), _) => vec![address],
             (None, Host::Address(address)) => vec![SocketAddr::new(address, target.port)],
@@ -213,14 +246,21 @@ impl Connector {
             }
         };
         let mut last = Failure::Direct(Errno::NETUNREACH.into());
-        for address in addresses {
+        let count = addresses.len();
+        for (index, address) in addresses.into_iter().enumerate() {
             self.policy.permit(address, &|| program.names())?;
             let Some(address) = socket.reach(address) else { continue };
-            match socket.connect(address).await {
-                Ok(()) => {
+            let connected = if is_nonblocking && index + 1 == count {
+                socket.begin(address)
+            } else {
+                socket.connect(address).await.map(|()| true)
+            };
+            match connected {
+                Ok(true) => {
                     socket.settle(address);
-                    return Ok(());
+                    return Ok(Made::Connection(None));
                 }
+                Ok(false) => return Ok(Made::UnderWay(address)),
                 Err(NotConnected::Bound(own)) => last = Failure::Bound(own),
                 Err(NotConnected::Kernel(error)) => last = Failure::Direct(error),
             }

@@ -36,6 +36,12 @@ pub(crate) fn turn_off(socket: BorrowedFd<'_>) -> bool {
     is_on && set_async(socket.as_raw_fd(), 0)
 }
 
+/// Turns the flag on again: the kernel signals how the connect ends.
+pub(crate) fn turn_on(socket: BorrowedFd<'_>) {
+    // It was on before.
+    set_async(socket.as_raw_fd(), 1);
+}
+
 /// Turns the flag on again, as if the program did it under this number; who will tell it how the connect has ended.
 pub(crate) fn restore(socket: BorrowedFd<'_>, number: RawFd, is_connected: bool) -> Option<Teller> {
     let surrogate = socket_with(

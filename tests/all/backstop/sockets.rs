@@ -10,7 +10,7 @@ use presocks_tests::proxy::Microsocks;
 use presocks_tests::proxy::scripted::{SUCCESS, Script};
 use presocks_tests::{Build, Lab, missing};
 
-use super::{arguments, same_bare_and_wrapped, stage_for, wrapped};
+use super::{arguments, bare, same_bare_and_wrapped, stage_for, wrapped};
 
 #[test]
 fn static_programs_are_refused_what_the_shim_refuses_others() {
@@ -84,6 +84,19 @@ fn a_socket_that_is_dissolved_tells_the_threads_that_connect_it() {
     let Some(stage) = stage_for(&[Build::Static]) else { return };
     let program = Build::Static.of(&stage.lab, "dissolving", &[]);
     same_bare_and_wrapped(&stage, &[&program, Path::new("threads=only")]);
+}
+
+/// A direct connection is the kernel's to make: nothing of presocks stands between it and the program.
+#[test]
+fn a_direct_non_blocking_connect_is_under_way_when_the_call_returns() {
+    let Some(stage) = stage_for(&[Build::Static]) else { return };
+    stage.lab.permit_direct("10.88.0.0/24");
+    let program = Build::Static.of(&stage.lab, "underway", &[]);
+    let expected = bare(&stage, &[&program]);
+    let run = || wrapped(&stage, &[&program]).options(["--direct", "10.88.0.0/24"]);
+    run().run().success().stdout_is(&expected);
+    run().ordinary_user().run().success().stdout_is(&expected);
+    stage.lab.assert_no_leak();
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A caught connect() to a destination off the machine: the same hand-off as for the shim, while the program's thread waits in the kernel.
 //!
 //! A non-blocking socket waits as well: between the proxy's answer and the program nothing of ours stands that could say "not yet". So it is
-//! connected, or has failed, when the call returns. Only its thread is held up.
+//! connected, or has failed, when the call returns. Only its thread is held up. A direct connection needs no handshake: there the call returns
+//! `EINPROGRESS`, and the rest is the kernel's.
 //!
 //! A signal may end the wait, and the call may be made anew after the handler: the attempt goes on meanwhile, and the new call joins it.
 
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 
 use super::wait::{Manner, Waited};
 use super::{Caller, Taken};
+use crate::broker::connect::Call;
 use crate::broker::connecting::{GivenUp, Waiter, Waiters};
 use crate::descriptors::Place;
 use crate::readiness::watch;
@@ -150,6 +152,8 @@ fn join_or_begin(
     let said = match probe(taken.fd.as_fd()) {
         Some(Ok(())) => Some(0),
         Some(Err(rustix::io::Errno::CONNABORTED)) => outcome.or(Some(libc::ECONNABORTED)),
+        // Begun by a call that did not wait: this one does.
+        Some(Err(rustix::io::Errno::ALREADY)) if is_blocking => None,
         Some(Err(error)) => Some(error.raw_os_error()),
         // The call that waited was made anew just when it ended.
         None => outcome.filter(|_| found.as_deref().is_some_and(is_ours)),
@@ -185,8 +189,9 @@ fn join_or_begin(
             (Ok(socket), Some(turn)) => {
                 let given_up = pin!(given_up());
                 let is_waited_for = || own.callers.is_any();
+                let call = &Call { destination, is_nonblocking: !is_blocking };
                 let served =
-                    supervisor.connector.serve(socket, destination, &program, turn, given_up, is_waited_for);
+                    supervisor.connector.serve(socket, call, &program, turn, given_up, is_waited_for);
                 let ended = served.await;
                 teller = ended.teller;
                 ended.errno

@@ -11,6 +11,7 @@ use tokio_seqpacket::UnixSeqpacket;
 use super::Tickets;
 use super::request::{self, is_given_up, is_given_up_early};
 use crate::broker::admission::Admission;
+use crate::broker::connect::Call;
 use crate::broker::connecting::{GivenUp, Turn};
 use crate::broker::holders::Holder;
 use crate::broker::program::Program;
@@ -106,7 +107,8 @@ async fn connect(
             let program = Program::Behind(ticket);
             // The shim asks the kernel for the end of a connect() that it waits in.
             let given_up = pin!(is_given_up(ticket));
-            tickets.connector.serve(socket, destination, &program, turn, given_up, || false).await
+            let call = &Call { destination, is_nonblocking: false };
+            tickets.connector.serve(socket, call, &program, turn, given_up, || false).await
         }
         Err(error) => return done(Failure::Socket(error).errno()),
     };
