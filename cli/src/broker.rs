@@ -59,7 +59,8 @@ use other_proxy::OtherProxies;
 use peer_names::PeerNames;
 use peers::Peers;
 use report::Report;
-use ticket::Tickets;
+pub(crate) use ticket::BACKLOG;
+use ticket::{Arrivals, Tickets};
 
 /// What a session's broker is made of. Nothing takes it as a whole: each service has those that it needs.
 struct Broker {
@@ -74,7 +75,7 @@ struct Broker {
 impl Broker {
     /// # Errors
     /// When the kernel has no randomness, or the loopback sinks cannot be had.
-    fn new(settings: Settings, session: Session) -> io::Result<Self> {
+    fn new(settings: Settings, session: Session, arrivals: Arrivals) -> io::Result<Self> {
         let Settings { routes, proxy_addresses, isolation, dns, udp, bind, talk, taken, .. } = settings;
         let timeouts = Timeouts {
             connect: settings.connect_timeout,
@@ -151,6 +152,7 @@ impl Broker {
             bindings,
             peer_names,
             descriptors,
+            arrivals,
             report: Rc::clone(&report),
         });
         Ok(Self { tickets, supervisor, connecting, datagrams, relays, report })
@@ -171,7 +173,7 @@ pub(crate) fn run(
 ) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let Broker { tickets, supervisor, connecting, datagrams, relays, report } =
-        Broker::new(settings, session)?;
+        Broker::new(settings, session, Arrivals::new(&rendezvous)?)?;
     let has_backstop = backstop.is_some();
     let outcome = LocalSet::new().block_on(&runtime, async {
         // Without it there is only less to be told of a fault.

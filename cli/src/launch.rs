@@ -36,9 +36,6 @@ use crate::streams::Standard;
 use crate::{config, gssapi, library};
 use command::{Command, Failure, PRELOAD, Running};
 
-/// Connections that may wait for the broker to accept them; the kernel lowers it to its own limit.
-const BACKLOG: i32 = 4096;
-
 /// Descriptors without which the broker could not serve a connection of every kind.
 const FEWEST_DESCRIPTORS: u64 = 32;
 
@@ -307,6 +304,6 @@ fn rendezvous(session: &Session, queue: Queue) -> io::Result<OwnedFd> {
     let name = session.rendezvous(queue);
     let (_, name) = name.split_first().unwrap_or((&0, &[]));
     bind(&listener, &SocketAddrUnix::new_abstract_name(name)?)?;
-    listen(&listener, BACKLOG)?;
+    listen(&listener, broker::BACKLOG)?;
     Ok(listener)
 }

@@ -187,10 +187,11 @@ pub(crate) fn shut_for_writing(fd: c_int) -> Result<(), Errno> {
     syscall!(libc::SYS_shutdown, fd, libc::SHUT_WR).map(drop)
 }
 
-/// ioctl(2) with `SIOCOUTQ` on a Unix socket: is there anything that its peer has not received? Where the kernel does not tell: no.
-pub(crate) fn is_unreceived(fd: c_int) -> bool {
+/// ioctl(2) with `SIOCOUTQ` on a Unix socket: how much memory the packets occupy that its peer has not received. Where the kernel does not tell: none.
+pub(crate) fn unreceived(fd: c_int) -> c_int {
     let mut bytes: c_int = 0;
-    syscall!(libc::SYS_ioctl, fd, libc::TIOCOUTQ, from_mut(&mut bytes)).is_ok() && bytes > 0
+    let told = syscall!(libc::SYS_ioctl, fd, libc::TIOCOUTQ, from_mut(&mut bytes));
+    if told.is_ok() { bytes } else { 0 }
 }
 
 /// setsockopt(2) for an option of type `int`.

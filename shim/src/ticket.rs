@@ -245,9 +245,18 @@ impl Ticket {
     }
 
     /// Gives the request up: the broker sees that our half is shut, and answers once it has let go of the socket. Not interrupted by signals. A request
-    /// that waits for its turn is not received at all, and when it is, the broker looks first whether our half is shut.
+    /// that waits for its turn is not received at all, and we do not wait until it is. A packet behind it tells the broker that the socket is its program's
+    /// again: one whose ticket is only closed may be going on in another program (execve(2)).
     pub(crate) fn call_off(&self) {
-        if sys::shut_for_writing(self.fd).is_ok() && !sys::is_unreceived(self.fd) {
+        let before = sys::unreceived(self.fd);
+        if before > 0 {
+            // A broker that is gone does nothing with the socket any more.
+            let _ = sys::send_packet(self.fd, &[0], None);
+        }
+        let is_shut = sys::shut_for_writing(self.fd).is_ok();
+        // What is left when the request has been received is no larger than the request was.
+        let is_unreceived = sys::unreceived(self.fd) > before;
+        if is_shut && !is_unreceived {
             while let Err(libc::EINTR | libc::EAGAIN) = sys::receive(self.fd, &mut [0]) {}
         }
     }

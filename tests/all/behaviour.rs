@@ -147,3 +147,8 @@ fn a_pending_socket_that_outlives_its_number_leaks_nothing() {
 fn a_pointer_to_nowhere_leaks_nothing() {
     leaks_nothing("wild");
 }
+
+#[test]
+fn a_pending_socket_goes_on_in_another_program_before_the_broker_has_heard_of_it() {
+    passes_wrapped("hasty");
+}

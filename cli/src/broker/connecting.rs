@@ -178,11 +178,6 @@ impl Turn<'_> {
         .await
     }
 
-    /// Does anybody wait for it beside those who began it?
-    pub(super) fn has_others(&self) -> bool {
-        self.attempt.others.is_any()
-    }
-
     /// Ready when nobody waits, and nobody will. A program that has the socket across execve(2), or received it, asks as soon as it runs; only one that the
     /// shim is in can be kept out of the handshake until then.
     async fn left(&self, held: impl AsyncFn() -> Holder) {

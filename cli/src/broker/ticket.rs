@@ -2,6 +2,7 @@
 //!
 //! Here is what is answered at once; `turn.rs` has what takes as long as a proxy does. Tickets for either come on a socket of their own ([`Queue`]).
 
+mod arrivals;
 mod request;
 mod turn;
 
@@ -29,6 +30,7 @@ use super::report::Report;
 use crate::descriptors::{Descriptors, Held, PAUSE, Permit};
 use crate::policy::Policy;
 use crate::socket::kind;
+pub(crate) use arrivals::{Arrivals, BACKLOG};
 
 /// Answers the requests of shims.
 pub(super) struct Tickets {
@@ -41,6 +43,7 @@ pub(super) struct Tickets {
     pub(super) bindings: Rc<Bindings>,
     pub(super) peer_names: Rc<PeerNames>,
     pub(super) descriptors: Rc<Descriptors>,
+    pub(super) arrivals: Arrivals,
     pub(super) report: Rc<Report>,
 }
 
@@ -64,7 +67,9 @@ impl Tickets {
                     let tickets = Rc::clone(&self);
                     match queue {
                         Queue::AtOnce => drop(spawn_local(tickets.serve(ticket, admission, permit))),
-                        Queue::InTurn => drop(spawn_local(turn::serve(tickets, ticket, admission, permit))),
+                        Queue::InTurn => {
+                            self.arrivals.take_in(turn::serve(tickets, ticket, admission, permit)).await;
+                        }
                     }
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -84,6 +89,12 @@ impl Tickets {
             }
             _ => Held::Permit(permit),
         };
+        // It may be among those that are not taken in yet: who has begun it asks here from another program.
+        if let Request::Await { cookie, .. } = request
+            && !self.connecting.has(cookie)
+        {
+            self.arrivals.all_taken_in(&self.descriptors).await;
+        }
         let reply = match (request, socket) {
             (request, Some(socket)) if !is_meant(&request, socket.as_fd()) => {
                 Reply::Done { errno: libc::EBADF }

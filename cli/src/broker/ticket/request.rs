@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use presocks_proto::frame::{self, Malformed, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionread;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recv, recvmsg};
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout};
@@ -25,8 +26,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) async fn read(tickets: &Tickets, ticket: &UnixSeqpacket) -> Option<Request> {
     // One byte more than a frame, so that a longer packet is not taken for one.
     let mut packet = [0; frame::LEN + 1];
-    let Ok(Ok(info)) = timeout(LIMIT, ticket.peek(&mut packet)).await else { return None };
-    let packet = packet.get(..info.bytes_read()).unwrap_or(&[]);
+    // As a rule it is there.
+    let len = match recv(ticket, &mut packet, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((_, len)) => len,
+        Err(_) => timeout(LIMIT, ticket.peek(&mut packet)).await.ok()?.ok()?.bytes_read(),
+    };
+    let packet = packet.get(..len).unwrap_or(&[]);
     match Request::decode(packet, &tickets.session.token) {
         Ok(request) => return Some(request),
         // Its program was killed before it could ask, say.
@@ -100,7 +105,7 @@ fn attached(ticket: &UnixSeqpacket) -> io::Result<Attached> {
 pub(super) async fn is_given_up_early(ticket: &UnixSeqpacket) -> GivenUp {
     loop {
         match ticket.as_async_fd().readable().await {
-            Ok(ready) if ready.ready().is_read_closed() => return why(ticket),
+            Ok(ready) if ready.ready().is_read_closed() => return why(ticket, frame::LEN),
             Ok(mut ready) => ready.clear_ready(),
             // The runtime has ended.
             Err(_) => return GivenUp::Left,
@@ -109,22 +114,26 @@ pub(super) async fn is_given_up_early(ticket: &UnixSeqpacket) -> GivenUp {
 }
 
 /// When the request is received: ready when no process holds the program's end of the ticket any more, or the shim has shut it, as it does before it
-/// dissolves the socket. It sends nothing after its request.
-pub(super) async fn is_given_up(ticket: &UnixSeqpacket) -> GivenUp {
+/// dissolves the socket. Then alone it may send something after its request. `early`: why it is given up already.
+pub(super) async fn is_given_up(ticket: &UnixSeqpacket, early: Option<GivenUp>) -> GivenUp {
+    if let Some(early) = early {
+        return early;
+    }
     let look = || Ok(recv(ticket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)?);
     // A Unix socket that is closed is closed for good; whatever else comes is no shim's.
     let _ = until_closed(ticket.as_async_fd(), Interest::READABLE, look).await;
-    why(ticket)
+    why(ticket, 0)
 }
 
-/// Has the shim shut its half, or has nobody it any more?
-pub(super) fn is_shut(ticket: &UnixSeqpacket) -> bool {
-    is_told(ticket, PollFlags::RDHUP)
+/// Is a request that was just received given up already?
+pub(super) fn was_given_up(ticket: &UnixSeqpacket) -> Option<GivenUp> {
+    is_told(ticket, PollFlags::RDHUP).then(|| why(ticket, 0))
 }
 
-/// Why a ticket that is shut is so.
-fn why(ticket: &UnixSeqpacket) -> GivenUp {
-    if is_told(ticket, PollFlags::empty()) { GivenUp::Left } else { GivenUp::Dissolved }
+/// Why a ticket that is shut is so. `request`: what there is of its request yet. The shim that dissolves a socket waits for the answer, or has said so.
+fn why(ticket: &UnixSeqpacket, request: usize) -> GivenUp {
+    let says_so = ioctl_fionread(ticket).is_ok_and(|bytes| bytes > request as u64);
+    if !says_so && is_told(ticket, PollFlags::empty()) { GivenUp::Left } else { GivenUp::Dissolved }
 }
 
 /// Do these events, or the end of the other side, hold at this moment?

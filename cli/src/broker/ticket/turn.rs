@@ -46,7 +46,7 @@ pub(super) async fn serve(tickets: Rc<Tickets>, ticket: UnixSeqpacket, admission
         Wanted::Await { cookie } => {
             request::discard(&ticket);
             // It waits for one that may have no place yet, so it takes none from it.
-            let end = tickets.connecting.end(cookie, is_given_up(&ticket)).await;
+            let end = tickets.connecting.end(cookie, is_given_up(&ticket, None)).await;
             end.map(|errno| Reply::Done { errno })
         }
     };
@@ -54,6 +54,8 @@ pub(super) async fn serve(tickets: Rc<Tickets>, ticket: UnixSeqpacket, admission
     if let Some(reply) = reply {
         let _ = ticket.send(&reply.encode(&tickets.session.proof)).await;
     }
+    // It may say that it is given up.
+    request::discard(&ticket);
     if let Some(teller) = teller {
         Box::pin(teller.tell()).await;
     }
@@ -96,8 +98,9 @@ async fn connect(
     };
     drop(permit);
     let socket = request::take(tickets, ticket, true).await??;
+    let early = request::was_given_up(ticket);
     // The shim does not wait for us when it dissolves a socket that is not received yet.
-    if request::is_shut(ticket) && !turn.has_others() {
+    if early == Some(GivenUp::Dissolved) {
         turn.end(DISSOLVED);
         return done(DISSOLVED);
     }
@@ -105,8 +108,9 @@ async fn connect(
         Ok(socket) if socket.cookie() != cookie => return done(libc::EBADF),
         Ok(socket) => {
             let program = Program::Behind(ticket);
+            // If it is given up by now, nothing is begun before it is known whether anybody has the socket.
+            let given_up = pin!(is_given_up(ticket, early));
             // The shim asks the kernel for the end of a connect() that it waits in.
-            let given_up = pin!(is_given_up(ticket));
             let call = &Call { destination, is_nonblocking: false };
             tickets.connector.serve(socket, call, &program, turn, given_up, || false).await
         }
@@ -122,9 +126,9 @@ async fn place(tickets: &Tickets, ticket: &UnixSeqpacket, turn: &Turn<'_>) -> Re
     let given_up = pin!(is_given_up_early(ticket));
     tokio::select! {
         biased;
-        // Who has the socket is not known until it is received.
-        why = turn.given_up(given_up, async || Holder::Nobody) => Err(why),
+        // If there is room: another program may have the socket, and that is not known until it is received.
         place = tickets.descriptors.connect(Program::Behind(ticket).process()) => Ok(place),
+        why = turn.given_up(given_up, async || Holder::Nobody) => Err(why),
     }
 }
 
@@ -158,7 +162,7 @@ async fn listen(
     };
     tokio::select! {
         reply = answer => Some(reply),
-        _ = is_given_up(ticket) => None,
+        _ = is_given_up(ticket, None) => None,
     }
 }
 
