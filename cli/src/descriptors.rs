@@ -18,6 +18,8 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::oneshot::{self, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::procfs;
+
 /// A connect: the ticket or the thread, and the socket.
 const CONNECT: usize = 2;
 
@@ -76,7 +78,7 @@ impl Descriptors {
     /// Of this process, which has opened by now what it always has open.
     pub(crate) fn new() -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let in_use = std::fs::read_dir("/proc/self/fd").map_or(AT_REST, Iterator::count);
+        let in_use = procfs::own_descriptors().map_or(AT_REST, |numbers| numbers.len());
         Self::with(limit, Shares::of(usize::try_from(limit).unwrap_or(usize::MAX), in_use))
     }
 

@@ -23,6 +23,7 @@ mod options;
 mod policy;
 mod preflight;
 mod process;
+mod procfs;
 mod proxy;
 mod readiness;
 mod seccomp;

@@ -20,6 +20,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{getegid, geteuid};
 
 use crate::library::SHIM_PREFIX;
+use crate::procfs;
 
 /// Program headers and the loader's name are within this much of a file's beginning, whatever linker made it.
 const HEAD: u64 = 64 * 1024;
@@ -96,16 +97,16 @@ pub(crate) fn look(command: &OsStr) -> Option<Obstacle> {
 /// Is the shim in the program that this process runs, or about to be loaded? `None` if the process cannot be looked at.
 pub(crate) fn has_the_shim(process: i32) -> Option<bool> {
     let names_it = |text: &[u8]| text.windows(SHIM_PREFIX.len()).any(|word| word == SHIM_PREFIX);
-    if names_it(&std::fs::read(format!("/proc/{process}/maps")).ok()?) {
+    if names_it(&procfs::memory_map(process)?) {
         return Some(true);
     }
     // Just executed: the loader loads what the environment says, unless it does not get into the program.
-    let environment = std::fs::read(format!("/proc/{process}/environ")).ok()?;
+    let environment = procfs::environment(process)?;
     let mut entries = environment.split(|byte| *byte == 0);
     if !entries.any(|entry| entry.starts_with(b"LD_PRELOAD=") && names_it(entry)) {
         return Some(false);
     }
-    let program = PathBuf::from(format!("/proc/{process}/exe"));
+    let program = procfs::executable(process);
     let head = head(&program)?;
     let name = std::fs::read_link(&program).ok()?;
     let is_loader = name.file_name() == Some(OsStr::new(THIS.1));

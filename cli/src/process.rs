@@ -9,6 +9,8 @@ use std::ptr::null;
 
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use crate::procfs::{self, Stat};
+
 /// A process number.
 pub(crate) type Pid = i32;
 
@@ -181,11 +183,9 @@ pub(crate) fn take_signal(signal: i32) {
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
 }
 
-/// Is the process stopped at this moment? From /proc/PID/stat (proc(5)): the state comes after the name in parentheses.
+/// Is the process stopped at this moment?
 pub(crate) fn is_stopped(process: Pid) -> bool {
-    let stat = std::fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
-    let mut after_name = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default().iter();
-    after_name.find(|byte| **byte != b' ') == Some(&b'T')
+    Stat::of(process).and_then(|stat| stat.state()) == Some('T')
 }
 
 /// setrlimit(2): the front must not leave a second core file.
@@ -316,11 +316,8 @@ fn close_between(from: u32, below: u32) -> io::Result<()> {
     if unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) } == 0 {
         return Ok(());
     }
-    let numbers: Vec<u32> = std::fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|number| (from..=last).contains(number))
-        .collect();
-    for number in numbers {
+    let numbers = procfs::own_descriptors()?.into_iter();
+    for number in numbers.filter(|number| (from..=last).contains(number)) {
         close(number.cast_signed());
     }
     Ok(())

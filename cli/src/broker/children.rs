@@ -5,13 +5,13 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use tokio::io::Interest;
 
-use super::program::name_of_process;
 use super::report::Report;
 use crate::message::{Front, Message};
 use crate::process::{
     Change, Pid, child_signals, ended_child, is_stopped, next_change, next_signal, release_stderr,
     send_signal,
 };
+use crate::procfs;
 use crate::readiness::watch;
 
 /// Returns when the last child is gone; orphaned descendants become children (`PR_SET_CHILD_SUBREAPER`).
@@ -32,7 +32,7 @@ pub(super) async fn attend(
     loop {
         loop {
             let ended = ended_child();
-            let name = ended.and_then(name_of_process);
+            let name = ended.and_then(procfs::name);
             let change = next_change(ended.unwrap_or(-1));
             if let Ok(Some((pid, Change::Killed(libc::SIGSYS)))) = change {
                 report.killed_by_filter(pid, name.as_deref().unwrap_or_default(), has_backstop);

@@ -5,10 +5,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{read_dir, read_link, read_to_string};
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use crate::preflight::has_the_shim;
+use crate::procfs::{children, sockets};
 
 /// How often to look again, while somebody may yet wait for an attempt.
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
@@ -106,33 +105,9 @@ impl Found {
     }
 }
 
-/// The children of a process (proc(5), `/proc/PID/task/TID/children`). None where the kernel does not tell.
-fn children(process: i32) -> Vec<i32> {
-    let threads = read_dir(format!("/proc/{process}/task")).into_iter().flatten().filter_map(Result::ok);
-    let lists = threads.filter_map(|thread| read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|child| child.parse().ok()).collect::<Vec<_>>())
-        .collect()
-}
-
 /// A socket's number in /proc; 0 for none.
 pub(super) fn inode(socket: BorrowedFd<'_>) -> u64 {
     fstat(socket).map_or(0, |file| file.st_ino)
-}
-
-/// The inodes of the sockets that a process has descriptors for.
-///
-/// # Errors
-/// The process may not be looked at, or is gone.
-pub(super) fn sockets(process: i32) -> io::Result<Vec<u64>> {
-    let descriptors = read_dir(format!("/proc/{process}/fd"))?;
-    Ok(descriptors.filter_map(|entry| socket(&entry.ok()?.path())).collect())
-}
-
-/// `socket:[INODE]` (proc(5)). A link that is followed might lead to a file system that does not answer.
-fn socket(link: &Path) -> Option<u64> {
-    let file = read_link(link).ok()?;
-    file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 #[cfg(test)]

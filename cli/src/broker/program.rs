@@ -4,6 +4,7 @@ use std::fmt;
 
 use tokio_seqpacket::UnixSeqpacket;
 
+use crate::procfs;
 use crate::seccomp::target::process_of;
 
 /// The program on whose behalf something happens.
@@ -27,11 +28,11 @@ impl Program<'_> {
     /// kernel keeps 15 bytes of that, and the command line the rest.
     pub(super) fn names(&self) -> Vec<String> {
         let Some(pid) = self.process() else { return Vec::new() };
-        let file = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let file = std::fs::read_link(procfs::executable(pid)).ok();
         let file = file.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         // So the kernel calls one that has been replaced since it was started.
         let file = file.map(|file| file.strip_suffix(" (deleted)").unwrap_or(&file).to_owned());
-        let process = name_of_process(pid);
+        let process = procfs::name(pid);
         let whole = process.as_ref().and_then(|name| whole_name(pid, name));
         file.into_iter().chain(process).chain(whole).collect()
     }
@@ -42,24 +43,18 @@ fn whole_name(pid: i32, process: &str) -> Option<String> {
     if process.len() < MOST {
         return None;
     }
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let words = procfs::command_line(pid)?;
     let file = |word: String| word.rsplit('/').next().unwrap_or_default().to_owned();
     // An interpreter comes first, perhaps with an option, and then the script.
-    words.take(3).map(file).find(|name| name.starts_with(process))
+    words.into_iter().take(3).map(file).find(|name| name.starts_with(process))
 }
 
 impl fmt::Display for Program<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(pid) = self.process() else { return f.write_str("?") };
-        match name_of_process(pid) {
+        match procfs::name(pid) {
             Some(name) => write!(f, "{}[{pid}]", name.escape_debug()),
             None => write!(f, "[{pid}]"),
         }
     }
-}
-
-pub(super) fn name_of_process(pid: i32) -> Option<String> {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
 }

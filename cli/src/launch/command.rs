@@ -16,9 +16,10 @@ use presocks_proto::session::{self, Session};
 use super::sanitizers;
 use crate::message::{Message, Messenger};
 use crate::process::{self, DescriptorLimit, Forked, Pid, SignalMask, Strings, fork};
+use crate::procfs;
 use crate::seccomp::install::{Denied, install};
 use crate::seccomp::listener::Listener;
-use crate::seccomp::target::{Thread, has_own_proc, read};
+use crate::seccomp::target::{Thread, read};
 use crate::streams::Standard;
 
 /// ld.so(8): the libraries that come before all others.
@@ -244,7 +245,7 @@ fn attend(
 fn take(process: Pid, number: RawFd, filter: &[sock_filter]) -> Result<OwnedFd, Denied> {
     let denied =
         |call| move |error: io::Error| Denied { call, errno: error.raw_os_error().unwrap_or(libc::EPERM) };
-    if !has_own_proc() {
+    if !procfs::is_of_own_namespace() {
         return Err(Denied { call: "/proc", errno: libc::ESRCH });
     }
     let thread = Thread::open(process).map_err(denied("pidfd_open"))?;

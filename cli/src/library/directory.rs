@@ -22,6 +22,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use crate::procfs;
+
 /// Links that the kernel follows in one path (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
@@ -205,7 +207,7 @@ fn is_trusted(owner: u32, is_shared: bool) -> bool {
 
 /// Has this owner no number in our user namespace?
 fn is_unmapped(owner: u32) -> bool {
-    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !maps(&map, owner))
+    procfs::user_map().is_some_and(|map| !maps(&map, owner))
 }
 
 /// Does a user namespace with this map (its numbers, the outer one's, how many) have this number?

@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt as _;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use crate::procfs::{self, Status};
+
 /// linux/pidfd.h: since Linux 6.9.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 
@@ -42,7 +44,7 @@ impl Memory {
     /// # Errors
     /// Those of open(2).
     pub(crate) fn open(thread: i32) -> io::Result<Self> {
-        File::options().write(true).open(format!("/proc/{thread}/mem")).map(Self)
+        File::options().write(true).open(procfs::memory(thread)).map(Self)
     }
 
     /// # Errors
@@ -93,37 +95,22 @@ impl AsFd for Thread {
     }
 }
 
-/// Does /proc show the processes of our own process namespace? Else its numbers are others' (pid_namespaces(7)).
-pub(crate) fn has_own_proc() -> bool {
-    let shown = std::fs::read_link("/proc/self").ok();
-    shown.is_some_and(|number| number.as_os_str() == std::process::id().to_string().as_str())
-}
-
 /// The process of a thread (proc(5), `Tgid`).
 ///
 /// # Errors
 /// `ESRCH` when there is no such thread.
 pub(crate) fn process_of(thread: i32) -> io::Result<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).map_err(|_| Errno::SRCH)?;
-    let process = field(&status, "Tgid:").and_then(|text| text.parse().ok());
-    Ok(process.ok_or(Errno::SRCH)?)
+    Ok(Status::of(thread).and_then(|status| status.process()).ok_or(Errno::SRCH)?)
 }
 
 /// May we do for a thread what takes a privilege in the network? We may if it has all those that we have (`CAP_NET_ADMIN`, `CAP_NET_RAW`;
 /// capabilities(7)), in the same user namespace.
 pub(crate) fn is_as_privileged(thread: i32) -> bool {
     const NETWORK: u64 = 1 << 12 | 1 << 13;
-    let privileges = |thread: &str| {
-        let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-        field(&status, "CapEff:").and_then(|set| u64::from_str_radix(set, 16).ok()).map(|set| set & NETWORK)
-    };
-    let namespace = |thread: &str| std::fs::read_link(format!("/proc/{thread}/ns/user")).ok();
-    let thread = thread.to_string();
-    match (privileges("self"), privileges(&thread)) {
+    let privileges = |status: Option<Status>| status?.set("CapEff").map(|set| set & NETWORK);
+    match (privileges(Status::own()), privileges(Status::of(thread))) {
         (Some(0), _) => true,
-        (Some(ours), Some(theirs)) => {
-            ours & !theirs == 0 && namespace("self").is_some() && namespace("self") == namespace(&thread)
-        }
+        (Some(ours), Some(theirs)) => ours & !theirs == 0 && procfs::is_in_own_user_namespace(thread),
         _ => false,
     }
 }
@@ -152,22 +139,17 @@ impl Pending {
     /// does not block them, and any other thread may not be the one that was chosen. Where the main thread has been stopped, all
     /// others have been told to stop.
     pub(crate) fn of(thread: i32) -> Self {
-        let status = |thread| std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
-        let own = status(thread);
-        let set = |name| field(&own, name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
-        let main = field(&own, "Tgid:").and_then(|text| text.parse().ok()).unwrap_or(thread);
-        if main != thread && field(&status(main), "State:").is_some_and(|state| state.starts_with('T')) {
+        let Some(own) = Status::of(thread) else { return Self::default() };
+        let set = |name| own.set(name).unwrap_or(0);
+        let main = own.process().unwrap_or(thread);
+        if main != thread && Status::of(main).is_some_and(|main| main.is_stopped()) {
             return Self { handled: false, unhandled: true };
         }
-        let pending = set("SigPnd:") | if main == thread { set("ShdPnd:") } else { 0 };
-        let effective = pending & !set("SigBlk:") & !set("SigIgn:");
-        let caught = set("SigCgt:");
+        let pending = set("SigPnd") | if main == thread { set("ShdPnd") } else { 0 };
+        let effective = pending & !set("SigBlk") & !set("SigIgn");
+        let caught = set("SigCgt");
         Self { handled: effective & caught != 0, unhandled: effective & !caught != 0 }
     }
-}
-
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
 #[cfg(test)]

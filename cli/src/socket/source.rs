@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_w
 
 use super::options::with_options_kept;
 use super::{connect_at_once, dissolve, own_address, stay_on_loopback, take_nothing};
+use crate::procfs::routes_loopback;
 
 /// Why a socket is not connected.
 #[derive(Debug)]
@@ -141,15 +142,6 @@ pub(super) fn loopback_like(own: SocketAddr) -> SocketAddr {
         IpAddr::V4(_) => in_family((Ipv4Addr::LOCALHOST, 0).into(), family),
         IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
     }
-}
-
-/// Does a device other than lo send IPv4 packets from loopback addresses (`route_localnet`, Linux's ip-sysctl.rst)? What cannot be told is taken for the
-/// worse.
-fn routes_loopback() -> bool {
-    let Ok(devices) = std::fs::read_dir("/proc/sys/net/ipv4/conf") else { return true };
-    devices.filter_map(Result::ok).filter(|device| device.file_name() != "lo").any(|device| {
-        std::fs::read(device.path().join("route_localnet")).is_ok_and(|value| !value.starts_with(b"0"))
-    })
 }
 
 #[cfg(test)]

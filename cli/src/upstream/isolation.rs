@@ -9,6 +9,7 @@ use presocks_proto::target::{Host, Target};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::policy::route::Isolation;
+use crate::procfs::Stat;
 
 /// Keeps the connections of one session apart from those of all others.
 pub(crate) struct SessionKey {
@@ -61,12 +62,10 @@ impl IsolationKey {
     }
 }
 
-/// A process by its number, and by when it was started: numbers come again (proc(5): `stat`, field 22).
+/// A process by its number, and by when it was started: numbers come again.
 fn identity(process: i32) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The second field is a name in brackets, and may hold anything.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let started = fields.split_ascii_whitespace().nth(19).unwrap_or("0");
+    let stat = Stat::of(process);
+    let started = stat.as_ref().and_then(Stat::start_time).unwrap_or("0");
     format!("{process}.{started}")
 }
 

@@ -11,6 +11,7 @@ use presocks_proto::target::Target;
 
 use super::sockets::{Identity, held_by};
 use super::usable;
+use crate::procfs::Stat;
 use crate::socket::Socket;
 use crate::upstream::hop::Hop;
 use crate::upstream::isolation::IsolationKey;
@@ -153,12 +154,9 @@ impl Connections {
     }
 }
 
-/// A process's parent (proc(5), `stat`, field 4).
+/// A process's parent, unless that is the first process.
 fn parent(process: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field is a name in brackets, and may hold anything.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(1)?.parse().ok().filter(|parent| *parent > 1)
+    Stat::of(process)?.parent().filter(|parent| *parent > 1)
 }
 
 #[cfg(test)]

@@ -16,7 +16,8 @@ use rustix::net::{
 use tokio::task::spawn_local;
 
 use super::Bindings;
-use crate::broker::holders::{inode, sockets};
+use crate::broker::holders::inode;
+use crate::procfs::sockets;
 use crate::socket::{Socket, option, protocol};
 
 /// How often to look which listeners programs have closed. One that is missed twice is closed.
