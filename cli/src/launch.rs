@@ -27,6 +27,7 @@ use crate::exit::{Exit, say};
 use crate::library::SHIM_PREFIX;
 use crate::message::{Front, Message, Messenger};
 use crate::options::{Backstop, Bind};
+use crate::policy::hosts::Hosts;
 use crate::preflight::{self, Obstacle};
 use crate::process::{self, DescriptorLimit, Forked, SignalMask, fork};
 use crate::seccomp::filter;
@@ -295,6 +296,7 @@ fn new_session(settings: &Settings) -> io::Result<Session> {
         quiet: settings.talk == Talk::Quiet,
         bind: settings.bind != Bind::Off,
         loopback: settings.routes.judge_loopback() || settings.taken.iter().any(Taken::is_at_loopback),
+        localhost: Hosts::default().has_common_localhost(),
     })
 }
 

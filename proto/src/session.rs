@@ -72,12 +72,15 @@ pub struct Session {
     pub bind: bool,
     /// Connections to loopback are the broker's business: a rule speaks of them.
     pub loopback: bool,
+    /// The name `localhost` means both loopback addresses on this machine, as it does everywhere (RFC 6761 section 6.3): its look-up needs no broker.
+    pub localhost: bool,
 }
 
 /// The bits of the digit that stands for what is the case.
 const QUIET: u8 = 1;
 const BIND: u8 = 2;
 const LOOPBACK: u8 = 4;
+const LOCALHOST: u8 = 8;
 
 impl Session {
     /// The abstract Unix socket address, leading NUL included (unix(7)).
@@ -103,14 +106,15 @@ impl Session {
         (token >> 64) as u64 ^ token as u64
     }
 
-    /// The variable's text: `3`, the format; a digit of bits for quietness, `--bind` and loopback; a colon; then id, token, proof and user in hexadecimal, then a dot.
+    /// The variable's text: `4`, the format; a hexadecimal digit of bits, for what is the case; a colon; then id, token, proof and user in hexadecimal, then a dot.
     #[must_use]
     pub fn to_text(&self) -> [u8; TEXT_LEN] {
         let mut text = [b':'; TEXT_LEN];
         let (head, body) = text.split_at_mut(HEAD_LEN);
-        let bits = [(self.quiet, QUIET), (self.bind, BIND), (self.loopback, LOOPBACK)];
+        let bits =
+            [(self.quiet, QUIET), (self.bind, BIND), (self.loopback, LOOPBACK), (self.localhost, LOCALHOST)];
         let bits = bits.iter().fold(0, |bits, (is, bit)| if *is { bits | bit } else { bits });
-        head.copy_from_slice(&[b'3', b'0' + bits, b':']);
+        head.copy_from_slice(&[b'4', hex_digit(bits), b':']);
         let (secrets, rest) = body.split_at_mut(SECRETS_LEN);
         for (secret, field) in
             [&self.id, &self.token.0, &self.proof.0].into_iter().zip(secrets.chunks_mut(2 * SECRET_LEN))
@@ -130,8 +134,9 @@ impl Session {
     pub fn from_text(text: &[u8]) -> Option<Self> {
         let text: &[u8; TEXT_LEN] = text.try_into().ok()?;
         let (head, body) = text.split_at(HEAD_LEN);
-        let [b'3', digit @ b'0'..=b'7', b':'] = head else { return None };
-        let is = |bit| (digit - b'0') & bit != 0;
+        let [b'4', digit, b':'] = head else { return None };
+        let bits = HEX.iter().position(|other| other == digit)?;
+        let is = |bit: u8| bits & usize::from(bit) != 0;
         let (fields, rest) = body.split_at(SECRETS_LEN);
         let (uid, end) = rest.split_at(UID_LEN);
         if end != b"." {
@@ -146,15 +151,19 @@ impl Session {
             quiet: is(QUIET),
             bind: is(BIND),
             loopback: is(LOOPBACK),
+            localhost: is(LOCALHOST),
         })
     }
 }
 
 fn write_hex(bytes: &[u8], text: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        let digit = |value: u8| HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0');
-        pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
+        pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(*byte)]);
     }
+}
+
+fn hex_digit(value: u8) -> u8 {
+    HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0')
 }
 
 fn read_hex<const LEN: usize>(text: &[u8]) -> Option<[u8; LEN]> {
@@ -174,18 +183,22 @@ mod tests {
     fn session(quiet: bool) -> Session {
         let uid = 0x0012_ab03;
         let (token, proof) = (Secret([0xa0; 16]), Secret([7; 16]));
-        Session { id: [0x1f; 16], token, proof, uid, quiet, bind: false, loopback: false }
+        Session { id: [0x1f; 16], token, proof, uid, quiet, bind: false, loopback: false, localhost: false }
     }
 
     #[test]
     fn text_comes_back_as_the_same_session() {
-        for bits in 0..8 {
-            let (quiet, bind, loopback) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
-            let there = Session { bind, loopback, ..session(quiet) };
+        for bits in 0..16 {
+            let [quiet, bind, loopback, localhost] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            let there = Session { bind, loopback, localhost, ..session(quiet) };
             let back = Session::from_text(&there.to_text()).unwrap();
             assert_eq!(
-                (back.id, back.token.0, back.proof.0, back.uid, back.quiet, back.bind, back.loopback),
-                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03, quiet, bind, loopback)
+                (back.id, back.token.0, back.proof.0, back.uid),
+                ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03)
+            );
+            assert_eq!(
+                [back.quiet, back.bind, back.loopback, back.localhost],
+                [quiet, bind, loopback, localhost]
             );
         }
     }

@@ -9,7 +9,7 @@
 
 use core::ffi::CStr;
 use core::fmt::Write;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::ptr::{null, null_mut};
 
 use libc::{addrinfo, c_char, c_int};
@@ -20,12 +20,15 @@ use crate::errno::Errno;
 use crate::idn::{self, Converted};
 use crate::netlink::Families;
 use crate::sockaddr::{self, Given};
-use crate::{errno, ticket};
+use crate::{errno, session, ticket};
 
 /// The flags that only a look-up needs.
 const LOOK_UP_FLAGS: c_int = libc::AI_CANONNAME | AI_IDN | AI_CANONIDN;
 const AI_IDN: c_int = 0x0040;
 const AI_CANONIDN: c_int = 0x0080;
+
+/// The name that a session may know of itself.
+const LOCALHOST: &[u8] = b"localhost";
 
 redhook::hook! {
     // getaddrinfo(3). Changes: a name is resolved by the broker. Passes: no node, numeric nodes, what libc cannot convert (AI_IDN). Errors:
@@ -113,6 +116,15 @@ fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
 /// # Errors
 /// `ENOENT` for a name without such an address; others when the broker has no answer.
 pub(crate) fn addresses_of(name: Name, family: Family) -> Result<Addresses, Errno> {
+    if name.bare() == LOCALHOST && session::knows_localhost() {
+        let both = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let is_wanted = |address: &IpAddr| match family {
+            Family::Any => true,
+            Family::V4 => address.is_ipv4(),
+            Family::V6 => address.is_ipv6(),
+        };
+        return Ok(both.into_iter().filter(is_wanted).collect());
+    }
     match ticket::ask_unless_left(&Request::Resolve { name, family }) {
         Some(Ok(Reply::Addresses(addresses))) => Ok(addresses),
         Some(Ok(_)) => Err(libc::EAGAIN),

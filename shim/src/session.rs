@@ -28,6 +28,7 @@ const THERE: usize = 1 << 1;
 const QUIET: usize = 1 << 2;
 const BIND: usize = 1 << 3;
 const LOOPBACK: usize = 1 << 4;
+const LOCALHOST: usize = 1 << 5;
 
 /// The session of this process; `None` when the environment names none, or names it wrongly.
 pub(crate) fn current() -> Option<Session> {
@@ -41,7 +42,16 @@ pub(crate) fn current() -> Option<Session> {
     let [id, token, proof] = secrets;
     let uid = UID.load(Ordering::Relaxed);
     let (token, proof) = (Secret(token), Secret(proof));
-    Some(Session { id, token, proof, uid, quiet: has(QUIET), bind: binds(), loopback: judges_loopback() })
+    Some(Session {
+        id,
+        token,
+        proof,
+        uid,
+        quiet: has(QUIET),
+        bind: binds(),
+        loopback: judges_loopback(),
+        localhost: knows_localhost(),
+    })
 }
 
 fn has(bit: usize) -> bool {
@@ -56,6 +66,11 @@ pub(crate) fn binds() -> bool {
 /// Are connections to loopback the broker's business? One load.
 pub(crate) fn judges_loopback() -> bool {
     has(LOOPBACK)
+}
+
+/// Does `localhost` mean both loopback addresses here, so that nobody need be asked? One load.
+pub(crate) fn knows_localhost() -> bool {
+    has(LOCALHOST)
 }
 
 /// Is there a session, and has its pass been taken? One load.
@@ -80,7 +95,12 @@ fn load() -> NonZeroUsize {
     }
     UID.store(session.uid, Ordering::Relaxed);
     pass::take(Pass::new(session.pass()));
-    let bits = [(session.quiet, QUIET), (session.bind, BIND), (session.loopback, LOOPBACK)];
+    let bits = [
+        (session.quiet, QUIET),
+        (session.bind, BIND),
+        (session.loopback, LOOPBACK),
+        (session.localhost, LOCALHOST),
+    ];
     let bits = bits.iter().fold(THERE, |bits, (is, bit)| if *is { bits | bit } else { bits });
     NonZeroUsize::new(bits).unwrap_or(ABSENT)
 }

@@ -4,7 +4,7 @@ mod machine;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -39,6 +39,12 @@ impl Hosts {
             return Some(addresses.clone());
         }
         machine::addresses(name, machine::own().as_ref())
+    }
+
+    /// Does `localhost` mean `::1` and `127.0.0.1`, in this order, and nothing else? A file may say otherwise.
+    pub(crate) fn has_common_localhost(&mut self) -> bool {
+        let common = [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()];
+        Name::new(b"localhost").is_some_and(|name| self.addresses(&name).is_some_and(|all| all == common))
     }
 
     /// Is the name this machine's, and for nobody else's ears, whatever is asked about it?
@@ -120,5 +126,19 @@ mod tests {
         let mut hosts = Hosts { read: None, ..Hosts::default() };
         assert_eq!(hosts.addresses(&name("app.localhost")).map(|all| all.len()), Some(2));
         assert_eq!(hosts.addresses(&name("localhost.example")), None);
+    }
+
+    #[test]
+    fn localhost_is_common_unless_the_file_has_it_otherwise() {
+        let is_common = |content: &[u8]| {
+            let mut hosts = Hosts::default();
+            hosts.refresh(Path::new(FILE));
+            hosts.addresses.clear();
+            hosts.parse(content);
+            hosts.has_common_localhost()
+        };
+        assert!(is_common(b"") && is_common(b"127.0.0.1 localhost\n::1 ip6-localhost localhost\n"));
+        assert!(!is_common(b"127.0.0.1 localhost\n") && !is_common(b"::1 localhost\n"));
+        assert!(!is_common(b"127.0.0.1 localhost\n::1 localhost\n192.0.2.1 localhost\n"));
     }
 }
