@@ -61,7 +61,8 @@ impl Test {
 pub fn main() -> ExitCode {
     let (mut arguments, filters) = arguments(std::env::args());
     if arguments.test_threads.is_none() {
-        arguments.test_threads = std::env::var("RUST_TEST_THREADS").ok().and_then(|count| count.parse().ok());
+        let wanted = std::env::var("RUST_TEST_THREADS").ok().and_then(|count| count.parse().ok());
+        arguments.test_threads = Some(wanted.unwrap_or_else(test_threads));
     }
     report_panics();
     let ignored = Ignored::default();
@@ -82,6 +83,12 @@ pub fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     ignored.summarize();
     conclusion.exit_code()
+}
+
+/// How many tests run at once. Most of them wait most of the time: for a limit of presocks, a server's start, a packet that must not come.
+fn test_threads() -> usize {
+    const EACH_PROCESSOR: usize = 3;
+    std::thread::available_parallelism().map_or(1, |count| count.get()) * EACH_PROCESSOR
 }
 
 /// The command line, and its filters apart, for libtest takes several and our stand-in for it takes one.
