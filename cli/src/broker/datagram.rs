@@ -66,6 +66,9 @@ const IMPATIENCE: Duration = Duration::from_millis(250);
 /// Between two looks at what is still to be sent when the last program has ended.
 const TICK: Duration = Duration::from_millis(10);
 
+/// How long the associations last when all is sent.
+const AFTERMATH: Duration = Duration::from_millis(250);
+
 /// What the broker keeps for datagrams.
 pub(super) struct Datagrams {
     /// What becomes of those that no rule denies.
@@ -131,6 +134,8 @@ impl Datagrams {
             // Those that a gate has not read yet come in meanwhile.
             sleep(TICK).await;
             if !self.associations.iter().any(|all| all.is_awaited()) {
+                // A proxy that sees the association end first drops what it has not forwarded yet (RFC 1928 section 7).
+                sleep(AFTERMATH).await;
                 return;
             }
         }
