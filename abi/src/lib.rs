@@ -5,6 +5,7 @@
 //!
 //! * [`sockaddr`]: the kernel's layout of socket addresses.
 //! * [`socket`]: which sockets there may be, and what they are to us.
+//! * [`decision`]: what becomes of connect().
 //! * [`option`]: the socket options that send packets, or lead them past loopback.
 //! * [`control`]: the control messages of sendmsg() that do so.
 //! * [`probe`]: what the kernel says to the next connect() wherever it goes.
@@ -16,6 +17,7 @@
 extern crate std;
 
 pub mod control;
+pub mod decision;
 pub mod option;
 pub mod pass;
 pub mod probe;

@@ -9,24 +9,18 @@
 //! | `AF_UNSPEC` | a pending connect is forgotten, then pass; `datagram` for a datagram socket |
 //! | the socket's connect is under way or has failed unasked | answer as the kernel would |
 //! | one of which the kernel may not be asked, in a sandbox | leave it to the filter, as every connect that no ticket can be had for (`unjudged`) |
-//! | a datagram socket | `datagram` |
-//! | a stream socket that another process is connecting | `EALREADY` |
-//! | loopback, but for port 53 | pass; where a rule speaks of loopback, or a process has bound sockets to devices, the broker connects it, or nobody |
-//! | the same, from a socket that is bound to another address than loopback's | as below: the broker sees to it that the answers stay here |
-//! | of the other family | pass, to an address that goes nowhere: `EAFNOSUPPORT` or what else the kernel has |
-//! | connected already, listening, or with an attempt that has ended and was not asked about | what the kernel says wherever it goes (`probe`) |
-//! | for IPv6 only, and an IPv4-mapped address | `ENETUNREACH` |
-//! | TCP or MPTCP | hand it to the broker |
-//! | any other protocol | `ENETUNREACH` |
+//! | any other | as `presocks_abi::decision` has it, for the seccomp filter's calls alike |
 //!
 //! What passes has been judged, goes on as our copy of the address, and carries the session's pass (`pass`).
 #![allow(unsafe_code)]
 
 pub(crate) mod call;
+mod facts;
 
 use core::net::SocketAddr;
 
 use libc::{c_int, socklen_t, timeval};
+use presocks_abi::decision::{self, Connect};
 use presocks_abi::probe;
 use presocks_abi::socket::DISSOLVED;
 use presocks_proto::frame::Request;
@@ -40,6 +34,7 @@ use crate::socket::{Kind, kind};
 use crate::ticket::{NoTicket, Ticket};
 use crate::{datagram, epoll, flows, session, socket, sys, ticket};
 use call::{arguments, dissolves, nowhere, unjudged};
+use facts::Socket;
 
 redhook::hook! {
     // connect(2). Changes and passes: the table above. Errno: those of connect(2); `ENETUNREACH` when there is no broker or no
@@ -110,41 +105,39 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         State::Failed(failed) => return fail(error_of(failed, fd)),
         State::Ordinary => {}
     }
-    match kind(fd) {
-        Err(error) if let Some(why) = ticket::forbidden(error) => {
-            unjudged(fd, destination, why).map_or_else(fail, |()| 0)
+    let socket = match Socket::of(fd) {
+        Ok(socket) => socket,
+        Err(error) => {
+            return match ticket::forbidden(error) {
+                Some(why) => unjudged(fd, destination, why).map_or_else(fail, |()| 0),
+                None => fail(error),
+            };
         }
-        Ok(Kind::Datagram) => datagram::connect(fd, destination),
-        // The kernel would have this one wait, and be done when the proxy is reached.
-        Ok(Kind::Stream) if pending::is_under_way_elsewhere(fd) => fail(libc::EALREADY),
-        _ if sockaddr::is_local(destination) && socket::leaves_loopback(fd) => fail(libc::ENETUNREACH),
-        Ok(Kind::Stream)
-            if sockaddr::is_local(destination)
-                && session::judges_loopback()
-                && !pass::filter_stands()
-                && !is_of_another_family(fd, destination) =>
-        {
-            hand_over(fd, destination)
-        }
-        // Another thread may make the number that of a socket which is bound to a device. The broker looks at the very socket that it connects;
-        // without it nobody does, and the connect is refused.
-        _ if sockaddr::is_local(destination)
-            && (socket::may_leave() || session::judges_loopback())
-            && pass::filter_stands() =>
-        {
-            let encoded = Encoded::new(destination);
-            // SAFETY: pointer and length are those of `encoded`.
-            returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
-        }
-        _ if sockaddr::is_local(destination) && !socket::is_bound_off_loopback(fd) => {
-            call::pass(fd, destination)
-        }
+    };
+    match decision::connect(destination, &socket) {
+        Ok(Connect::Datagram) => datagram::connect(fd, destination),
+        Ok(Connect::UnderWay) => fail(libc::EALREADY),
+        Ok(Connect::Unreachable) => fail(libc::ENETUNREACH),
+        Ok(Connect::Refused) => call::pass(fd, nowhere(destination)),
+        Ok(Connect::OutOfReach) => probe(fd).unwrap_or(Err(libc::ENETUNREACH)).map_or_else(fail, |()| 0),
+        Ok(Connect::Loopback) => to_loopback(fd, destination),
+        Ok(Connect::Broker) => hand_over(fd, destination),
         Err(error) => fail(error),
-        Ok(Kind::Refused) => fail(libc::ENETUNREACH),
-        Ok(Kind::NotIp) => call::pass(fd, nowhere(destination)),
-        Ok(Kind::Stream) if is_of_another_family(fd, destination) => call::pass(fd, nowhere(destination)),
-        Ok(Kind::Stream) => hand_over(fd, destination),
     }
+}
+
+/// The kernel's to connect, unless a rule may speak against it, or another thread may make the number that of a socket which is bound to a device. Then
+/// the broker looks at the very socket that it connects; without it nobody does, and the connect is refused.
+fn to_loopback(fd: c_int, destination: SocketAddr) -> c_int {
+    if !session::judges_loopback() && !socket::may_leave() {
+        return call::pass(fd, destination);
+    }
+    if pass::filter_stands() {
+        let encoded = Encoded::new(destination);
+        // SAFETY: pointer and length are those of `encoded`.
+        return returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int;
+    }
+    if session::judges_loopback() { hand_over(fd, destination) } else { call::pass(fd, destination) }
 }
 
 /// The broker's to connect, unless the kernel has an answer already.
@@ -153,11 +146,6 @@ fn hand_over(fd: c_int, destination: SocketAddr) -> c_int {
         Ok(()) => 0,
         Err(error) => fail(error),
     }
-}
-
-fn is_of_another_family(fd: c_int, destination: SocketAddr) -> bool {
-    let family = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN);
-    family != Ok(if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
 }
 
 /// What the kernel says to the next connect() on a stream socket wherever it goes ([`presocks_abi::probe`]). `None`: nothing, another attempt may begin.
@@ -223,10 +211,6 @@ impl From<Errno> for Unbegun {
 
 /// Enters the connect, and asks the broker for it. Is the socket non-blocking?
 fn hand_in(fd: c_int, destination: SocketAddr) -> Result<(Pending, bool), Unbegun> {
-    let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
-    if is_mapped && sys::option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)? != 0 {
-        return Err(libc::ENETUNREACH.into());
-    }
     let is_nonblocking = sys::is_nonblocking(fd)?;
     let timeout = if is_nonblocking { None } else { Some(sys::time_limit(fd, libc::SO_SNDTIMEO)?) };
     let mut ticket = open_ticket(timeout);

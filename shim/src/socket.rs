@@ -35,9 +35,17 @@ pub(crate) fn resolve() {
 /// # Errors
 /// `EBADF` or `ENOTSOCK`, for the kernel to report.
 pub(crate) fn kind(fd: c_int) -> Result<Kind, Errno> {
+    domain_and_kind(fd).map(|(_, kind)| kind)
+}
+
+/// The same, and the socket's family.
+///
+/// # Errors
+/// As [`kind`].
+pub(crate) fn domain_and_kind(fd: c_int) -> Result<(c_int, Kind), Errno> {
     let domain = sys::option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
     let protocol = sys::option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
-    Ok(Kind::new(domain, protocol))
+    Ok((domain, Kind::new(domain, protocol)))
 }
 
 /// What the socket is connected to, if that is an IP address: the kernel's word, whatever the program was told.

@@ -24,6 +24,7 @@
 
 mod connect;
 mod datagram;
+mod facts;
 mod listen;
 mod loopback;
 mod message;
@@ -36,10 +37,11 @@ mod wait;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use presocks_abi::decision::{self, Connect};
 use presocks_abi::sockaddr::{self, Encoded, Given};
 use presocks_abi::socket::Kind;
 use presocks_abi::{option, socket};
@@ -62,7 +64,7 @@ use crate::readiness::{until_closed, watch};
 use crate::seccomp::call::{self, Call, Layout, Span, decode};
 use crate::seccomp::listener::{Answer, Listener, Notification};
 use crate::seccomp::target::{Memory, Thread};
-use crate::socket::{connect_at_once, connect_to, dissolve, kind, own_address, peer_of};
+use crate::socket::{connect_at_once, connect_to, dissolve, kind, peer_of, probe};
 pub(super) use connect::Attempts;
 
 /// The kernel takes no longer address (`struct sockaddr_storage`).
@@ -358,12 +360,8 @@ fn judge_connect(caller: &Rc<Caller>, asked: Asked, place: Option<Place>) -> Jud
     match (address.given(), taken.kind) {
         // Continue: from an IP socket such an address leads nowhere.
         (Given::Other, Kind::NotIp) => now(Answer::Continue),
-        (Given::Ip(_) | Given::Other, Kind::Refused) => errno(libc::ENETUNREACH),
-        (Given::Ip(destination), Kind::Stream) => judge_stream(caller, taken, destination, asked, place),
-        (Given::Ip(destination), Kind::Datagram) => match datagram::connect(caller, &taken, destination) {
-            Ok(()) => now(Answer::Value(0)),
-            Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
-        },
+        (Given::Other, Kind::Refused) => errno(libc::ENETUNREACH),
+        (Given::Ip(destination), _) => judge_ip(caller, taken, destination, asked, place),
         (Given::Unspecified(_), Kind::Stream) => {
             caller.supervisor.attempts.forget(&taken.fd);
             caller.supervisor.connecting.dissolve(sockopt::socket_cookie(&taken.fd)?);
@@ -375,63 +373,37 @@ fn judge_connect(caller: &Rc<Caller>, asked: Asked, place: Option<Place>) -> Jud
             outcome(connect_at_once(taken.fd.as_fd(), address.bytes()))
         }
         (Given::Unspecified(_) | Given::Unreadable, Kind::Datagram | Kind::NotIp | Kind::Refused)
-        | (Given::Ip(_), Kind::NotIp)
         | (Given::Other, Kind::Datagram) => outcome(connect_to(taken.fd.as_fd(), address.bytes())),
     }
 }
 
-/// What a destination is to a TCP or MPTCP socket: the shim's criteria.
-enum Destination {
-    /// For the kernel to refuse, whatever the address.
-    OfAnotherFamily,
-    /// Loopback, but for port 53.
-    Local,
-    /// An IPv4-mapped address, and the socket is for IPv6 only.
-    OutOfReach,
-    /// Off the machine; or loopback, from an address that may leave it.
-    Elsewhere,
-}
-
-impl Destination {
-    fn of(taken: &Taken, destination: SocketAddr) -> rustix::io::Result<Self> {
-        let family = if destination.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let is_mapped = destination.is_ipv6() && destination.ip().to_canonical().is_ipv4();
-        Ok(if family != taken.domain {
-            Self::OfAnotherFamily
-        } else if sockaddr::is_local(destination) && !is_bound_off_loopback(taken.fd.as_fd()) {
-            Self::Local
-        } else if is_mapped && sockopt::ipv6_v6only(&taken.fd)? {
-            Self::OutOfReach
-        } else {
-            Self::Elsewhere
-        })
-    }
-}
-
-fn judge_stream(
+/// What becomes of connect() to an IP address.
+fn judge_ip(
     caller: &Rc<Caller>,
     taken: Taken,
     destination: SocketAddr,
     asked: Asked,
     place: Option<Place>,
 ) -> Judged {
-    match Destination::of(&taken, destination)? {
-        // The kernel would have it done when the proxy is reached.
-        Destination::OfAnotherFamily | Destination::Local if is_being_connected(caller, &taken)? => {
-            errno(libc::EALREADY)
-        }
-        Destination::OfAnotherFamily => {
-            let refused = connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes());
-            errno(refused.err().map_or(libc::EAFNOSUPPORT, Errno::raw_os_error))
-        }
-        Destination::Local => {
+    match decide(caller, &taken, destination)? {
+        Connect::Datagram => match datagram::connect(caller, &taken, destination) {
+            Ok(()) => now(Answer::Value(0)),
+            Err(error) => errno(error.raw_os_error().unwrap_or(libc::ENETUNREACH)),
+        },
+        Connect::UnderWay if !caller.supervisor.attempts.has(&taken.fd, destination) => errno(libc::EALREADY),
+        Connect::Refused => outcome(connect_nowhere(&taken, destination)),
+        Connect::Unreachable => errno(libc::ENETUNREACH),
+        Connect::OutOfReach => match probe(taken.fd.as_fd()) {
+            Some(said) => outcome(said),
+            None => errno(libc::ENETUNREACH),
+        },
+        Connect::Loopback => {
             match caller.supervisor.connector.permit_on_loopback(destination, &caller.program()) {
                 Ok(()) => loopback::connect(caller, taken, destination),
                 Err(denied) => errno(denied),
             }
         }
-        Destination::OutOfReach => errno(libc::ENETUNREACH),
-        Destination::Elsewhere => {
+        Connect::UnderWay | Connect::Broker => {
             match place.or_else(|| caller.place_now()) {
                 Some(place) => connect::serve(Rc::clone(caller), taken, destination, place),
                 None => turn::wait(Rc::clone(caller), taken, asked),
@@ -441,13 +413,18 @@ fn judge_stream(
     }
 }
 
-/// Does the broker connect it for somebody?
-fn is_being_connected(caller: &Caller, taken: &Taken) -> rustix::io::Result<bool> {
-    Ok(caller.supervisor.connecting.has(sockopt::socket_cookie(&taken.fd)?))
+fn decide(caller: &Caller, taken: &Taken, destination: SocketAddr) -> rustix::io::Result<Connect> {
+    decision::connect(destination, &facts::Socket { caller, taken })
 }
 
-fn is_bound_off_loopback(socket: BorrowedFd<'_>) -> bool {
-    own_address(socket).is_some_and(|own| !socket::is_loopback(own.ip()))
+/// What the kernel says to a connect() that is not for such a socket.
+fn connect_nowhere(taken: &Taken, destination: SocketAddr) -> rustix::io::Result<()> {
+    connect_at_once(taken.fd.as_fd(), Encoded::new(nowhere(destination)).as_bytes())
+}
+
+/// Does the broker connect it for somebody?
+fn is_being_connected(caller: &Caller, socket: &OwnedFd) -> rustix::io::Result<bool> {
+    Ok(caller.supervisor.connecting.has(sockopt::socket_cookie(socket)?))
 }
 
 /// Loopback's port 0 in the destination's family.

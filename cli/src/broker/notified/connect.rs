@@ -40,6 +40,12 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 pub(in crate::broker) struct Attempts(RefCell<HashMap<u64, Rc<Attempt>>>);
 
 impl Attempts {
+    /// Is one under way on this socket that another call to the same destination may join?
+    pub(super) fn has(&self, socket: &OwnedFd, destination: SocketAddr) -> bool {
+        let cookie = sockopt::socket_cookie(socket).unwrap_or_default();
+        self.0.borrow().get(&cookie).is_some_and(|attempt| attempt.destination == destination)
+    }
+
     /// The program dissolves the socket's association, and its caller does that next: what is under way, or waits to be told, is no longer its business, and
     /// touches the socket no more.
     pub(super) fn forget(&self, socket: &OwnedFd) {

@@ -4,17 +4,17 @@
 //! The data is sent from here as the kernel would send it: on a blocking socket all of it, unless a signal or the time limit comes before; what there is room
 //! for, if the call is not to wait.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
+use presocks_abi::decision::Connect;
 use presocks_abi::sockaddr::{Encoded, Given};
 use rustix::io::Errno;
-use rustix::net::sockopt;
 
 use super::message::{Message, transmit};
 use super::payload::{Payload, is_zero_copy, payload, total};
 use super::wait::{Stop, Wait};
-use super::{Address, Caller, Destination, Taken, connect, loopback, nowhere};
+use super::{Address, Caller, Taken, connect, decide, is_being_connected, loopback, nowhere};
 use crate::seccomp::call::Span;
 
 /// Sends it; how much was sent, and whether that is all.
@@ -58,11 +58,9 @@ impl Stream<'_> {
             // `AF_UNSPEC` too: unlike connect(), this disconnects nothing.
             return Ok(self.open_in_kernel(address.bytes())??);
         };
-        match Destination::of(self.taken, destination)? {
-            Destination::OfAnotherFamily => {
-                Ok(self.open_in_kernel(Encoded::new(nowhere(destination)).as_bytes())??)
-            }
-            Destination::Local => {
+        match decide(self.caller, self.taken, destination)? {
+            Connect::Refused => Ok(self.open_in_kernel(Encoded::new(nowhere(destination)).as_bytes())??),
+            Connect::Loopback => {
                 let program = self.caller.program();
                 self.caller
                     .supervisor
@@ -79,8 +77,10 @@ impl Stream<'_> {
                     decided => Ok(decided?),
                 }
             }
-            Destination::OutOfReach => Err(Stop::errno(libc::ENETUNREACH)),
-            Destination::Elsewhere => {
+            Connect::OutOfReach | Connect::Unreachable | Connect::Datagram => {
+                Err(Stop::errno(libc::ENETUNREACH))
+            }
+            Connect::UnderWay | Connect::Broker => {
                 let taken = self.taken.try_clone().map_err(Stop::Unseen)?;
                 match connect::wait(self.caller, taken, destination).await {
                     Some(0) => Ok(()),
@@ -139,14 +139,9 @@ impl Stream<'_> {
 
     fn transmit(&self, data: &Payload, control: &[u8], flags: i32) -> rustix::io::Result<usize> {
         // Nothing of the program's goes into a handshake.
-        if is_being_connected(self.caller, &self.taken.fd) {
+        if is_being_connected(self.caller, &self.taken.fd).unwrap_or(false) {
             return Err(Errno::AGAIN);
         }
         transmit(self.caller, self.taken.fd.as_fd(), data, control, None, flags)
     }
-}
-
-fn is_being_connected(caller: &Caller, socket: &OwnedFd) -> bool {
-    let cookie = sockopt::socket_cookie(socket);
-    cookie.is_ok_and(|cookie| caller.supervisor.connecting.has(cookie))
 }
