@@ -149,8 +149,12 @@ impl Socket {
         }
         match connect_at_once(self.fd.as_fd(), Encoded::new(address).as_bytes()) {
             Ok(()) => Ok(true),
-            // On loopback, and with a proxy near by, it is there already.
-            Err(Errno::INPROGRESS | Errno::ALREADY) => Ok(self.is_connected()),
+            // On loopback, and with a proxy near by, it is there already, or has failed.
+            Err(Errno::INPROGRESS | Errno::ALREADY) => match self.outcome(address) {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         }
     }
