@@ -26,6 +26,8 @@ mod process;
 mod procfs;
 mod proxy;
 mod readiness;
+#[cfg(test)]
+mod scripted;
 mod seccomp;
 mod serve;
 mod settings;

@@ -3,6 +3,8 @@
 
 mod dial;
 mod fault;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
