@@ -9,6 +9,8 @@
 mod copy;
 mod side;
 mod splice;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::io;
