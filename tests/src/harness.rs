@@ -87,7 +87,7 @@ pub fn main() -> ExitCode {
 
 /// How many tests run at once. Most of them wait most of the time: for a limit of presocks, a server's start, a packet that must not come.
 fn test_threads() -> usize {
-    const EACH_PROCESSOR: usize = 3;
+    const EACH_PROCESSOR: usize = 2;
     std::thread::available_parallelism().map_or(1, |count| count.get()) * EACH_PROCESSOR
 }
 

@@ -6,7 +6,7 @@ use presocks_tests::origin::tftp;
 use presocks_tests::origin::{Datagrams, TftpServer};
 use presocks_tests::proxy::relay::{Bound, From, Relay};
 use presocks_tests::proxy::{Dante, Embedded, Upstream};
-use presocks_tests::{Lab, missing};
+use presocks_tests::{Lab, missing, patience};
 
 /// `client.py PROXY-URL HOST:PORT...`: sends the destination itself there and prints the answers.
 const CLIENT: &str = r#"
@@ -164,6 +164,8 @@ fn a_tftp_server_gives_and_takes() {
         .stdout_is(tftp::large());
     lab.file("upload", tftp::large());
     lab.bare(["busybox", "tftp", "-p", "-l", "upload", "10.88.0.2"]).run().success();
+    // The client has its last answer before the server has noted what it got.
+    patience::wait_until("the upload", || server.uploads().len() == 1);
     assert_eq!(server.uploads(), [tftp::large()]);
     lab.assert_no_leak();
 }
