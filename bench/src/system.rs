@@ -319,10 +319,11 @@ pub(crate) fn names() -> io::Result<()> {
 }
 
 /// getaddrinfo(3) without hints.
-pub(crate) fn look_up(node: &CStr) -> io::Result<()> {
+pub(crate) fn look_up(node: Option<&CStr>) -> io::Result<()> {
     let mut list = null_mut();
-    // SAFETY: strings that end with a NUL, no hints, room for a pointer.
-    let error = unsafe { libc::getaddrinfo(node.as_ptr(), c"80".as_ptr(), null(), &raw mut list) };
+    let node = node.map_or(null(), CStr::as_ptr);
+    // SAFETY: strings that end with a NUL, or null; no hints; room for a pointer.
+    let error = unsafe { libc::getaddrinfo(node, c"80".as_ptr(), null(), &raw mut list) };
     right(error == 0)?;
     // SAFETY: libc's list.
     unsafe { libc::freeaddrinfo(list) };

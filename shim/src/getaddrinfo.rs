@@ -7,6 +7,8 @@
 //! broker is asked for (`idn`).
 #![allow(unsafe_code)]
 
+mod unnamed;
+
 use core::ffi::CStr;
 use core::fmt::Write;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,7 +33,7 @@ const AI_CANONIDN: c_int = 0x0080;
 const LOCALHOST: &[u8] = b"localhost";
 
 redhook::hook! {
-    // getaddrinfo(3). Changes: a name is resolved by the broker. Passes: no node, numeric nodes, what libc cannot convert (AI_IDN). Errors:
+    // getaddrinfo(3). Changes: a name is resolved by the broker. Passes: no node (`unnamed`), numeric nodes, what libc cannot convert (AI_IDN). Errors:
     // EAI_NONAME for a name that cannot be one or has no address of the family; EAI_AGAIN without a broker. Not safe in a signal
     // handler, as the real one.
     unsafe fn getaddrinfo(
@@ -40,8 +42,8 @@ redhook::hook! {
         // SAFETY: `hints` is null or points to hints, as getaddrinfo(3) demands.
         let given = unsafe { hints.as_ref() };
         if node.is_null() {
-            // SAFETY: the caller's own arguments; without a name nothing is looked up.
-            return unsafe { redhook::real!(getaddrinfo)(node, service, hints, result) };
+            // SAFETY: the caller's own arguments.
+            return unsafe { unnamed::list(service, given, result) };
         }
         let mut numeric = given.copied().unwrap_or_else(default_hints);
         let is_literal = numeric.ai_flags & libc::AI_NUMERICHOST != 0;

@@ -36,7 +36,7 @@
 //! | `ticket`, `session` | the way to the broker |
 //! | `pass` | calls that the seccomp filter lets go, and cancellation in them |
 //! | `refuse` | how a function is refused as a whole |
-//! | `sys`, `sockaddr`, `errno`, `fdinfo`, `descriptors`, `kernel_limits` | system calls, socket addresses, errno, registrations in epoll sets, what is open, how much of its arguments the kernel reads |
+//! | `sys`, `sockaddr`, `errno`, `fdinfo`, `lines`, `descriptors`, `kernel_limits` | system calls, socket addresses, errno, registrations in epoll sets, short text files, what is open, how much of its arguments the kernel reads |
 //! | `start`, `unwind` | the constructor; why libgcc_s is not needed |
 
 // redhook calls the real function when a hook unwinds: that would be a direct connection.
@@ -68,6 +68,7 @@ mod getnet;
 mod idn;
 mod interfaces;
 mod kernel_limits;
+mod lines;
 mod listen;
 mod netlink;
 mod pass;

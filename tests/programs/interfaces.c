@@ -89,7 +89,7 @@ static void look_up(const char *node, int family, int flags) {
     struct addrinfo *a = list, *b = own;
     while (!is && !should && a && b && same_address(a->ai_addr, b->ai_addr))
         a = a->ai_next, b = b->ai_next;
-    snprintf(name, sizeof name, "%s, family %d, flags %#x", node, family, flags);
+    snprintf(name, sizeof name, "%s, family %d, flags %#x", node ? node : "no node", family, flags);
     check(name, is == should && !a && !b, "%d, libc has %d", is, should);
     if (!is)
         freeaddrinfo(list);
@@ -104,12 +104,12 @@ static void compare(void) {
     own_getaddrinfo = (int (*)(const char *, const char *, const struct addrinfo *, struct addrinfo **))dlsym(libc, "getaddrinfo");
     is_as_libcs("getifaddrs", difference);
     is_as_libcs("if_nameindex", difference_of_names);
-    const char *nodes[] = {"10.1.2.3", "::1", "127.0.0.1", "2001:db8::1", "::ffff:10.1.2.3"};
+    const char *nodes[] = {"10.1.2.3", "::1", "127.0.0.1", "2001:db8::1", "::ffff:10.1.2.3", NULL};
     int families[] = {AF_UNSPEC, AF_INET, AF_INET6, AF_UNIX};
-    int flags[] = {AI_ADDRCONFIG, AI_ADDRCONFIG | AI_V4MAPPED, 0, AI_ADDRCONFIG | AI_PASSIVE, AI_ADDRCONFIG | 0x100000};
-    for (int n = 0; n < 5; n++)
+    int flags[] = {AI_ADDRCONFIG, AI_ADDRCONFIG | AI_V4MAPPED, 0, AI_PASSIVE, AI_CANONNAME, AI_ADDRCONFIG | AI_PASSIVE, AI_ADDRCONFIG | 0x100000};
+    for (int n = 0; n < 6; n++)
         for (int f = 0; f < 4; f++)
-            for (int g = 0; g < 5; g++)
+            for (int g = 0; g < 7; g++)
                 for (int numeric = 0; numeric < 2; numeric++)
                     look_up(nodes[n], families[f], flags[g] | (numeric ? AI_NUMERICHOST : 0));
 }
@@ -198,7 +198,7 @@ static int asks_the_kernel(void) {
 }
 
 static void count(void) {
-    struct addrinfo stream = {.ai_socktype = SOCK_STREAM}, literal = {.ai_flags = AI_NUMERICHOST | AI_ADDRCONFIG};
+    struct addrinfo stream = {.ai_socktype = SOCK_STREAM}, literal = {.ai_flags = AI_NUMERICHOST | AI_ADDRCONFIG}, passive = {.ai_flags = AI_PASSIVE};
     if (prctl(PR_SET_DUMPABLE, 0))
         give_up("PR_SET_DUMPABLE: %s", strerror(errno));
     UNNOTICED("datagrams to a Unix socket", notifies());
@@ -209,6 +209,8 @@ static void count(void) {
     UNNOTICED("if_nametoindex", if_nametoindex("lo") == 1);
     UNNOTICED("getaddrinfo without hints", looks_up("10.1.2.3", NULL));
     UNNOTICED("getaddrinfo", looks_up("10.1.2.3", &stream));
+    UNNOTICED("getaddrinfo of nothing, to connect to", looks_up(NULL, NULL));
+    UNNOTICED("getaddrinfo of nothing, to bind to", looks_up(NULL, &passive));
     UNNOTICED("getaddrinfo for a literal", looks_up("10.1.2.3", &literal));
 }
 
