@@ -56,7 +56,7 @@ static void interrupted(endpoint held) {
     FAILS("an alarm interrupts", EINTR, connect_to(fd, &held));
     no_alarms();
     long long took = now_ms() - begin;
-    check("soon", took >= 90 && took < 3000, "%lld ms", took);
+    check("soon", took >= 90 && took < 20000, "%lld ms", took);
     stage("release");
     GIVES("a second call goes on with it", 0, connect_to(fd, &held));
     check("and has the peer asked for", peer_is(fd, &held), "another");
@@ -86,7 +86,7 @@ static void timed_out(endpoint held) {
     long long begin = now_ms();
     FAILS("SO_SNDTIMEO ends the wait", EINPROGRESS, connect_to(fd, &held));
     long long took = now_ms() - begin;
-    check("when it was set to", took >= 250 && took < 3000, "%lld ms", took);
+    check("when it was set to", took >= 250 && took < 20000, "%lld ms", took);
     stage("release");
     close(fd);
 }

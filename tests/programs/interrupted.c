@@ -111,7 +111,7 @@ static void timed_out(endpoint held) {
     long long begin = now_ms();
     FAILS("SO_SNDTIMEO ends the wait", EINPROGRESS, connect_to(fd, &held));
     long long took = now_ms() - begin;
-    check("when it was set to", took >= 180 && took < 5000, "%lld ms", took);
+    check("when it was set to", took >= 180 && took < 20000, "%lld ms", took);
     FAILS("the next call waits and says so", EALREADY, connect_to(fd, &held));
     GIVES("still not connected", 0, poll_one(fd, POLLOUT, 0));
 

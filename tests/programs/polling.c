@@ -63,7 +63,7 @@ static void with(const char *label, waiter wait, endpoint held, endpoint refused
     long long started = now_ms();
     GIVES(NAMED("times out"), 0, wait(set, 2, 150));
     long long took = now_ms() - started;
-    check(NAMED("takes its time"), took >= 149 && took < 3000, "%lld ms", took);
+    check(NAMED("takes its time"), took >= 149 && took < 20000, "%lld ms", took);
     GIVES(NAMED("a closed descriptor shows"), 1, wait(set, 5, 0));
     check(NAMED("as POLLNVAL"), set[4].revents == POLLNVAL && !set[1].revents, "%#x %#x", set[4].revents, set[1].revents);
 

@@ -98,7 +98,7 @@ static void time_outs(const char *label, waiter wait, endpoint held) {
     long long started = now_ms();
     GIVES(NAMED("times out"), 0, wait(epoll, events, 2, 150));
     long long took = now_ms() - started;
-    check(NAMED("takes its time"), took >= 149 && took < 3000, "%lld ms", took);
+    check(NAMED("takes its time"), took >= 149 && took < 20000, "%lld ms", took);
     if (write(pipes[1], "x", 1) != 1)
         give_up("write");
     GIVES(NAMED("another descriptor wakes it"), 1, wait(epoll, events, 2, -1));
