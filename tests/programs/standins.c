@@ -154,7 +154,7 @@ static void resolver_calls(void) {
         res_nclose(&state);
     }
     long long took = now_ms() - begin;
-    check("all at once", took < 2000, "%lld ms", took);
+    check("all at once", took < 10000, "%lld ms", took);
 }
 
 int main(int argc, char **argv) {
