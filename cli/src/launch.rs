@@ -296,7 +296,7 @@ fn new_session(settings: &Settings) -> io::Result<Session> {
         quiet: settings.talk == Talk::Quiet,
         bind: settings.bind != Bind::Off,
         loopback: settings.routes.judge_loopback() || settings.taken.iter().any(Taken::is_at_loopback),
-        localhost: Hosts::default().has_common_localhost(),
+        localhost: Hosts::default().localhost(),
     })
 }
 

@@ -6,6 +6,7 @@
 //! squats there as another user need not be asked at all.
 
 use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str;
 
 /// The environment variable that carries a [`Session`].
@@ -72,15 +73,58 @@ pub struct Session {
     pub bind: bool,
     /// Connections to loopback are the broker's business: a rule speaks of them.
     pub loopback: bool,
-    /// The name `localhost` means both loopback addresses on this machine, as it does everywhere (RFC 6761 section 6.3): its look-up needs no broker.
-    pub localhost: bool,
+    /// What `localhost` means on this machine.
+    pub localhost: Localhost,
+}
+
+/// What the name `localhost` means on a machine: loopback, as it does everywhere (RFC 6761 section 6.3), and so its look-up needs no broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Localhost {
+    /// Not loopback alone, or not known: the broker is asked.
+    Unknown,
+    /// `127.0.0.1`.
+    V4,
+    /// `::1`.
+    V6,
+    /// `::1`, then `127.0.0.1`.
+    Both,
+}
+
+impl Localhost {
+    /// By their numbers.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::V4, Self::V6, Self::Both];
+
+    /// What it is when the name has these addresses, in this order.
+    #[must_use]
+    pub fn new(addresses: &[IpAddr]) -> Self {
+        let known =
+            Self::ALL.into_iter().find(|this| *this != Self::Unknown && this.addresses() == addresses);
+        known.unwrap_or(Self::Unknown)
+    }
+
+    /// The addresses; none when they are not known.
+    #[must_use]
+    pub const fn addresses(self) -> &'static [IpAddr] {
+        const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        match self {
+            Self::Unknown => &[],
+            Self::V4 => &[V4],
+            Self::V6 => &[V6],
+            Self::Both => &[V6, V4],
+        }
+    }
 }
 
 /// The bits of the digit that stands for what is the case.
 const QUIET: u8 = 1;
 const BIND: u8 = 2;
 const LOOPBACK: u8 = 4;
-const LOCALHOST: u8 = 8;
+/// Where the two bits of [`Localhost`] begin.
+const LOCALHOST: u32 = 3;
+
+/// For five bits.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
 impl Session {
     /// The abstract Unix socket address, leading NUL included (unix(7)).
@@ -106,15 +150,15 @@ impl Session {
         (token >> 64) as u64 ^ token as u64
     }
 
-    /// The variable's text: `4`, the format; a hexadecimal digit of bits, for what is the case; a colon; then id, token, proof and user in hexadecimal, then a dot.
+    /// The variable's text: `4`, the format; a digit of five bits, for what is the case; a colon; then id, token, proof and user in hexadecimal, then a dot.
     #[must_use]
     pub fn to_text(&self) -> [u8; TEXT_LEN] {
         let mut text = [b':'; TEXT_LEN];
         let (head, body) = text.split_at_mut(HEAD_LEN);
-        let bits =
-            [(self.quiet, QUIET), (self.bind, BIND), (self.loopback, LOOPBACK), (self.localhost, LOCALHOST)];
-        let bits = bits.iter().fold(0, |bits, (is, bit)| if *is { bits | bit } else { bits });
-        head.copy_from_slice(&[b'4', hex_digit(bits), b':']);
+        let bits = [(self.quiet, QUIET), (self.bind, BIND), (self.loopback, LOOPBACK)];
+        let localhost = (self.localhost as u8) << LOCALHOST;
+        let bits = bits.iter().fold(localhost, |bits, (is, bit)| if *is { bits | bit } else { bits });
+        head.copy_from_slice(&[b'4', DIGITS.get(usize::from(bits)).copied().unwrap_or(b'0'), b':']);
         let (secrets, rest) = body.split_at_mut(SECRETS_LEN);
         for (secret, field) in
             [&self.id, &self.token.0, &self.proof.0].into_iter().zip(secrets.chunks_mut(2 * SECRET_LEN))
@@ -135,8 +179,9 @@ impl Session {
         let text: &[u8; TEXT_LEN] = text.try_into().ok()?;
         let (head, body) = text.split_at(HEAD_LEN);
         let [b'4', digit, b':'] = head else { return None };
-        let bits = HEX.iter().position(|other| other == digit)?;
-        let is = |bit: u8| bits & usize::from(bit) != 0;
+        let bits = DIGITS.iter().zip(0_u8..).find_map(|(other, bits)| (other == digit).then_some(bits))?;
+        let is = |bit: u8| bits & bit != 0;
+        let localhost = *Localhost::ALL.get(usize::from(bits >> LOCALHOST))?;
         let (fields, rest) = body.split_at(SECRETS_LEN);
         let (uid, end) = rest.split_at(UID_LEN);
         if end != b"." {
@@ -151,19 +196,16 @@ impl Session {
             quiet: is(QUIET),
             bind: is(BIND),
             loopback: is(LOOPBACK),
-            localhost: is(LOCALHOST),
+            localhost,
         })
     }
 }
 
 fn write_hex(bytes: &[u8], text: &mut [u8]) {
     for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(*byte)]);
+        let digit = |value: u8| HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0');
+        pair.copy_from_slice(&[digit(byte >> 4), digit(*byte)]);
     }
-}
-
-fn hex_digit(value: u8) -> u8 {
-    HEX.get(usize::from(value & 15)).copied().unwrap_or(b'0')
 }
 
 fn read_hex<const LEN: usize>(text: &[u8]) -> Option<[u8; LEN]> {
@@ -183,13 +225,22 @@ mod tests {
     fn session(quiet: bool) -> Session {
         let uid = 0x0012_ab03;
         let (token, proof) = (Secret([0xa0; 16]), Secret([7; 16]));
-        Session { id: [0x1f; 16], token, proof, uid, quiet, bind: false, loopback: false, localhost: false }
+        Session {
+            id: [0x1f; 16],
+            token,
+            proof,
+            uid,
+            quiet,
+            bind: false,
+            loopback: false,
+            localhost: Localhost::Unknown,
+        }
     }
 
     #[test]
     fn text_comes_back_as_the_same_session() {
-        for bits in 0..16 {
-            let [quiet, bind, loopback, localhost] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+        for (bits, localhost) in (0..8).flat_map(|bits| Localhost::ALL.map(|localhost| (bits, localhost))) {
+            let [quiet, bind, loopback] = [1, 2, 4].map(|bit| bits & bit != 0);
             let there = Session { bind, loopback, localhost, ..session(quiet) };
             let back = Session::from_text(&there.to_text()).unwrap();
             assert_eq!(
@@ -197,8 +248,8 @@ mod tests {
                 ([0x1f; 16], [0xa0; 16], [7; 16], 0x0012_ab03)
             );
             assert_eq!(
-                [back.quiet, back.bind, back.loopback, back.localhost],
-                [quiet, bind, loopback, localhost]
+                (back.quiet, back.bind, back.loopback, back.localhost),
+                (quiet, bind, loopback, localhost)
             );
         }
     }

@@ -11,12 +11,13 @@ mod unnamed;
 
 use core::ffi::CStr;
 use core::fmt::Write;
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 use core::ptr::{null, null_mut};
 
 use libc::{addrinfo, c_char, c_int};
 use presocks_proto::frame::{Addresses, Family, Reply, Request};
 use presocks_proto::name::{self, Name};
+use presocks_proto::session::Localhost;
 
 use crate::errno::Errno;
 use crate::idn::{self, Converted};
@@ -118,14 +119,15 @@ fn look_up(node: &[u8], family: c_int) -> Result<Addresses, c_int> {
 /// # Errors
 /// `ENOENT` for a name without such an address; others when the broker has no answer.
 pub(crate) fn addresses_of(name: Name, family: Family) -> Result<Addresses, Errno> {
-    if name.bare() == LOCALHOST && session::knows_localhost() {
-        let both = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        let is_wanted = |address: &IpAddr| match family {
+    let localhost = if name.bare() == LOCALHOST { session::localhost() } else { Localhost::Unknown };
+    if localhost != Localhost::Unknown {
+        let is_wanted = |address: &&IpAddr| match family {
             Family::Any => true,
             Family::V4 => address.is_ipv4(),
             Family::V6 => address.is_ipv6(),
         };
-        return Ok(both.into_iter().filter(is_wanted).collect());
+        let mut wanted = localhost.addresses().iter().filter(is_wanted).copied().peekable();
+        return if wanted.peek().is_some() { Ok(wanted.collect()) } else { Err(libc::ENOENT) };
     }
     match ticket::ask_unless_left(&Request::Resolve { name, family }) {
         Some(Ok(Reply::Addresses(addresses))) => Ok(addresses),

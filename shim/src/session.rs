@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use once_cell::race::OnceNonZeroUsize;
 use presocks_abi::pass::Pass;
-use presocks_proto::session::{SECRET_LEN, Secret, Session};
+use presocks_proto::session::{Localhost, SECRET_LEN, Secret, Session};
 
 use crate::pass;
 
@@ -28,7 +28,8 @@ const THERE: usize = 1 << 1;
 const QUIET: usize = 1 << 2;
 const BIND: usize = 1 << 3;
 const LOOPBACK: usize = 1 << 4;
-const LOCALHOST: usize = 1 << 5;
+/// Where the two bits of [`Localhost`] begin.
+const LOCALHOST: u32 = 5;
 
 /// The session of this process; `None` when the environment names none, or names it wrongly.
 pub(crate) fn current() -> Option<Session> {
@@ -50,7 +51,7 @@ pub(crate) fn current() -> Option<Session> {
         quiet: has(QUIET),
         bind: binds(),
         loopback: judges_loopback(),
-        localhost: knows_localhost(),
+        localhost: localhost(),
     })
 }
 
@@ -68,9 +69,10 @@ pub(crate) fn judges_loopback() -> bool {
     has(LOOPBACK)
 }
 
-/// Does `localhost` mean both loopback addresses here, so that nobody need be asked? One load.
-pub(crate) fn knows_localhost() -> bool {
-    has(LOCALHOST)
+/// What `localhost` means here, if nobody need be asked. One load.
+pub(crate) fn localhost() -> Localhost {
+    let number = STATE.get_or_init(load).get() >> LOCALHOST;
+    Localhost::ALL.get(number).copied().unwrap_or(Localhost::Unknown)
 }
 
 /// Is there a session, and has its pass been taken? One load.
@@ -95,12 +97,8 @@ fn load() -> NonZeroUsize {
     }
     UID.store(session.uid, Ordering::Relaxed);
     pass::take(Pass::new(session.pass()));
-    let bits = [
-        (session.quiet, QUIET),
-        (session.bind, BIND),
-        (session.loopback, LOOPBACK),
-        (session.localhost, LOCALHOST),
-    ];
-    let bits = bits.iter().fold(THERE, |bits, (is, bit)| if *is { bits | bit } else { bits });
+    let bits = [(session.quiet, QUIET), (session.bind, BIND), (session.loopback, LOOPBACK)];
+    let localhost = (session.localhost as usize) << LOCALHOST;
+    let bits = bits.iter().fold(THERE | localhost, |bits, (is, bit)| if *is { bits | bit } else { bits });
     NonZeroUsize::new(bits).unwrap_or(ABSENT)
 }

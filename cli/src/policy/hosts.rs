@@ -4,11 +4,12 @@ mod machine;
 
 use std::collections::HashMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
 use presocks_proto::name::Name;
+use presocks_proto::session::Localhost;
 
 use crate::kernel_route::is_of_this_machine;
 
@@ -41,10 +42,10 @@ impl Hosts {
         machine::addresses(name, machine::own().as_ref())
     }
 
-    /// Does `localhost` mean `::1` and `127.0.0.1`, in this order, and nothing else? A file may say otherwise.
-    pub(crate) fn has_common_localhost(&mut self) -> bool {
-        let common = [IpAddr::from(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()];
-        Name::new(b"localhost").is_some_and(|name| self.addresses(&name).is_some_and(|all| all == common))
+    /// What `localhost` means. A file may say anything.
+    pub(crate) fn localhost(&mut self) -> Localhost {
+        let addresses = Name::new(b"localhost").and_then(|name| self.addresses(&name));
+        Localhost::new(&addresses.unwrap_or_default())
     }
 
     /// Is the name this machine's, and for nobody else's ears, whatever is asked about it?
@@ -129,16 +130,19 @@ mod tests {
     }
 
     #[test]
-    fn localhost_is_common_unless_the_file_has_it_otherwise() {
-        let is_common = |content: &[u8]| {
+    fn localhost_is_loopback_unless_the_file_has_it_otherwise() {
+        let localhost = |content: &[u8]| {
             let mut hosts = Hosts::default();
             hosts.refresh(Path::new(FILE));
             hosts.addresses.clear();
             hosts.parse(content);
-            hosts.has_common_localhost()
+            hosts.localhost()
         };
-        assert!(is_common(b"") && is_common(b"127.0.0.1 localhost\n::1 ip6-localhost localhost\n"));
-        assert!(!is_common(b"127.0.0.1 localhost\n") && !is_common(b"::1 localhost\n"));
-        assert!(!is_common(b"127.0.0.1 localhost\n::1 localhost\n192.0.2.1 localhost\n"));
+        assert_eq!(localhost(b""), Localhost::Both);
+        assert_eq!(localhost(b"127.0.0.1 localhost\n::1 ip6-localhost localhost\n"), Localhost::Both);
+        assert_eq!(localhost(b"127.0.0.1 localhost\n::1 ip6-localhost\n"), Localhost::V4);
+        assert_eq!(localhost(b"::1 localhost\n"), Localhost::V6);
+        assert_eq!(localhost(b"127.0.0.2 localhost\n"), Localhost::Unknown);
+        assert_eq!(localhost(b"127.0.0.1 localhost\n192.0.2.1 localhost\n"), Localhost::Unknown);
     }
 }
