@@ -97,7 +97,8 @@ impl Handshake<'_> {
         }
     }
 
-    /// Takes bytes from the proxy: any number up to the last [`Step::Receive`].
+    /// Takes bytes from the proxy: any number up to the last [`Step::Receive`] (or, of HTTP's, what
+    /// [`part`](http::Handshake::part) said).
     ///
     /// # Errors
     /// [`Error`] when the proxy refuses or does not speak its protocol, at the earliest byte that shows it. The handshake is over then.

@@ -2,7 +2,8 @@
 //!
 //! A [`Handshake`] does no I/O, and keeps the contract of [`crate::socks5`]: it never asks for a byte beyond the proxy's reply. Nothing
 //! in a response says how long its header is, so no more is asked for than the shortest end that it can have: two bytes within a line
-//! ("\n\n"), one at the beginning of one. Responses with 1xx are passed over; what becomes of a request is known by the status line, and
+//! ("\n\n"), one at the beginning of one. A caller that can look at bytes without taking them asks for the reply's part of what it
+//! sees ([`Handshake::part`]). Responses with 1xx are passed over; what becomes of a request is known by the status line, and
 //! the rest of a refusal is not read, but for the fields of one that wants authentication, which name its methods. Of a response with 2xx the
 //! fields are not looked at, as the RFC demands: it has no content.
 
@@ -161,7 +162,7 @@ impl fmt::Debug for StatusLine {
 }
 
 /// One request to one proxy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Handshake {
     state: State,
     /// The request; once it has been sent, the field that is coming in, of a response that wants authentication.
@@ -258,7 +259,7 @@ impl Handshake {
         }
     }
 
-    /// Takes bytes from the proxy: any number up to the last [`Step::Receive`].
+    /// Takes bytes from the proxy: any number up to the last [`Step::Receive`], or to what [`Self::part`] said.
     ///
     /// # Errors
     /// [`Error`] when the proxy refuses or does not speak HTTP, at the earliest byte that shows it. The handshake is over then.
@@ -279,6 +280,15 @@ impl Handshake {
             next?;
         }
         Ok(())
+    }
+
+    /// How many of these bytes, which the proxy has sent and nobody has taken yet, are for this handshake: up to the end of the reply, or to the
+    /// byte by which it fails. So many may be taken at once, whatever the last [`Step::Receive`] was.
+    #[must_use]
+    pub fn part(&self, ahead: &[u8]) -> usize {
+        let mut trial = self.clone();
+        let is_over = |byte| trial.handle_input(&[byte]).is_err() || trial.state == State::Connected;
+        ahead.iter().copied().position(is_over).map_or(ahead.len(), |place| place + 1)
     }
 
     fn take_of_refusal(&mut self, byte: u8, line: Line, mut status: StatusLine) -> Result<State, Error> {

@@ -350,6 +350,35 @@ proptest! {
     }
 
     #[test]
+    fn what_is_taken_at_once_ends_where_byte_by_byte_it_does(
+        response in responses(), mut seen in vec(1..600_usize, 1..4),
+    ) {
+        seen.push(1);
+        let mut handshake = Handshake::new(&named("a.example", 443), None).unwrap();
+        let (mut taken, mut sizes) = (0, seen.iter().cycle());
+        let end = loop {
+            match handshake.next_step() {
+                Step::Send(_) => {}
+                Step::Connected => break End::Connected,
+                Step::Receive(_) => {
+                    let rest = &response[taken..];
+                    let seen = &rest[..rest.len().min(*sizes.next().unwrap())];
+                    let part = handshake.part(seen);
+                    prop_assert!(part > 0 || seen.is_empty());
+                    if part == 0 {
+                        break End::Hungry;
+                    }
+                    taken += part;
+                    if let Err(error) = handshake.handle_input(&seen[..part]) {
+                        break end_of(error);
+                    }
+                }
+            }
+        };
+        prop_assert_eq!((taken, end), converse(&response, &[1]));
+    }
+
+    #[test]
     fn input_beyond_what_was_asked_for_never_panics_and_a_failure_lasts(
         chunks in vec(responses(), 0..8), asked in any::<bool>(),
     ) {

@@ -1,17 +1,24 @@
 //! A handshake's conversation with a proxy: on a program's own socket, or on a connection of the broker's; limited in time.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::pin;
 use std::time::Instant;
 
 use presocks_proto::handshake::{Handshake, Step};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 
 use super::failure::Failure;
 use super::limits::Limits;
 use super::stream::Stream;
 use crate::proxy::Kind;
 use crate::readiness::{self, Watched, send_all};
+use crate::socket::option;
 
 /// What a conversation is held on. Nothing reads ahead: the byte after the proxy's reply is the program's.
 pub(crate) trait Wire {
@@ -19,6 +26,10 @@ pub(crate) trait Wire {
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Receives at most as many bytes as there is room for; 0 at the end.
     async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize>;
+    /// Waits for bytes as [`Self::receive`] does, and leaves them where they are. `None` where that is not possible.
+    async fn peek(&mut self, _room: &mut [u8]) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
 }
 
 impl Wire for Watched<'_> {
@@ -28,6 +39,26 @@ impl Wire for Watched<'_> {
 
     async fn receive(&mut self, room: &mut [u8]) -> io::Result<usize> {
         readiness::receive(self, room).await
+    }
+
+    async fn peek(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
+        self.until(Interest::READABLE, |socket| peek(socket, room)).await
+    }
+}
+
+/// `None` where the socket cannot be asked so: its program has it peek further on (`SO_PEEK_OFF`), or the kernel does not have it (MPTCP before
+/// Linux 5.14).
+fn peek(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut offset = (-1_i32).to_ne_bytes();
+    // Where the kernel does not have the option, there is no offset.
+    let _ = option(socket, libc::SOL_SOCKET, libc::SO_PEEK_OFF, &mut offset);
+    if i32::from_ne_bytes(offset) >= 0 {
+        return Ok(None);
+    }
+    match recv(socket, room, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+        Ok((len, _)) => Ok(Some(len)),
+        Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -125,6 +156,15 @@ async fn converse(
                 continue;
             }
             Step::Receive(wanted) => wanted,
+        };
+        // HTTP's answer does not say how long it is.
+        let wanted = match handshake {
+            Handshake::Http(http) => match wire.peek(&mut buffer).await.map_err(broken)? {
+                // At the end receive() says that it is the end.
+                Some(seen) => http.part(buffer.get(..seen).unwrap_or(&[])).max(1),
+                None => wanted,
+            },
+            Handshake::Socks5(_) | Handshake::Socks4(_) => wanted,
         };
         // Not one byte more: the next one belongs to the program.
         let room = buffer.get_mut(..wanted).ok_or(Failure::ProxyClosed(None))?;
