@@ -7,7 +7,7 @@
 
 use core::ffi::CStr;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use core::ptr::null;
+use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use libc::{addrinfo, c_char, c_int};
@@ -43,15 +43,14 @@ pub(super) unsafe fn list(
     } else {
         [libc::AF_INET6, libc::AF_INET]
     };
-    let mut end = result;
+    let mut first = null_mut();
+    let mut end = &raw mut first;
     for family in families {
         let hints = addrinfo { ai_family: family, ..hints };
-        // SAFETY: the caller's service; `end` is `result`, or the last entry's own `ai_next`.
+        // SAFETY: the caller's service; `end` is `first`, or the last entry's own `ai_next`.
         let error = unsafe { redhook::real!(getaddrinfo)(null(), service, &raw const hints, end) };
         if error != 0 {
-            if end != result {
-                // SAFETY: the caller's promise; the first call has stored a list there.
-                let first = unsafe { result.read() };
+            if !first.is_null() {
                 // SAFETY: the list is libc's, and the program is not given it.
                 unsafe { libc::freeaddrinfo(first) };
             }
@@ -60,6 +59,8 @@ pub(super) unsafe fn list(
         // SAFETY: the call succeeded, so a list begins at `*end`.
         end = unsafe { last_link(end) };
     }
+    // SAFETY: the caller's promise. After an error libc leaves it alone as well.
+    unsafe { result.write(first) };
     0
 }
 
