@@ -118,7 +118,7 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
         Ok(Connect::Datagram) => datagram::connect(fd, destination),
         Ok(Connect::UnderWay) => fail(libc::EALREADY),
         Ok(Connect::Unreachable) => fail(libc::ENETUNREACH),
-        Ok(Connect::Refused) => call::pass(fd, nowhere(destination)),
+        Ok(Connect::Refused) => by_the_kernel(fd, nowhere(destination)),
         Ok(Connect::OutOfReach) => probe(fd).unwrap_or(Err(libc::ENETUNREACH)).map_or_else(fail, |()| 0),
         Ok(Connect::Loopback) => to_loopback(fd, destination),
         Ok(Connect::Broker) => hand_over(fd, destination),
@@ -126,18 +126,23 @@ pub(crate) fn connect_to(fd: c_int, destination: SocketAddr) -> c_int {
     }
 }
 
-/// The kernel's to connect, unless a rule may speak against it, or another thread may make the number that of a socket which is bound to a device. Then
-/// the broker looks at the very socket that it connects; without it nobody does, and the connect is refused.
+/// The kernel's to connect, unless a rule may speak against it; without the filter the broker is asked for that.
 fn to_loopback(fd: c_int, destination: SocketAddr) -> c_int {
-    if !session::judges_loopback() && !socket::may_leave() {
+    if session::judges_loopback() && !pass::filter_stands() {
+        return hand_over(fd, destination);
+    }
+    by_the_kernel(fd, destination)
+}
+
+/// The kernel's answer to an address of loopback. Another thread may make the number that of a socket which is bound to a device, of either kind: then the
+/// broker looks at the very socket that it connects.
+fn by_the_kernel(fd: c_int, destination: SocketAddr) -> c_int {
+    if !(session::judges_loopback() || socket::may_leave()) || !pass::filter_stands() {
         return call::pass(fd, destination);
     }
-    if pass::filter_stands() {
-        let encoded = Encoded::new(destination);
-        // SAFETY: pointer and length are those of `encoded`.
-        return returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int;
-    }
-    if session::judges_loopback() { hand_over(fd, destination) } else { call::pass(fd, destination) }
+    let encoded = Encoded::new(destination);
+    // SAFETY: pointer and length are those of `encoded`.
+    returned(unsafe { pass::wait_unjudged(libc::SYS_connect, arguments(fd, &encoded)) }) as c_int
 }
 
 /// The broker's to connect, unless the kernel has an answer already.
