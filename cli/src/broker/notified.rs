@@ -227,7 +227,12 @@ impl Caller {
     }
 
     fn answer(&self, answer: Answer) {
-        self.listener.answer(self.notification.id, answer);
+        self.is_answered(answer);
+    }
+
+    /// Answers; does the caller get the answer? Not when a signal has ended its wait meanwhile, or it is gone.
+    fn is_answered(&self, answer: Answer) -> bool {
+        self.listener.answer(self.notification.id, answer)
     }
 
     /// Answers with what kept us from looking at the call, or from doing it.

@@ -95,8 +95,8 @@ impl Listener {
         unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
     }
 
-    /// Answers a call. One that waits no more needs no answer.
-    pub(crate) fn answer(&self, id: u64, answer: Answer) {
+    /// Answers a call; is it told? One that waits no more needs no answer.
+    pub(crate) fn answer(&self, id: u64, answer: Answer) -> bool {
         let mut response = libc::seccomp_notif_resp { id, val: 0, error: 0, flags: 0 };
         match answer {
             Answer::Continue => response.flags = 1,
@@ -105,7 +105,7 @@ impl Listener {
             Answer::Interrupted => response.error = -ERESTARTSYS,
         }
         // SAFETY: a response.
-        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) == 0 }
     }
 }
 

@@ -75,15 +75,21 @@ pub(super) fn serve(caller: Rc<Caller>, taken: Taken, destination: SocketAddr, p
     let joined = Joined::new(&caller, taken, destination, Some(place));
     spawn_local(async move {
         let answer = |errno| if errno == 0 { Answer::Value(0) } else { Answer::Errno(errno) };
-        if let Some(errno) = outcome(&caller, joined).await {
-            caller.answer(answer(errno));
+        match outcome(&caller, joined).await {
+            (Some(errno), Some(attempt)) => attempt.delivered.set(caller.is_answered(answer(errno))),
+            (Some(errno), None) => caller.answer(answer(errno)),
+            (None, _) => {}
         }
     });
 }
 
 /// As [`serve`], with the outcome returned. `None` when the call was answered or is gone.
 pub(super) async fn wait(caller: &Caller, taken: Taken, destination: SocketAddr) -> Option<i32> {
-    outcome(caller, Joined::new(caller, taken, destination, caller.place_now())).await
+    let (errno, attempt) = outcome(caller, Joined::new(caller, taken, destination, caller.place_now())).await;
+    if let Some(attempt) = attempt {
+        attempt.delivered.set(caller.waits());
+    }
+    errno
 }
 
 /// A call and the attempt that it waits for.
@@ -111,18 +117,16 @@ impl Joined {
     }
 }
 
-async fn outcome(caller: &Caller, joined: Result<Joined, i32>) -> Option<i32> {
+/// What the call is to be told; and the attempt whose outcome that is.
+async fn outcome(caller: &Caller, joined: Result<Joined, i32>) -> (Option<i32>, Option<Rc<Attempt>>) {
     let Joined { attempt, waiter: _waiter, is_second, manner } = match joined {
         Ok(joined) => joined,
-        Err(errno) => return Some(errno),
+        Err(errno) => return (Some(errno), None),
     };
     match manner.wait(caller, attempt.outcome()).await {
-        Waited::Done(errno) => {
-            attempt.delivered.set(caller.waits());
-            Some(errno)
-        }
-        Waited::Late => Some(if is_second { libc::EALREADY } else { libc::EINPROGRESS }),
-        Waited::Over => None,
+        Waited::Done(errno) => (Some(errno), Some(attempt)),
+        Waited::Late => (Some(if is_second { libc::EALREADY } else { libc::EINPROGRESS }), None),
+        Waited::Over => (None, None),
     }
 }
 
