@@ -27,7 +27,8 @@ pub trait Facts {
     /// Would a packet of its for a loopback address leave the machine, by another device or a source route? What cannot be told is taken for the worse.
     fn leaves_loopback(&self) -> bool;
 
-    /// Is it bound to an address that is none of loopback's? What loopback answers to that may leave the machine, once the address has.
+    /// Is it bound to an address that is none of loopback's? What loopback answers to that may leave the machine, once the address has. What cannot be told
+    /// is taken for the worse.
     fn is_bound_off_loopback(&self) -> bool;
 
     /// `IPV6_V6ONLY` (ipv6(7)).

@@ -74,9 +74,10 @@ pub(crate) fn stays_here(fd: c_int) -> bool {
     peer(fd).is_some_and(|peer| is_loopback(peer.ip()) || is_own(peer.ip().to_canonical()))
 }
 
-/// Is the socket bound to an address that is none of loopback's? What loopback answers it may leave the machine then, once that address has.
+/// Is the socket bound to an address that is none of loopback's? What loopback answers it may leave the machine then, once that address has. What cannot
+/// be told is taken for the worse.
 pub(crate) fn is_bound_off_loopback(fd: c_int) -> bool {
-    own(fd).is_some_and(|own| !is_loopback(own.ip()))
+    own(fd).is_none_or(|own| !is_loopback(own.ip()))
 }
 
 /// Has this process, or one that it was forked from, bound a socket to a device other than lo, or found one that was?

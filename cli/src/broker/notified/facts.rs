@@ -36,7 +36,7 @@ impl Facts for Socket<'_> {
     }
 
     fn is_bound_off_loopback(&self) -> bool {
-        own_address(self.taken.fd.as_fd()).is_some_and(|own| !is_loopback(own.ip()))
+        own_address(self.taken.fd.as_fd()).is_none_or(|own| !is_loopback(own.ip()))
     }
 
     fn is_v6_only(&self) -> Result<bool, Errno> {
