@@ -8,9 +8,9 @@
 use core::ffi::CStr;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::ptr::{null, null_mut};
-use core::sync::atomic::{AtomicU8, Ordering};
 
 use libc::{addrinfo, c_char, c_int};
+use once_cell::race::OnceBool;
 use presocks_abi::sockaddr::Encoded;
 
 use super::{Configured, default_hints, getaddrinfo, last_link, list_literal};
@@ -85,20 +85,11 @@ fn can_reach(address: IpAddr) -> bool {
 
 /// Is there nothing in gai.conf(5) but comments? Asked once; libc reads it once as well.
 fn has_usual_preferences() -> bool {
-    const YES: u8 = 1;
-    const NO: u8 = 2;
-    static KNOWN: AtomicU8 = AtomicU8::new(0);
-    match KNOWN.load(Ordering::Relaxed) {
-        YES => return true,
-        NO => return false,
-        _ => {}
-    }
+    static KNOWN: OnceBool = OnceBool::new();
     let is_silent = |line: &[u8]| {
         let said = line.iter().find(|byte| !byte.is_ascii_whitespace());
         said.is_none_or(|byte| *byte == b'#').then_some(())
     };
     // libc's own table stands where the file cannot be opened.
-    let is_usual = lines::read(PREFERENCES, is_silent).unwrap_or(Some(())).is_some();
-    KNOWN.store(if is_usual { YES } else { NO }, Ordering::Relaxed);
-    is_usual
+    KNOWN.get_or_init(|| lines::read(PREFERENCES, is_silent).unwrap_or(Some(())).is_some())
 }
