@@ -33,27 +33,26 @@ fn what_is_said_on_either_side_and_its_end_come_to_the_other() {
                 said
             }
         });
-        let near = std::thread::spawn(move || {
+        let near = move || {
             let mut answer = String::new();
-            // Not before it is connected.
-            while program.peer_addr().is_err() {
-                std::thread::yield_now();
-            }
             program.write_all(b"this").unwrap();
             program.shutdown(Shutdown::Write).unwrap();
             program.read_to_string(&mut answer).unwrap();
             answer
-        });
-        run(async {
+        };
+        let near = run(async {
             let relays = relays();
             let place = relays.place().await.ok().unwrap();
             let downstream = relays.meet(&socket).await.ok().unwrap();
             drop(socket);
+            // Not before: while its socket is connected, it has `O_NONBLOCK` set.
+            let near = std::thread::spawn(near);
             let upstream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             relays.begin(place, downstream, Stream::Tcp(upstream));
             assert_eq!(relays.open.get(), 1);
             relays.finish().await;
             assert_eq!((relays.open.get(), relays.carried.get()), (0, "this".len() + "and this back".len()));
+            near
         });
         assert_eq!(far.join().unwrap(), "this");
         assert_eq!(near.join().unwrap(), "and this back");
